@@ -1,0 +1,1 @@
+//! Scenarios on a real cluster: both directions each time, with what the upstream saw.

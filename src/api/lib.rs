@@ -1,0 +1,1 @@
+//! Bulkhead's Kubernetes API: the custom resources, their validation rules and conditions.

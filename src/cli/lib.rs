@@ -1,0 +1,1 @@
+//! kubectl bulkhead: see, call and render tenants.

@@ -1,0 +1,1 @@
+//! Bulkhead's pure core: policy, MCP envelopes, audit records. No I/O, no clock, no Kubernetes.

@@ -1,0 +1,1 @@
+//! Bulkhead's operator: makes and keeps every tenant's stack.

@@ -1,0 +1,1 @@
+//! Bulkhead's enforcing sidecar: the only way into an MCP server.
