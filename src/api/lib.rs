@@ -1,1 +1,6 @@
 //! Bulkhead's Kubernetes API: the custom resources, their validation rules and conditions.
+
+pub mod conditions;
+pub mod tenant;
+
+pub use tenant::{McpTenant, McpTenantSpec, McpTenantStatus};

@@ -1,0 +1,3 @@
+module bulkhead.dev/e2e/cluster/parts/pause
+
+go 1.26

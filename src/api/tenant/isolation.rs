@@ -1,0 +1,34 @@
+//! How strongly a tenant's pods are separated from others.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// The isolation tier, each with its own sub-object.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Isolation {
+    /// `Namespace` (the default) or `Sandbox`.
+    #[serde(default)]
+    pub tier: Tier,
+    /// Required with `tier: Sandbox`, refused otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Sandbox>,
+}
+
+/// An isolation tier.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tier {
+    /// Namespaces, network policies and Pod Security `restricted` on shared nodes.
+    #[default]
+    Namespace,
+    /// `Namespace`, and every pod of the tenant runs under a sandboxing runtime class.
+    Sandbox,
+}
+
+/// Settings of the `Sandbox` tier.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sandbox {
+    /// Name of an existing `RuntimeClass`, for example one for gVisor or Kata Containers.
+    pub runtime_class_name: String,
+}

@@ -1,0 +1,68 @@
+//! Where things are in a server pod: agreed between the operator, which writes the pod, and the
+//! sidecar, which runs in it.
+//!
+//! The sidecar listens on the pod's address only. Loopback belongs to the server container.
+
+/// Port of the mTLS endpoint, the only one that other pods may open.
+pub const MTLS_PORT: u16 = 8443;
+
+/// Port of `GET /drain`, which the server container's `preStop` hook calls. It is on the pod's
+/// address and not on loopback because the kubelet sends `httpGet` hooks there.
+pub const DRAIN_PORT: u16 = 8444;
+
+/// Port of the Prometheus endpoint, open only when the chart asks for it.
+pub const METRICS_PORT: u16 = 9464;
+
+/// Name of the sidecar's container.
+pub const SIDECAR_CONTAINER: &str = "bulkhead-proxy";
+
+/// Name of the MCP server's container.
+pub const SERVER_CONTAINER: &str = "server";
+
+/// User and group of the sidecar. No server container may run as it.
+pub const SIDECAR_UID: i64 = 64_532;
+
+/// User of a server container that names none.
+pub const DEFAULT_SERVER_UID: i64 = 65_532;
+
+/// Folder with the policy document; a ConfigMap.
+pub const POLICY_DIR: &str = "/etc/bulkhead/policy";
+
+/// Name of the policy document in [`POLICY_DIR`] and of its key in the ConfigMap.
+pub const POLICY_FILE: &str = "policy.json";
+
+/// Folder with the sidecar's certificate and key (`tls.crt`, `tls.key`); a Secret.
+pub const TLS_DIR: &str = "/etc/bulkhead/tls";
+
+/// Folder with the roots that the sidecar trusts for clients: the agents' CA alone; a ConfigMap.
+pub const TRUST_DIR: &str = "/etc/bulkhead/trust";
+
+/// Name of the root bundle (PEM) in [`TRUST_DIR`] and of its key in the trust ConfigMaps.
+pub const TRUST_FILE: &str = "ca.pem";
+
+/// Folder of the sidecar-only volume that holds the admin socket.
+pub const ADMIN_DIR: &str = "/run/bulkhead";
+
+/// The admin socket: probes and metrics. A unix socket, so that the server container, which
+/// shares the pod's network, cannot open it.
+pub const ADMIN_SOCKET: &str = "/run/bulkhead/admin.sock";
+
+/// Exit code of a sidecar whose canary was still reachable at its deadline: the cluster does not
+/// enforce `NetworkPolicy`.
+pub const EXIT_NETWORK_NOT_ENFORCED: i32 = 70;
+
+/// Environment of the sidecar: the revision of the policy that must be mounted before it starts.
+pub const ENV_POLICY_REVISION: &str = "BULKHEAD_POLICY_REVISION";
+
+/// Environment of the sidecar: `host:port` that must be unreachable before a server may run.
+/// Unset: the API server's service address.
+pub const ENV_CANARY: &str = "BULKHEAD_CANARY";
+
+/// Environment of the sidecar: its own pod's address, from the downward API.
+pub const ENV_POD_IP: &str = "POD_IP";
+
+/// Environment of the sidecar: its own pod's name, from the downward API.
+pub const ENV_POD_NAME: &str = "POD_NAME";
+
+/// Environment of the sidecar: its own pod's UID, from the downward API.
+pub const ENV_POD_UID: &str = "POD_UID";

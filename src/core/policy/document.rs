@@ -1,0 +1,144 @@
+//! The policy document of one MCP server, as the operator writes it and its sidecar reads it.
+//!
+//! The document is complete: references to identity and attributes of the tenant are already
+//! resolved, so that a sidecar holds nothing that another tenant, or another server, could use.
+//! Only what differs from agent to agent is left to look up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The format that this code reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// The policy of one MCP server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyDocument {
+    /// Format of the document, [`FORMAT`].
+    pub format: u32,
+    /// The tenant that the server belongs to.
+    pub tenant: Tenant,
+    /// The server's name in the tenant.
+    pub server: String,
+    /// Host names that clients may use for this server (`Host`, `Origin`), without port, lower case.
+    pub hostnames: BTreeSet<String>,
+    /// Where the MCP server listens.
+    pub upstream: Upstream,
+    /// Who may call, by SPIFFE ID.
+    pub agents: Vec<Agent>,
+    /// What may be called. A tool that isn't here doesn't exist.
+    pub tools: Vec<Tool>,
+}
+
+/// The tenant that a server belongs to, for audit records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tenant {
+    /// Name of the `McpTenant`.
+    pub name: String,
+    /// UID of the `McpTenant`.
+    pub uid: String,
+}
+
+/// Where the MCP server listens: always on the pod's loopback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upstream {
+    /// TCP port on 127.0.0.1.
+    pub port: u16,
+    /// Path of the Streamable HTTP endpoint, with its leading slash.
+    pub path: String,
+}
+
+/// A client of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Agent {
+    /// The agent's name in the tenant.
+    pub name: String,
+    /// The URI SAN of its certificate: `spiffe://<tenant>.<cluster domain>/ns/<namespace>/sa/<name>`.
+    pub spiffe_id: String,
+    /// Its roles.
+    pub roles: BTreeSet<String>,
+    /// Facts about it that forced arguments may take.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A tool that exists for some role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tool {
+    /// The tool's name, exact.
+    pub name: String,
+    /// Roles for which it exists. Empty: for nobody.
+    pub roles: BTreeSet<String>,
+    /// Arguments that are set whatever the caller says, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forced: BTreeMap<String, Forced>,
+    /// What the caller's arguments must satisfy, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bounds: BTreeMap<String, Bounds>,
+}
+
+/// Where the value of a forced argument comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Forced {
+    /// A text: a constant, or an identity value or attribute of the tenant.
+    String(String),
+    /// A whole number.
+    Int(i64),
+    /// A truth value.
+    Bool(bool),
+    /// The value of this attribute of the calling agent. An agent without it can't call the tool.
+    Agent(String),
+}
+
+/// What a caller's argument must satisfy. An absent argument satisfies all but `required`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bounds {
+    /// The argument must be there, and not null.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+    /// Least number, inclusive. The argument must be a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<i64>,
+    /// Greatest number, inclusive. The argument must be a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<i64>,
+    /// Least length of a text, in Unicode code points. The argument must be a string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_length: Option<u32>,
+    /// Greatest length of a text, in Unicode code points. The argument must be a string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<u32>,
+    /// Greatest number of items. The argument must be an array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_items: Option<u32>,
+    /// A regular expression (linear time, no look-around) that the whole text must match. The
+    /// argument must be a string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// The texts that are allowed. Empty: any. The argument must be a string.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", rename = "enum")]
+    pub one_of: BTreeSet<String>,
+}
+
+impl PolicyDocument {
+    /// The document as it is mounted: compact JSON, keys in a fixed order.
+    #[allow(clippy::expect_used)]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("the document has string keys only and must serialize")
+    }
+
+    /// The revision of a document: the first 16 hex digits of the SHA-256 of its mounted bytes.
+    /// Equal policies have equal revisions, whoever compiled them and when.
+    pub fn revision_of(json: &[u8]) -> String {
+        let digest = Sha256::digest(json);
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
