@@ -93,7 +93,8 @@ impl ApiServer {
     }
 
     /// Adds the controllers that finish what the API server starts: the deletion of namespaces, garbage collection,
-    /// service accounts, quotas. None of them makes pods.
+    /// service accounts, quotas, aggregated cluster roles (`view`, `edit` and `admin` are empty without them). None of
+    /// them makes pods.
     pub fn with_controller_manager(mut self) -> Result<Self> {
         let [port] = free_ports()?;
         let mut args = self.plane.controller_manager(port);

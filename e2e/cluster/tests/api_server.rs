@@ -1,6 +1,9 @@
 //! The API-server-only fixture, against the real programs.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use bulkhead_cluster::ApiServer;
 
@@ -25,15 +28,23 @@ fn an_api_server_serves_audits_and_leaves() {
 #[test]
 fn a_user_has_the_rights_of_its_groups_and_no_others() {
     let server = ApiServer::start().unwrap();
-    let bound = ["create", "clusterrolebinding", "viewers", "--clusterrole=view", "--group=auditors"];
-    assert!(server.kubectl().unwrap().args(bound).status().unwrap().success());
+    for args in [
+        &["create", "clusterrole", "pod-lister", "--verb=list", "--resource=pods"][..],
+        &["create", "clusterrolebinding", "auditors", "--clusterrole=pod-lister", "--group=auditors"],
+    ] {
+        assert!(server.kubectl().unwrap().args(args).status().unwrap().success());
+    }
     let may = |kubeconfig: &std::path::Path, verb: &str| {
         let mut kubectl = server.kubectl().unwrap();
         kubectl.arg("--kubeconfig").arg(kubeconfig).args(["auth", "can-i", verb, "pods"]).status().unwrap().success()
     };
     // The second group is the one bound: both have to arrive.
     let jane = server.user_kubeconfig("jane", &["people", "auditors"]).unwrap();
-    assert!(may(&jane, "list"));
+    // The authorizer learns of a new binding from its watch, a moment later.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !may(&jane, "list") {
+        assert!(Instant::now() < deadline);
+    }
     assert!(!may(&jane, "create"));
     let joe = server.user_kubeconfig("joe", &["people"]).unwrap();
     assert!(!may(&joe, "list"));
