@@ -1,0 +1,78 @@
+//! `kubectl-bulkhead agent-call`: the MCP client that runs in the agent's pod. Hidden: `call` starts it.
+
+pub mod connect;
+pub mod http;
+pub mod report;
+pub mod session;
+pub mod tls;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use bulkhead_core::pod;
+use clap::Args;
+use rmcp::model::JsonObject;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    exit::Exit,
+    output,
+};
+use http::{MtlsClient, system_resolver};
+use report::Report;
+use session::Ask;
+
+/// Environment variable that carries the request into the pod. Not an argument: arguments are in every process list.
+pub const ENV_REQUEST: &str = "BULKHEAD_CALL";
+
+/// One call, as `call` hands it to the pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Request {
+    /// The server's endpoint. Its host is the name that the server's certificate must carry.
+    pub url: String,
+    /// W3C trace context of the call.
+    pub traceparent: String,
+    /// Seconds until the call is given up.
+    pub timeout_seconds: u64,
+    /// The tool. None: list the tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The tool's arguments.
+    #[serde(default, skip_serializing_if = "JsonObject::is_empty")]
+    pub arguments: JsonObject,
+}
+
+/// Arguments of `agent-call`.
+#[derive(Args, Debug)]
+pub struct AgentCall {
+    /// The request, as JSON.
+    #[arg(long, env = ENV_REQUEST, hide_env_values = true)]
+    request: String,
+    /// Folder with the agent's `tls.crt` and `tls.key`.
+    #[arg(long, default_value = pod::TLS_DIR)]
+    identity: PathBuf,
+    /// The servers' CA (PEM).
+    #[arg(long, default_value_os_t = PathBuf::from(pod::TRUST_DIR).join(pod::TRUST_FILE))]
+    trust: PathBuf,
+}
+
+/// Makes the call and reports it on the last line of stdout.
+pub async fn run(args: &AgentCall) -> Result<Exit> {
+    let request: Request = serde_json::from_str(&args.request).context("the request is no call")?;
+    let report = match tls::client_config(&args.identity, &args.trust) {
+        Ok(tls) => answer(MtlsClient::new(tls, system_resolver()), request).await,
+        Err(error) => Report::Failed { message: error.to_string() },
+    };
+    output::line(&report.to_line())?;
+    Ok(report.exit())
+}
+
+async fn answer(client: MtlsClient, request: Request) -> Report {
+    let Request { url, traceparent, timeout_seconds, tool, arguments } = request;
+    let ask = tool.map_or(Ask::List, |tool| Ask::Call { tool, arguments });
+    let timeout = Duration::from_secs(timeout_seconds);
+    tokio::time::timeout(timeout, session::run(client, &url, ask, &traceparent))
+        .await
+        .unwrap_or_else(|_| Report::Failed { message: format!("no answer within {timeout_seconds} s") })
+}
