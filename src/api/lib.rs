@@ -1,5 +1,6 @@
 //! Bulkhead's Kubernetes API: the custom resources, their validation rules and conditions.
 
+pub mod cert_manager;
 pub mod conditions;
 pub mod tenant;
 

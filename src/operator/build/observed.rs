@@ -1,0 +1,68 @@
+//! What was read from the cluster before a tenant is validated and built.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// What was read from the cluster. The default is knowing nothing, as when rendering offline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Root of the servers' CA, which agents trust. None: not issued yet.
+    pub servers_ca: Option<Pem>,
+    /// Root of the agents' CA, which sidecars trust. None: not issued yet.
+    pub agents_ca: Option<Pem>,
+    /// Services of the namespaces that servers may dial.
+    pub services: Vec<PeerService>,
+    /// The cluster's runtime classes. None: not known, and not checked.
+    pub runtime_classes: Option<BTreeSet<String>>,
+    /// Namespaces of other tenants.
+    pub tenant_namespaces: BTreeSet<String>,
+}
+
+/// Certificates in PEM, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pem(String);
+
+/// A text that isn't certificates in PEM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a PEM bundle of certificates only")]
+pub struct PemError;
+
+impl Pem {
+    /// A checked bundle. A private key in it is refused: it would be published.
+    pub fn new(text: &str) -> Result<Self, PemError> {
+        let mut found = false;
+        for block in x509_parser::pem::Pem::iter_from_buffer(text.as_bytes()) {
+            let block = block.map_err(|_| PemError)?;
+            block.parse_x509().map_err(|_| PemError)?;
+            if block.label != "CERTIFICATE" {
+                return Err(PemError);
+            }
+            found = true;
+        }
+        if found {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(PemError)
+        }
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A Service in a namespace that servers may dial.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerService {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Labels of the pods behind it.
+    pub selector: BTreeMap<String, String>,
+    /// Its cluster addresses; none for a headless Service.
+    pub addresses: Vec<IpAddr>,
+}
