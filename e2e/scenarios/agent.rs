@@ -1,0 +1,231 @@
+//! An agent of a tenant: a pod in the agents' namespace with the agent's own certificate.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{Kubectl, eventually, setting};
+
+const PROBE: &str = "/usr/local/bin/bulkhead-probe";
+
+/// A pod that runs probes. It is an agent when it has a certificate.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    namespace: String,
+    pod: String,
+}
+
+impl Agent {
+    /// Starts a pod for an agent of a tenant and waits for it.
+    ///
+    /// # Panics
+    /// When the pod doesn't come up.
+    pub fn start(tenant: &str, agent: &str) -> Self {
+        let namespace = format!("{tenant}-agents");
+        Self::start_with(
+            &namespace,
+            &format!("probe-{agent}"),
+            agent,
+            &format!("{agent}-tls"),
+        )
+    }
+
+    /// Starts a pod under a service account with the certificate of any Secret of that namespace.
+    ///
+    /// # Panics
+    /// When the pod doesn't come up.
+    pub fn start_with(namespace: &str, name: &str, account: &str, identity: &str) -> Self {
+        let pod = pod(namespace, name, account, Some(identity), &["wait"]);
+        Self::run_pod(&Kubectl::admin(), namespace, name, &pod)
+    }
+
+    /// Starts a pod for an agent as a person: that person makes the pod, the scenario looks into it.
+    ///
+    /// # Panics
+    /// When the person may not, or the pod doesn't come up.
+    pub fn start_by(person: &Kubectl, tenant: &str, agent: &str, name: &str) -> Self {
+        let namespace = format!("{tenant}-agents");
+        let pod = pod(&namespace, name, agent, Some(&format!("{agent}-tls")), &["wait"]);
+        Self::run_pod(person, &namespace, name, &pod)
+    }
+
+    /// Starts a pod that is no agent: no certificate, in any namespace.
+    ///
+    /// # Panics
+    /// When the pod doesn't come up.
+    pub fn bystander(namespace: &str, name: &str) -> Self {
+        let pod = pod(namespace, name, "default", None, &["wait"]);
+        Self::run_pod(&Kubectl::admin(), namespace, name, &pod)
+    }
+
+    fn run_pod(maker: &Kubectl, namespace: &str, name: &str, pod: &Value) -> Self {
+        eventually(&format!("pod {namespace}/{name} applied"), || maker.apply(pod));
+        eventually(&format!("pod {namespace}/{name} running"), || {
+            Kubectl::admin().run(&[
+                "wait",
+                "--for=condition=Ready",
+                "--timeout=30s",
+                "-n",
+                namespace,
+                "pod",
+                name,
+            ])
+        });
+        Self {
+            namespace: namespace.into(),
+            pod: name.into(),
+        }
+    }
+
+    /// Starts a steady load in a pod of its own, for `seconds`; the report comes from [`Load::report`].
+    ///
+    /// # Panics
+    /// When the pod can't be made.
+    pub fn load(tenant: &str, agent: &str, url: &str, body: &Value, expect: &str, seconds: u32) -> Load {
+        let namespace = format!("{tenant}-agents");
+        let name = format!("load-{agent}");
+        let (body, seconds) = (body.to_string(), seconds.to_string());
+        let args = [
+            "load",
+            "--url",
+            url,
+            "--identity",
+            "/etc/bulkhead/identity",
+            "--seconds",
+            &seconds,
+            "--expect",
+            expect,
+            &body,
+        ];
+        let mut pod = pod(&namespace, &name, agent, Some(&format!("{agent}-tls")), &args);
+        pod["spec"]["restartPolicy"] = json!("Never");
+        let kubectl = Kubectl::admin();
+        eventually("load applied", || kubectl.apply(&pod));
+        eventually("load running", || {
+            match kubectl.get(&["pod", "-n", &namespace, &name])?["status"]["phase"].as_str() {
+                Some("Running" | "Succeeded") => Ok(()),
+                phase => Err(anyhow::anyhow!("{phase:?}")),
+            }
+        });
+        Load { namespace, pod: name }
+    }
+
+    /// Dials `host:port`. `Ok(())` when it was accepted.
+    pub fn dial(&self, target: &str) -> Result<()> {
+        let answer = self.probe(&["dial", target, "--attempts", "3"])?;
+        match answer.first() {
+            Some(answer) if answer["connected"] == true => Ok(()),
+            Some(answer) => bail!("{target}: {}", answer["error"]),
+            None => bail!("the probe must answer"),
+        }
+    }
+
+    /// Opens an MCP session and posts these messages in it; an answer each, or one `error`.
+    pub fn rpc(&self, url: &str, messages: &[Value]) -> Result<Vec<Value>> {
+        let bodies: Vec<String> = messages.iter().map(Value::to_string).collect();
+        self.raw(url, &bodies.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The same with bodies that needn't be JSON.
+    pub fn raw(&self, url: &str, bodies: &[&str]) -> Result<Vec<Value>> {
+        let mut args = vec!["rpc", "--url", url, "--identity", "/etc/bulkhead/identity"];
+        args.extend(bodies);
+        self.probe(&args)
+    }
+
+    /// One `tools/call`, and its JSON-RPC answer.
+    pub fn call(&self, url: &str, tool: &str, arguments: &Value) -> Result<Value> {
+        let message = call_message(tool, Some(arguments));
+        let mut answers = self.rpc(url, &[message])?;
+        let answer = answers.pop().context("the probe must answer")?;
+        if answer.get("error").is_some() {
+            bail!("{}", answer["error"]);
+        }
+        Ok(answer["body"].clone())
+    }
+
+    /// The names of the tools that this agent is shown.
+    pub fn tools(&self, url: &str) -> Result<Vec<Value>> {
+        let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+        let answers = self.rpc(url, &[list])?;
+        answers
+            .first()
+            .and_then(|answer| answer["body"]["result"]["tools"].as_array().cloned())
+            .with_context(|| format!("no list of tools in {answers:?}"))
+    }
+
+    /// Runs the probe in the pod and reads its lines.
+    pub fn probe(&self, args: &[&str]) -> Result<Vec<Value>> {
+        let exec = ["exec", "-n", &self.namespace, &self.pod, "--", PROBE];
+        let text = Kubectl::admin().run(&[&exec, args].concat())?;
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+}
+
+/// A `tools/call` message; `None` leaves `arguments` out.
+pub fn call_message(tool: &str, arguments: Option<&Value>) -> Value {
+    let mut message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool}});
+    if let Some(arguments) = arguments {
+        message["params"]["arguments"] = arguments.clone();
+    }
+    message
+}
+
+/// A steady load in a pod of its own.
+#[derive(Debug)]
+pub struct Load {
+    namespace: String,
+    pod: String,
+}
+
+impl Load {
+    /// Waits for the end of the load and returns its report: `ok`, `failed`, `failures`, `serials`.
+    ///
+    /// # Panics
+    /// When the load doesn't end.
+    pub fn report(&self) -> Value {
+        let kubectl = Kubectl::admin();
+        eventually("the load's end", || {
+            match kubectl.get(&["pod", "-n", &self.namespace, &self.pod])?["status"]["phase"].as_str() {
+                Some("Succeeded") => Ok(()),
+                phase => Err(anyhow::anyhow!("{phase:?}")),
+            }
+        });
+        eventually("the load's report", || -> Result<Value> {
+            let text = kubectl.run(&["logs", "-n", &self.namespace, &self.pod])?;
+            Ok(serde_json::from_str(text.trim())?)
+        })
+    }
+}
+
+fn pod(namespace: &str, name: &str, account: &str, identity: Option<&str>, args: &[&str]) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"bulkhead.dev/agent": account}},
+        "spec": {
+            "serviceAccountName": account,
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 10_001, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "probe",
+                "image": setting("BULKHEAD_E2E_IMAGE_PROBE"),
+                "imagePullPolicy": "IfNotPresent",
+                "args": args,
+                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    });
+    if let Some(identity) = identity {
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([
+            {"name": "identity", "mountPath": "/etc/bulkhead/identity", "readOnly": true},
+            {"name": "trust", "mountPath": "/etc/bulkhead/trust", "readOnly": true},
+        ]);
+        pod["spec"]["volumes"] = json!([
+            {"name": "identity", "secret": {"secretName": identity}},
+            {"name": "trust", "configMap": {"name": "bulkhead-trust"}},
+        ]);
+    }
+    pod
+}

@@ -1,0 +1,19 @@
+//! The scenarios, one file each. They share one cluster and the two sample tenants; a scenario that
+//! changes a tenant makes its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario fails by panicking")]
+
+mod scenarios {
+    mod arguments;
+    mod bad_specs;
+    mod crossing;
+    mod deletion;
+    mod drift;
+    mod egress;
+    mod first_contact;
+    mod operator_restart;
+    mod people;
+    mod renewal;
+    mod sandbox;
+    mod shared_role;
+    mod visibility;
+}

@@ -1,0 +1,109 @@
+//! Bad specifications: refused by the API server or by a condition, with a clear message, and nothing is made.
+
+use bulkhead_e2e::{Kubectl, condition, eventually, samples, tenant};
+use serde_json::Value;
+
+/// One bad specification.
+struct Case {
+    /// What is wrong with it.
+    name: String,
+    /// A JSON merge patch on a good tenant.
+    patch: Value,
+    /// What the message must contain.
+    says: String,
+}
+
+fn cases() -> Vec<Case> {
+    let text = include_str!("bad_specs.yaml");
+    let table: Vec<Value> = serde_saphyr::from_str(text).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    table
+        .iter()
+        .map(|row| Case {
+            name: text(&row["name"]),
+            patch: row["patch"].clone(),
+            says: text(&row["says"]),
+        })
+        .collect()
+}
+
+/// RFC 7396. Lists are replaced; `{"#0": …}` patches an element of a list in place.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    for (key, value) in fields {
+        if let (Some(index), Value::Array(items)) = (key.strip_prefix('#'), &mut *target) {
+            merge(&mut items[index.parse::<usize>().unwrap()], value);
+        } else if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key.as_str()], value);
+        }
+    }
+}
+
+#[test]
+fn every_bad_specification_is_refused_with_a_message_and_makes_nothing() {
+    samples();
+    let kubectl = Kubectl::admin();
+    let cases = cases();
+    assert!(cases.len() >= 25, "{}", cases.len());
+    for (number, case) in cases.iter().enumerate() {
+        let name = format!("bad-{number}");
+        let mut spec = tenant(&name);
+        merge(&mut spec, &case.patch);
+        let name = spec["metadata"]["name"].as_str().unwrap().to_owned();
+        let existed = kubectl.outcome(&["get", "namespace", &name], None).unwrap().ok;
+
+        let applied = kubectl
+            .outcome(&["apply", "-f", "-"], Some(&spec.to_string()))
+            .unwrap();
+        let said = if applied.ok {
+            let said = eventually(&format!("{}: refused", case.name), || {
+                let tenant = kubectl.get(&["mcptenant", &name])?;
+                match condition(&tenant, "Accepted") {
+                    Some(accepted) if accepted["status"] == "False" => Ok(accepted.to_string()),
+                    _ => Err(anyhow::anyhow!("{}", tenant["status"])),
+                }
+            });
+            if !existed {
+                let namespace = kubectl.outcome(&["get", "namespace", &name], None).unwrap();
+                assert!(!namespace.ok, "{}: nothing may be made", case.name);
+            }
+            kubectl
+                .run(&["delete", "mcptenant", &name, "--timeout=60s"])
+                .unwrap();
+            said
+        } else {
+            applied.stderr
+        };
+        assert!(
+            said.contains(&case.says),
+            "{}: the message must say {:?}: {said}",
+            case.name,
+            case.says
+        );
+        for other in ["acme", "globex"] {
+            assert!(
+                name == other || !said.contains(other),
+                "{}: no other tenant is named: {said}",
+                case.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_good_tenant_that_the_cases_start_from_is_accepted() {
+    let good = tenant("good");
+    let tenant = bulkhead_e2e::Tenant::applied(&good);
+    eventually("accepted", || {
+        let object = Kubectl::admin().get(&["mcptenant", &tenant.name])?;
+        match condition(&object, "Accepted") {
+            Some(accepted) if accepted["status"] == "True" => Ok(()),
+            _ => Err(anyhow::anyhow!("{}", object["status"])),
+        }
+    });
+}

@@ -1,0 +1,67 @@
+//! A tenant is deleted: nothing of it is left, and the other never noticed.
+
+use anyhow::{anyhow, bail};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, call_message, eventually, samples, tenant};
+use serde_json::json;
+
+#[test]
+fn a_deleted_tenant_leaves_nothing_and_disturbs_nobody() {
+    let [_, globex] = samples();
+    let body = call_message("list_invoices", Some(&json!({})));
+    let kubectl = Kubectl::admin();
+    let claims = || {
+        kubectl.get(&["configmaps", "-n", "bulkhead-system"]).map(|list| {
+            let items = list["items"].as_array().cloned().unwrap_or_default();
+            items
+                .iter()
+                .filter(|item| item.to_string().contains("leaving"))
+                .count()
+        })
+    };
+    let leaving = Tenant::ready(&tenant("leaving"));
+    assert!(
+        claims().unwrap() >= 3,
+        "the identity and both namespaces are claimed"
+    );
+    Agent::start("leaving", "billing")
+        .tools(&leaving.url())
+        .expect("it works before");
+
+    let load = Agent::load("globex", "billing", &globex.url, &body, "\"result\"", 60);
+    kubectl
+        .run(&["delete", "mcptenant", "leaving", "--wait=false"])
+        .unwrap();
+    eventually("the tenant gone", || {
+        match kubectl.outcome(&["get", "mcptenant", "leaving"], None)? {
+            gone if gone.stderr.contains("NotFound") => Ok(()),
+            there => bail!("{}{}", there.stdout, there.stderr),
+        }
+    });
+    for namespace in ["leaving", "leaving-agents"] {
+        let outcome = kubectl.outcome(&["get", "namespace", namespace], None).unwrap();
+        assert!(outcome.stderr.contains("NotFound"), "{namespace}: {outcome:?}");
+    }
+    assert_eq!(claims().unwrap(), 0, "its claims are released");
+    let report = load.report();
+    assert_eq!(report["failed"], 0, "{report}");
+}
+
+#[test]
+fn what_a_deleted_tenant_held_can_be_claimed_again() {
+    let first = Tenant::ready(&tenant("reborn"));
+    let identity = Kubectl::admin().get(&["mcptenant", &first.name]).unwrap()["spec"]["identity"].clone();
+    Kubectl::admin()
+        .run(&["delete", "mcptenant", "reborn", "--timeout=170s"])
+        .unwrap();
+    let mut again = tenant("reborn");
+    again["spec"]["identity"] = identity;
+    let again = Tenant::ready(&again);
+    eventually("the new one answers", || {
+        let answer = Agent::start("reborn", "billing").tools(&again.url())?;
+        if answer.is_empty() {
+            Err(anyhow!("no tools"))
+        } else {
+            Ok(())
+        }
+    });
+}

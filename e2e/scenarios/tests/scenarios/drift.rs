@@ -1,0 +1,201 @@
+//! Any child deleted, edited or stripped is restored; what somebody adds is taken away.
+
+use anyhow::{Result, bail};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, eventually, tenant};
+use serde_json::{Value, json};
+
+/// Kind, namespace suffix, name, and an edit that would open or break something.
+const CHILDREN: &[(&str, &str, &str, &str)] = &[
+    (
+        "resourcequota",
+        "",
+        "bulkhead",
+        r#"{"spec":{"hard":{"pods":"999"}}}"#,
+    ),
+    (
+        "limitrange",
+        "",
+        "bulkhead",
+        r#"{"metadata":{"labels":{"app.kubernetes.io/managed-by":"nobody"}}}"#,
+    ),
+    (
+        "serviceaccount",
+        "",
+        "ledger",
+        r#"{"automountServiceAccountToken":true}"#,
+    ),
+    (
+        "serviceaccount",
+        "-agents",
+        "billing",
+        r#"{"automountServiceAccountToken":true}"#,
+    ),
+    (
+        "networkpolicy",
+        "",
+        "default-deny",
+        r#"{"spec":{"ingress":[{}]}}"#,
+    ),
+    (
+        "networkpolicy",
+        "",
+        "server-ledger",
+        r#"{"spec":{"ingress":[{}]}}"#,
+    ),
+    (
+        "networkpolicy",
+        "-agents",
+        "agents",
+        r#"{"spec":{"egress":[{}]}}"#,
+    ),
+    (
+        "rolebinding",
+        "",
+        "bulkhead-admins",
+        r#"{"subjects":[{"kind":"Group","apiGroup":"rbac.authorization.k8s.io","name":"intruders"}]}"#,
+    ),
+    (
+        "issuer",
+        "",
+        "servers-ca",
+        r#"{"spec":{"ca":{"secretName":"other"}}}"#,
+    ),
+    (
+        "certificate",
+        "",
+        "ledger-tls",
+        r#"{"spec":{"dnsNames":["evil.example"]}}"#,
+    ),
+    (
+        "certificate",
+        "-agents",
+        "billing-tls",
+        r#"{"spec":{"uris":["spiffe://globex.cluster.local/ns/globex-agents/sa/billing"]}}"#,
+    ),
+    (
+        "configmap",
+        "",
+        "bulkhead-trust",
+        r#"{"data":{"ca.pem":"nothing"}}"#,
+    ),
+    (
+        "configmap",
+        "",
+        "ledger-policy",
+        r#"{"data":{"policy.json":"{}"}}"#,
+    ),
+    (
+        "service",
+        "",
+        "ledger",
+        r#"{"spec":{"selector":{"app":"other"}}}"#,
+    ),
+    ("deployment", "", "ledger", r#"{"spec":{"replicas":0}}"#),
+    (
+        "namespace",
+        "",
+        "",
+        r#"{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}}"#,
+    ),
+];
+
+/// The part of an object that its owner decides.
+fn wanted(object: &Value) -> Value {
+    let labels = &object["metadata"]["labels"];
+    let mut wanted = json!({"labels": labels, "owners": object["metadata"]["ownerReferences"]});
+    for field in [
+        "spec",
+        "data",
+        "subjects",
+        "roleRef",
+        "automountServiceAccountToken",
+    ] {
+        wanted[field] = object[field].clone();
+    }
+    wanted
+}
+
+fn get(kind: &str, namespace: &str, name: &str) -> Result<Value> {
+    if kind == "namespace" {
+        return Kubectl::admin().get(&["namespace", namespace]);
+    }
+    Kubectl::admin().get(&[kind, "-n", namespace, name])
+}
+
+#[test]
+fn every_kind_of_child_is_restored_when_edited_or_deleted() {
+    let tenant = Tenant::ready(&tenant("drifting"));
+    let kubectl = Kubectl::admin();
+    for (kind, suffix, name, edit) in CHILDREN {
+        let namespace = format!("drifting{suffix}");
+        let what = format!("{kind} {namespace}/{name}");
+        let before = get(kind, &namespace, name).unwrap();
+        let restored = || match get(kind, &namespace, name)? {
+            now if wanted(&now) == wanted(&before) => Ok(()),
+            now => bail!("{}", wanted(&now)),
+        };
+        let target = if *kind == "namespace" {
+            vec![*kind, &namespace]
+        } else {
+            vec![*kind, "-n", &namespace, name]
+        };
+        kubectl
+            .run(&[&["patch", "--type=merge", "-p", edit], &target[..]].concat())
+            .unwrap();
+        eventually(&format!("{what} restored after an edit"), restored);
+        // Deleting a namespace is a scenario of its own.
+        if *kind != "namespace" {
+            kubectl.run(&[&["delete"], &target[..]].concat()).unwrap();
+            eventually(&format!("{what} restored after a deletion"), restored);
+        }
+    }
+    eventually("calls work again", || {
+        Agent::start("drifting", "billing").tools(&tenant.url())
+    });
+}
+
+#[test]
+fn an_owner_reference_that_was_stripped_comes_back() {
+    let _tenant = Tenant::ready(&tenant("stripped"));
+    let kubectl = Kubectl::admin();
+    for namespace in ["stripped", "stripped-agents"] {
+        let before = kubectl.get(&["namespace", namespace]).unwrap();
+        assert_eq!(before["metadata"]["ownerReferences"][0]["kind"], "McpTenant");
+        let strip = r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#;
+        kubectl
+            .run(&["patch", "namespace", namespace, "--type=json", "-p", strip])
+            .unwrap();
+        eventually(&format!("{namespace} owned again"), || {
+            match kubectl.get(&["namespace", namespace])? {
+                now if now["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"] => Ok(()),
+                now => bail!("{}", now["metadata"]),
+            }
+        });
+    }
+}
+
+#[test]
+fn what_a_stranger_adds_to_a_tenants_walls_is_taken_away() {
+    let _tenant = Tenant::ready(&tenant("added"));
+    let kubectl = Kubectl::admin();
+    let everyone = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "open-sesame", "namespace": "added"},
+        "spec": {"podSelector": {}, "ingress": [{}], "egress": [{}], "policyTypes": ["Ingress", "Egress"]},
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "open-sesame", "namespace": "added"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "intruder"}],
+    });
+    for (kind, object) in [("networkpolicy", everyone), ("rolebinding", binding)] {
+        kubectl.apply(&object).unwrap();
+        eventually(&format!("the added {kind} gone"), || {
+            match kubectl.outcome(&["get", kind, "-n", "added", "open-sesame"], None)? {
+                gone if gone.stderr.contains("NotFound") => Ok(()),
+                there => bail!("{}", there.stdout),
+            }
+        });
+    }
+}

@@ -1,0 +1,108 @@
+//! What servers and agents may dial.
+
+use anyhow::{Result, bail};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, eventually, samples, setting, tenant};
+use serde_json::{Value, json};
+
+/// Dials from inside the server container of `tenant`.
+fn dial_from_server(tenant: &str, target: &str) -> Result<()> {
+    let dial = [
+        "exec",
+        "-n",
+        tenant,
+        "deploy/dialler",
+        "-c",
+        "server",
+        "--",
+        "/usr/local/bin/bulkhead-probe",
+        "dial",
+        target,
+    ];
+    let text = Kubectl::admin().run(&[&dial[..], &["--attempts", "3"]].concat())?;
+    let answer: Value = serde_json::from_str(text.trim())?;
+    if answer["connected"] == true {
+        Ok(())
+    } else {
+        bail!("{target}: {}", answer["error"])
+    }
+}
+
+#[test]
+fn a_server_dials_what_it_declares_and_nothing_else_and_agents_cannot_use_its_way() {
+    let mut spec = tenant("outbound");
+    spec["spec"]["servers"] = json!([{
+        "name": "dialler",
+        "image": setting("BULKHEAD_E2E_IMAGE_PROBE"),
+        "args": ["listen", "3000"],
+        "http": {"port": 3000},
+        "egress": [{"to": {"namespace": "databases", "podLabels": {"app": "postgres"}}, "ports": [5432]}],
+    }]);
+    let tenant = Tenant::ready(&spec);
+    let [acme, _] = samples();
+
+    let service = |namespace: &str, name: &str| {
+        let object = Kubectl::admin().get(&["service", "-n", namespace, name]).unwrap();
+        object["spec"]["clusterIP"].as_str().unwrap().to_owned()
+    };
+    eventually("the declared database, by name", || {
+        dial_from_server(&tenant.name, "postgres.databases.svc:5432")
+    });
+    let denied = [
+        ("the API server", "kubernetes.default".to_owned(), 443),
+        ("the cluster's DNS", "kube-dns.kube-system".to_owned(), 53),
+        ("another tenant's sidecar", "ledger.acme".to_owned(), 8443),
+    ];
+    for (what, service_name, port) in denied {
+        let (name, namespace) = service_name.split_once('.').unwrap();
+        let target = format!("{}:{port}", service(namespace, name));
+        dial_from_server(&tenant.name, &target).expect_err(what);
+    }
+    dial_from_server(&tenant.name, "ledger.acme.svc:8443")
+        .expect_err("a name that was not declared isn't known");
+
+    let agent = Agent::start("outbound", "billing");
+    agent
+        .dial("postgres.databases.svc:5432")
+        .expect_err("an agent going round the sidecar");
+    agent
+        .dial("dialler.outbound.svc:8443")
+        .expect("an agent calling its server");
+    drop(acme);
+}
+
+#[test]
+fn an_agents_declared_egress_is_open_to_it_alone() {
+    let mut spec = tenant("reaching");
+    spec["spec"]["agents"] = json!([
+        {"name": "billing", "roles": ["reader"]},
+        {"name": "crawler", "roles": ["reader"],
+         "egress": [{"to": {"namespace": "outside", "podLabels": {"app": "target"}}, "ports": [7000]}]},
+    ]);
+    let _tenant = Tenant::ready(&spec);
+    let outside = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "outside"}});
+    Kubectl::admin().apply(&outside).unwrap();
+    let target = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "target", "namespace": "outside", "labels": {"app": "target"}},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
+            "name": "target", "image": setting("BULKHEAD_E2E_IMAGE_PROBE"), "imagePullPolicy": "IfNotPresent", "args": ["listen", "7000"],
+        }]},
+    });
+    Kubectl::admin().apply(&target).unwrap();
+    let ip = eventually("the target's address", || -> Result<String> {
+        let pod = Kubectl::admin().get(&["pod", "-n", "outside", "target"])?;
+        match pod["status"]["podIP"].as_str() {
+            Some(ip) => Ok(ip.to_owned()),
+            None => bail!("none yet"),
+        }
+    });
+    let crawler = Agent::start("reaching", "crawler");
+    let billing = Agent::start("reaching", "billing");
+    eventually("the crawler's declared target", || {
+        crawler.dial(&format!("{ip}:7000"))
+    });
+    billing
+        .dial(&format!("{ip}:7000"))
+        .expect_err("an agent that declared nothing");
+    crawler.dial(&format!("{ip}:7001")).expect_err("another port");
+}

@@ -1,0 +1,64 @@
+//! Leaf certificates are renewed while calls flow.
+
+use anyhow::{Result, bail};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, call_message, eventually, tenant};
+use serde_json::{Value, json};
+
+/// Asks cert-manager for a new certificate now, as `cmctl renew` does.
+fn renew(namespace: &str, name: &str) {
+    let kubectl = Kubectl::admin();
+    let certificate = kubectl.get(&["certificate", "-n", namespace, name]).unwrap();
+    let mut conditions = certificate["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    conditions.push(json!({
+        "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "renewal asked for by a scenario",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }));
+    let patch = json!({"status": {"conditions": conditions}}).to_string();
+    kubectl
+        .run(&[
+            "patch",
+            "certificate",
+            "-n",
+            namespace,
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
+        .unwrap();
+}
+
+fn revision(namespace: &str, name: &str) -> Result<i64> {
+    let certificate: Value = Kubectl::admin().get(&["certificate", "-n", namespace, name])?;
+    match certificate["status"]["revision"].as_i64() {
+        Some(revision) => Ok(revision),
+        None => bail!("no revision yet"),
+    }
+}
+
+#[test]
+fn a_renewed_leaf_is_served_and_no_call_fails() {
+    let tenant = Tenant::ready(&tenant("renewing"));
+    let before = revision("renewing", "ledger-tls").unwrap();
+    let body = call_message("list_invoices", Some(&json!({})));
+    let load = Agent::load("renewing", "billing", &tenant.url(), &body, "\"result\"", 150);
+    renew("renewing", "ledger-tls");
+    eventually("a new certificate", || {
+        match revision("renewing", "ledger-tls")? {
+            after if after > before => Ok(()),
+            same => bail!("revision {same}"),
+        }
+    });
+    let report = load.report();
+    assert_eq!(report["failed"], 0, "{report}");
+    assert!(report["ok"].as_u64().unwrap() > 100, "{report}");
+    assert_eq!(
+        report["serials"].as_array().unwrap().len(),
+        2,
+        "the old and the new certificate: {report}"
+    );
+}
