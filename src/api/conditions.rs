@@ -13,3 +13,41 @@ pub mod types {
     /// Every ready sidecar runs the current policy.
     pub const POLICY_ENFORCED: &str = "PolicyEnforced";
 }
+
+/// Reasons of conditions. A refused specification has one of the operator's validation reasons instead.
+pub mod reasons {
+    /// The condition holds.
+    pub const AS_SPECIFIED: &str = "AsSpecified";
+    /// `Accepted`: valid, and all claims are held.
+    pub const VALID: &str = "Valid";
+    /// The object doesn't fit the current schema and can't be read.
+    pub const UNREADABLE: &str = "Unreadable";
+    /// `spec.identity` has a value that another tenant of the cluster holds.
+    pub const IDENTITY_TAKEN: &str = "IdentityTaken";
+    /// A namespace of this name exists, or is claimed, and isn't this tenant's.
+    pub const NAMESPACE_TAKEN: &str = "NamespaceTaken";
+    /// The tenant isn't accepted, so this isn't known.
+    pub const NOT_ACCEPTED: &str = "NotAccepted";
+    /// The tenant has no servers, or none of their pods run: nothing was confirmed.
+    pub const NO_PODS: &str = "NoPods";
+    /// A sidecar has not yet seen its canary refused.
+    pub const WAITING_FOR_SIDECARS: &str = "WaitingForSidecars";
+    /// A sidecar could reach its canary: the cluster does not enforce network policies.
+    pub const NETWORK_POLICY_NOT_ENFORCED: &str = "NetworkPolicyNotEnforced";
+    /// cert-manager has not yet issued a certificate.
+    pub const WAITING_FOR_CERTIFICATES: &str = "WaitingForCertificates";
+    /// A Deployment is held back until what it mounts exists.
+    pub const WAITING_FOR_TRUST: &str = "WaitingForTrust";
+    /// A Deployment has not rolled out.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// A pod can't be made or doesn't run.
+    pub const PODS_FAILING: &str = "PodsFailing";
+    /// The tenant's quota refuses an object or a pod.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// A namespace of the tenant is being deleted by somebody else.
+    pub const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
+    /// Something could not be read or written; it is tried again.
+    pub const RECONCILE_FAILED: &str = "ReconcileFailed";
+    /// The tenant is being deleted.
+    pub const TERMINATING: &str = "Terminating";
+}

@@ -3,9 +3,17 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// The isolation tier, each with its own sub-object.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.tier != 'Sandbox' || has(self.sandbox)")
+        .message("tier Sandbox needs sandbox.runtimeClassName"),
+    validation = Rule::new("self.tier == 'Sandbox' || !has(self.sandbox)")
+        .message("sandbox belongs to tier Sandbox: set tier to Sandbox, or remove sandbox")
+)]
 pub struct Isolation {
     /// `Namespace` (the default) or `Sandbox`.
     #[serde(default)]
@@ -30,5 +38,6 @@ pub enum Tier {
 #[serde(rename_all = "camelCase")]
 pub struct Sandbox {
     /// Name of an existing `RuntimeClass`, for example one for gVisor or Kata Containers.
+    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_SUBDOMAIN))]
     pub runtime_class_name: String,
 }

@@ -14,14 +14,17 @@ pub struct McpTenantStatus {
     /// `Ready`, `Accepted`, `NetworkIsolated`, `CertificatesReady`, `PolicyEnforced`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
     /// The tenant's namespaces. A namespace with another UID is not this tenant's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 4))]
     pub namespaces: Vec<NamespaceStatus>,
     /// The tenant's servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 16))]
     pub servers: Vec<ServerStatus>,
 }
 
@@ -29,8 +32,10 @@ pub struct McpTenantStatus {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceStatus {
     /// Name.
+    #[schemars(length(max = 63))]
     pub name: String,
     /// UID.
+    #[schemars(length(max = 64))]
     pub uid: String,
 }
 
@@ -39,13 +44,16 @@ pub struct NamespaceStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ServerStatus {
     /// Name.
+    #[schemars(length(max = 63))]
     pub name: String,
     /// Where agents reach it.
+    #[schemars(length(max = 1024))]
     pub url: String,
     /// Pods that should run.
     pub replicas: u32,
     /// Pods that are ready and enforce `policyRevision`.
     pub ready_replicas: u32,
     /// Revision of the policy that its sidecars must enforce.
+    #[schemars(length(max = 64))]
     pub policy_revision: String,
 }

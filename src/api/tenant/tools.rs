@@ -5,44 +5,64 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema;
+
 /// A tool that exists for clients.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
     /// Name of the tool, exact.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_./-]+$"))]
     pub name: String,
     /// Roles that may see and call it. Empty: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::roles")]
     pub roles: Vec<String>,
     /// Rules about its arguments.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub arguments: Arguments,
 }
 
 /// Rules about a tool's arguments, by argument name.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("(has(self.forced) ? self.forced.size() : 0) + (has(self.bounds) ? self.bounds.size() : 0) <= 16")
+        .message("at most 16 arguments of a tool can have a rule, forced and bounds together"),
+    validation = Rule::new("!has(self.forced) || !has(self.bounds) || self.forced.all(name, !(name in self.bounds))")
+        .message("an argument is either forced or bounded, not both: the caller's value for a forced one never counts"),
+    validation = Rule::new("(!has(self.forced) || self.forced.all(name, name.size() >= 1 && name.size() <= 128)) && (!has(self.bounds) || self.bounds.all(name, name.size() >= 1 && name.size() <= 128))")
+        .message("names of arguments are 1 to 128 characters long")
+)]
 pub struct Arguments {
     /// Set on every call, whatever the caller gave, and not shown in the tool's schema.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
     pub forced: BTreeMap<String, ForcedValue>,
     /// What the caller's value must satisfy.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
     pub bounds: BTreeMap<String, Bounds>,
 }
 
 /// Where a forced value comes from: exactly one source.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.identity), has(self.attribute), has(self.agent), has(self.string), has(self.int), has(self.bool)].exists_one(given, given)")
+    .message("a forced value has exactly one source: identity, attribute, agent, string, int or bool"))]
 pub struct ForcedValue {
     /// A value of `spec.identity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityKey>,
     /// Name of an entry of `spec.attributes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub attribute: Option<String>,
     /// Name of an entry of the calling agent's `attributes`. Every agent with one of the tool's roles must have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub agent: Option<String>,
     /// A constant text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub string: Option<String>,
     /// A constant whole number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +83,16 @@ pub enum IdentityKey {
 /// What a caller's argument must satisfy; at least one rule. An absent argument satisfies all but `required`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.required) && self.required) || has(self.minimum) || has(self.maximum) || has(self.minLength) || has(self.maxLength) || has(self.maxItems) || has(self.pattern) || has(self.enum)")
+        .message("empty bounds bound nothing: give at least one of required: true, minimum, maximum, minLength, maxLength, maxItems, pattern, enum"),
+    validation = Rule::new("!has(self.minimum) || !has(self.maximum) || self.minimum <= self.maximum")
+        .message("minimum must not be greater than maximum"),
+    validation = Rule::new("!has(self.minLength) || !has(self.maxLength) || self.minLength <= self.maxLength")
+        .message("minLength must not be greater than maxLength"),
+    validation = Rule::new("[has(self.minimum) || has(self.maximum), has(self.minLength) || has(self.maxLength) || has(self.pattern) || has(self.enum), has(self.maxItems)].filter(given, given).size() <= 1")
+        .message("no value is a number (minimum, maximum), a string (minLength, maxLength, pattern, enum) and an array (maxItems) at once: keep one kind")
+)]
 pub struct Bounds {
     /// It must be there, and not null.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -75,17 +105,22 @@ pub struct Bounds {
     pub maximum: Option<i64>,
     /// It must be a string of at least so many Unicode code points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_048_576))]
     pub min_length: Option<u32>,
     /// It must be a string of at most so many Unicode code points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_048_576))]
     pub max_length: Option<u32>,
     /// It must be an array of at most so many items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_048_576))]
     pub max_items: Option<u32>,
     /// It must be a string, and the whole of it match this regular expression (Rust `regex` syntax, linear time).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
     pub pattern: Option<String>,
     /// It must be one of these strings.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "enum")]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
     pub one_of: Vec<String>,
 }
