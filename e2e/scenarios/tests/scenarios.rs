@@ -1,6 +1,10 @@
 //! The scenarios, one file each. They share one cluster and the two sample tenants; a scenario that
 //! changes a tenant makes its own.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a scenario fails by panicking"
+)]
 
 mod scenarios {
     mod arguments;

@@ -1,5 +1,9 @@
 //! Upgrade and uninstall of the chart: tenants survive both.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a scenario fails by panicking"
+)]
 
 use anyhow::bail;
 use bulkhead_e2e::{Agent, Kubectl, call_message, eventually, samples, setting};

@@ -1,7 +1,7 @@
 //! The `Sandbox` tier: under an unknown runtime class nothing is made; under gVisor calls work.
 
 use anyhow::{Result, bail};
-use bulkhead_e2e::{Agent, Kubectl, Tenant, condition, eventually, tenant};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, condition, eventually, setting, tenant};
 use serde_json::json;
 
 #[test]
@@ -27,8 +27,13 @@ fn an_unknown_runtime_class_is_refused_with_a_condition_and_nothing_is_made() {
 fn with_gvisor_the_tenants_pods_run_under_it_and_calls_work() {
     let mut spec = tenant("sandboxed");
     spec["spec"]["isolation"] = json!({"tier": "Sandbox", "sandbox": {"runtimeClassName": "gvisor"}});
+    let witness = json!({
+        "name": "witness", "image": setting("BULKHEAD_E2E_IMAGE_PROBE"), "args": ["listen", "3000"], "http": {"port": 3000},
+    });
+    spec["spec"]["servers"].as_array_mut().unwrap().push(witness);
     let tenant = Tenant::ready(&spec);
-    let pods = Kubectl::admin().get(&["pods", "-n", "sandboxed"]).unwrap();
+    let kubectl = Kubectl::admin();
+    let pods = kubectl.get(&["pods", "-n", "sandboxed"]).unwrap();
     for pod in pods["items"].as_array().unwrap() {
         assert_eq!(
             pod["spec"]["runtimeClassName"], "gvisor",
@@ -36,26 +41,32 @@ fn with_gvisor_the_tenants_pods_run_under_it_and_calls_work() {
             pod["metadata"]["name"]
         );
     }
+
     let agent = Agent::start("sandboxed", "billing");
     let answer = agent
         .call(&tenant.url(), "list_invoices", &json!({"limit": 3}))
         .unwrap();
     assert!(answer.get("result").is_some(), "{answer}");
-    let kernel = Kubectl::admin()
-        .run(&[
-            "exec",
-            "-n",
-            "sandboxed",
-            "deploy/ledger",
-            "-c",
-            "server",
-            "--",
-            "/usr/local/bin/ledger-mcp",
-            "kernel",
-        ])
+
+    let nodes = kubectl.get(&["nodes"]).unwrap();
+    let nodes_kernel = nodes["items"][0]["status"]["nodeInfo"]["kernelVersion"]
+        .as_str()
         .unwrap();
+    let exec = [
+        "exec",
+        "-n",
+        "sandboxed",
+        "deploy/witness",
+        "-c",
+        "server",
+        "--",
+        "/usr/local/bin/bulkhead-probe",
+        "kernel",
+    ];
+    let kernel = kubectl.run(&exec).unwrap();
+    assert!(kernel.contains("version"), "{kernel}");
     assert!(
-        kernel.contains("4.4.0") || kernel.to_lowercase().contains("gvisor"),
-        "gVisor's kernel: {kernel}"
+        !kernel.contains(nodes_kernel),
+        "a kernel of its own, not the node's: {kernel}"
     );
 }
