@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Runs the stages of the tests, all of them even when one fails; says how long each took, and ends with one line that
+# counts.  test.sh STAGE...  (static, unit, integration, chart, e2e)
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+logs="$BULKHEAD_STATE/log"
+mkdir -p "$logs"
+passed=0 failed=0
+report=()
+broken=()
+
+# count LOG: adds up what the test runners said in it.
+count() {
+    local ok bad
+    read -r ok bad < <(sed 's/\x1b\[[0-9;]*m//g' "$1" |
+        awk '/^test result: / {ok += $4; bad += $6} END {print ok + 0, bad + 0}')
+    passed=$((passed + ok)) failed=$((failed + bad))
+    return "$((bad > 0))"
+}
+
+# check NAME COMMAND...: one check without a test runner, counted as one.
+check() {
+    local name=$1 log="$logs/$1.log"
+    shift
+    if "$@" > "$log" 2>&1; then
+        passed=$((passed + 1))
+        say "  ${green}ok${plain}      $name"
+    else
+        failed=$((failed + 1))
+        say "  ${red}failed${plain}  $name: $*"
+        tail -40 "$log"
+        return 1
+    fi
+}
+
+# tests NAME COMMAND...: a command with test runners in it; what they count is added up.
+tests() {
+    local log="$logs/$1.log" status=0
+    shift
+    "$@" 2>&1 | tee "$log" || status=$?
+    if count "$log" && [ $status != 0 ]; then
+        # No test failed, and yet the command did: it did not compile, or was killed.
+        failed=$((failed + 1))
+    fi
+    return $status
+}
+
+# Nothing in the sidecar speaks to Kubernetes or reads YAML, and nothing at all uses a second TLS stack.
+layers() {
+    local status=0 crate found
+    absent() {
+        found="$(cargo tree --locked --edges normal "${@:2}" --invert "$1" 2> /dev/null || true)"
+        [ -z "$found" ] || { printf '%s must not be there:\n%s\n' "$1" "$found"; return 1; }
+    }
+    for crate in kube k8s-openapi serde-saphyr; do absent "$crate" -p bulkhead-proxy || status=1; done
+    for crate in tokio kube hyper; do absent "$crate" -p bulkhead-core || status=1; done
+    for crate in ring openssl native-tls serde_yaml; do absent "$crate" --workspace || status=1; done
+    return $status
+}
+
+stage_static() {
+    local status=0
+    check format cargo fmt --all --check || status=1
+    check clippy cargo clippy --workspace --all-targets --locked --quiet -- -D warnings || status=1
+    check layers layers || status=1
+    check dependencies e2e/deny.sh || status=1
+    check generated e2e/generate.sh --check || status=1
+    check scripts bash -n e2e/*.sh e2e/fixtures/postgres/*.sh .ci/run || status=1
+    return $status
+}
+
+stage_unit() { tests unit cargo test --workspace --locked --lib --bins; }
+
+stage_integration() {
+    HELM="$(helm_program)" || return 1
+    export HELM
+    tests integration cargo test --workspace --locked --exclude bulkhead-e2e --test '*'
+}
+
+stage_chart() {
+    local helm status=0
+    helm="$(helm_program)" || return 1
+    check chart-lint "$helm" lint --strict charts/bulkhead || status=1
+    check chart-template "$helm" template bulkhead charts/bulkhead --namespace bulkhead-system || status=1
+    return $status
+}
+
+stage_e2e() {
+    e2e/up.sh test --gvisor || { failed=$((failed + 1)); return 1; }
+    # shellcheck disable=SC1090
+    source "$(cluster_environment test)"
+    local settings=(
+        "BULKHEAD_E2E_KUBECONFIG=$KUBECONFIG" "BULKHEAD_E2E_KUBECTL=$KUBECTL" "BULKHEAD_E2E_HELM=$HELM"
+        "BULKHEAD_E2E_PLUGIN=$PLUGIN" "BULKHEAD_E2E_CLUSTER_TOOL=$cluster_tool" "BULKHEAD_E2E_CLUSTER=test"
+        "BULKHEAD_E2E_IMAGE_CLI=$IMAGE_CLI" "BULKHEAD_E2E_IMAGE_LEDGER=$IMAGE_LEDGER" "BULKHEAD_E2E_IMAGE_PROBE=$IMAGE_PROBE"
+    )
+    tests e2e env "${settings[@]}" cargo test --locked -p bulkhead-e2e --test scenarios -- \
+        --test-threads="${SCENARIO_THREADS:-4}" ${SCENARIO:+"$SCENARIO"}
+}
+
+begun=$SECONDS
+for stage in "$@"; do
+    step "$stage"
+    at=$SECONDS
+    outcome=ok
+    "stage_$stage" || { outcome=failed; broken+=("$stage"); }
+    report+=("$(printf '%-12s %-7s %s' "$stage" "$outcome" "$(duration $((SECONDS - at)))")")
+done
+
+if [[ " $* " == *" e2e "* ]]; then
+    mapfile -t target < <(target test)
+    if [[ " ${broken[*]} " == *" e2e "* ]]; then
+        remark "logs of the cluster's components: $(cluster "${target[@]}" logs-dir 2> /dev/null || echo "$BULKHEAD_STATE")"
+    fi
+    if [ -z "$KEEP" ]; then e2e/down.sh test || broken+=(down); else remark "the cluster stays; make cluster-down CLUSTER=test"; fi
+fi
+
+step "Time"
+for line in "${report[@]}"; do say "  $line"; done
+say ""
+[ ${#broken[@]} = 0 ] || say "${red}failed: ${broken[*]}${plain} (logs in ${logs#"$repository"/})"
+say "${bold}$passed passed, $failed failed${plain} in $(duration $((SECONDS - begun)))"
+[ ${#broken[@]} = 0 ] && [ "$failed" = 0 ]

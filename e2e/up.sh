@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Brings a cluster up with all that tenants need: cert-manager, the images, Bulkhead's chart, the shared database.
+# Whatever is there already stays.  up.sh NAME [flags of `bulkhead-cluster up`]
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+name="$1"
+shift
+mapfile -t target < <(target "$name")
+[ -z "$CONTEXT" ] || [ -n "$LOAD$REGISTRY" ] || fail "an existing cluster needs a way to get images into it." \
+    "Add LOAD='kind load image-archive --name NAME', or REGISTRY=registry.example.com/path."
+
+e2e/preflight.sh cluster
+compile_cluster_tool
+
+# The cluster starts while the images are compiled: it mostly waits, and they mostly compute.
+start_cluster() {
+    cluster build helm kubernetes
+    cluster "${target[@]}" up "$@"
+    cluster "${target[@]}" install-cert-manager
+}
+step "Cluster ${CONTEXT:-$name}"
+started=$SECONDS
+(start_cluster "$@") > >(sed -u "s/^/${dim}  cluster |${plain} /") 2>&1 &
+starting=$!
+trap 'kill "$starting" 2> /dev/null || true' EXIT
+e2e/images.sh
+wait "$starting" || fail "the cluster did not come up." \
+    "Its components' logs: $(cluster "${target[@]}" logs-dir 2> /dev/null || echo "$BULKHEAD_STATE")"
+trap - EXIT
+remark "the cluster and the images took $(duration $((SECONDS - started)))"
+
+step "Installing"
+kubeconfig="$(cluster "${target[@]}" kubeconfig)"
+helm="$(cluster tool helm)"
+kubectl="$(cluster tool kubectl)"
+environment="$(cluster_environment "$name")"
+mkdir -p "$BULKHEAD_STATE"
+{
+    printf 'export KUBECONFIG=%q\nHELM=%q\nKUBECTL=%q\n' "$kubeconfig" "$helm" "$kubectl"
+    printf 'PLUGIN=%q\n' "$CARGO_TARGET_DIR/release/kubectl-bulkhead"
+} > "$environment.unfinished"
+
+source "$BULKHEAD_STATE/images.env"
+declare -A image
+for each in operator proxy cli ledger probe postgres; do
+    archive="BULKHEAD_ARCHIVE_${each^^}"
+    image[$each]="$(cluster "${target[@]}" load-image "${!archive}")"
+    printf 'IMAGE_%s=%q\n' "${each^^}" "${image[$each]}" >> "$environment.unfinished"
+    say "  image ${image[$each]}"
+done
+mv "$environment.unfinished" "$environment"
+
+export KUBECONFIG="$kubeconfig"
+"$kubectl" apply -f <(sed "s|localhost/bulkhead-postgres:dev|${image[postgres]}|" e2e/fixtures/postgres/postgres.yaml) > /dev/null
+say "  chart bulkhead"
+"$helm" upgrade --install bulkhead charts/bulkhead --namespace bulkhead-system --create-namespace --wait --timeout 5m \
+    --values <(chart_values) > /dev/null
+say "  database"
+"$kubectl" --namespace databases rollout status deployment/postgres --timeout 5m > /dev/null
