@@ -68,8 +68,8 @@ deny: ## Check licenses, advisories, bans and sources of every dependency; build
 	@e2e/deny.sh
 
 .PHONY: bench
-bench: ## Measure the decision and the data path.
-	@cargo bench --locked -p bulkhead-core -p bulkhead-proxy
+bench: ## Measure what one decision costs.
+	@cargo bench --locked -p bulkhead-core --bench decide
 
 ##@ Build
 

@@ -17,4 +17,4 @@ elif [ -f "$environment" ]; then
     "$KUBECTL" delete namespace bulkhead-system databases --ignore-not-found
     "$KUBECTL" delete crd mcptenants.bulkhead.dev --ignore-not-found
 fi
-rm -f "$environment"
+rm -f "$environment" "${environment%.env}.values.yaml"

@@ -69,12 +69,12 @@ stage_static() {
     return $status
 }
 
-stage_unit() { tests unit cargo test --workspace --locked --lib --bins; }
+stage_unit() { tests unit cargo test --workspace --locked --no-fail-fast --lib --bins; }
 
 stage_integration() {
     HELM="$(helm_program)" || return 1
     export HELM
-    tests integration cargo test --workspace --locked --exclude bulkhead-e2e --test '*'
+    tests integration cargo test --workspace --locked --no-fail-fast --exclude bulkhead-e2e --test '*'
 }
 
 stage_chart() {
@@ -91,10 +91,10 @@ stage_e2e() {
     source "$(cluster_environment test)"
     local settings=(
         "BULKHEAD_E2E_KUBECONFIG=$KUBECONFIG" "BULKHEAD_E2E_KUBECTL=$KUBECTL" "BULKHEAD_E2E_HELM=$HELM"
-        "BULKHEAD_E2E_PLUGIN=$PLUGIN" "BULKHEAD_E2E_CLUSTER_TOOL=$cluster_tool" "BULKHEAD_E2E_CLUSTER=test"
+        "BULKHEAD_E2E_PLUGIN=$PLUGIN" "BULKHEAD_E2E_CHART=$repository/charts/bulkhead" "BULKHEAD_E2E_VALUES=$VALUES"
         "BULKHEAD_E2E_IMAGE_CLI=$IMAGE_CLI" "BULKHEAD_E2E_IMAGE_LEDGER=$IMAGE_LEDGER" "BULKHEAD_E2E_IMAGE_PROBE=$IMAGE_PROBE"
     )
-    tests e2e env "${settings[@]}" cargo test --locked -p bulkhead-e2e --test scenarios -- \
+    tests e2e env "${settings[@]}" cargo test --locked --no-fail-fast -p bulkhead-e2e --test '*' -- \
         --test-threads="${SCENARIO_THREADS:-4}" ${SCENARIO:+"$SCENARIO"}
 }
 

@@ -34,10 +34,11 @@ kubeconfig="$(cluster "${target[@]}" kubeconfig)"
 helm="$(cluster tool helm)"
 kubectl="$(cluster tool kubectl)"
 environment="$(cluster_environment "$name")"
+values="${environment%.env}.values.yaml"
 mkdir -p "$BULKHEAD_STATE"
 {
     printf 'export KUBECONFIG=%q\nHELM=%q\nKUBECTL=%q\n' "$kubeconfig" "$helm" "$kubectl"
-    printf 'PLUGIN=%q\n' "$CARGO_TARGET_DIR/release/kubectl-bulkhead"
+    printf 'PLUGIN=%q\nVALUES=%q\n' "$CARGO_TARGET_DIR/release/kubectl-bulkhead" "$values"
 } > "$environment.unfinished"
 
 source "$BULKHEAD_STATE/images.env"
@@ -54,6 +55,6 @@ export KUBECONFIG="$kubeconfig"
 "$kubectl" apply -f <(sed "s|localhost/bulkhead-postgres:dev|${image[postgres]}|" e2e/fixtures/postgres/postgres.yaml) > /dev/null
 say "  chart bulkhead"
 "$helm" upgrade --install bulkhead charts/bulkhead --namespace bulkhead-system --create-namespace --wait --timeout 5m \
-    --values <(chart_values) > /dev/null
+    --values "$values" > /dev/null
 say "  database"
 "$kubectl" --namespace databases rollout status deployment/postgres --timeout 5m > /dev/null
