@@ -40,11 +40,7 @@ cluster() { "$cluster_tool" "$@"; }
 compile_cluster_tool() { cargo build --quiet --locked -p bulkhead-cluster; }
 
 # Helm: the one that was built, or that is built now.
-helm_program() {
-    compile_cluster_tool
-    cluster build helm
-    cluster tool helm
-}
+helm_program() { compile_cluster_tool && cluster build helm && cluster tool helm; }
 
 # target NAME: the arguments that mean the local cluster of that name, or the existing one that CONTEXT names.
 target() {
