@@ -1,4 +1,23 @@
 //! Policy of one MCP server: the document that the operator writes, and what the sidecar makes of
-//! it.
+//! it: a decision about every message, the bytes that go upstream, and the answers that come back.
 
+mod answer;
+mod arguments;
+mod bounds;
+mod capabilities;
+pub mod compile;
+mod decide;
 pub mod document;
+mod lists;
+mod permit;
+mod schema;
+mod splice;
+
+pub use answer::{Answer, DroppedTool, FinalAnswer};
+pub use compile::{CompileError, CompiledAgent, CompiledPolicy};
+pub use decide::Decision;
+pub use document::PolicyDocument;
+pub use permit::{Expected, Forward, Permitted};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! Records of one call: the decision, which for a permitted request is the intent and is written
+//! before the effect, and the outcome, which closes it.
+//!
+//! Names and ids that a client chose are bounded in length; argument values are never recorded.
+//! The types borrow and hold no time of their own, so that the bytes of a line can be hashed into
+//! a chain by whoever writes it.
+
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    json,
+    mcp::Message,
+    policy::{CompiledAgent, CompiledPolicy, Decision},
+    reason::Reason,
+    refusal::{Refusal, shortened},
+};
+
+/// What the sidecar knows of a call besides the message.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// When it was decided, RFC 3339 in UTC.
+    pub time: &'a str,
+    /// The sidecar's number of the call: an intent and its outcome have the same.
+    pub call: u64,
+    /// The SPIFFE ID of the client's certificate, whether or not the policy knows it.
+    pub spiffe_id: &'a str,
+    /// The serial of the client's certificate, hex digits.
+    pub certificate_serial: &'a str,
+    /// The session, opaque.
+    pub session: Option<&'a str>,
+    /// The client's `traceparent` header.
+    pub traceparent: Option<&'a str>,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The message goes upstream.
+    Permit,
+    /// It doesn't.
+    Refuse,
+}
+
+/// The record of a decision.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "record", rename = "decision")]
+pub struct IntentRecord<'a> {
+    time: &'a str,
+    call: u64,
+    tenant: &'a str,
+    tenant_uid: &'a str,
+    server: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(serialize_with = "bounded")]
+    spiffe_id: &'a str,
+    #[serde(serialize_with = "bounded")]
+    certificate_serial: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bounded_option")]
+    session: Option<&'a str>,
+    /// The raw id: a string has its quotes.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bounded_option")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bounded_option")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    policy_revision: &'a str,
+    decision: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overridden_arguments: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<Cow<'a, str>>,
+}
+
+impl<'a> IntentRecord<'a> {
+    /// The record of a decision about a message.
+    pub fn decided(
+        policy: &'a CompiledPolicy,
+        caller: Option<&'a CompiledAgent>,
+        call: &Call<'a>,
+        message: &'a Message<'_>,
+        decision: &'a Decision,
+    ) -> Self {
+        let reason = decision.outcome.as_ref().err().map(|refusal| refusal.reason);
+        Self {
+            request_id: message.id(),
+            method: message.method(),
+            tool: decision.tool.as_deref(),
+            rule: decision.rule.as_deref(),
+            decision: if reason.is_some() {
+                Verdict::Refuse
+            } else {
+                Verdict::Permit
+            },
+            overridden_arguments: decision.overridden.iter().map(AsRef::as_ref).collect(),
+            traceparent: trace_of(message).or_else(|| trace(call.traceparent?.into())),
+            ..Self::unread(policy, caller, call, reason)
+        }
+    }
+
+    /// The record of something that was refused before there was a message to decide: a body that
+    /// can't be read, a limit of the transport.
+    pub fn refused(
+        policy: &'a CompiledPolicy,
+        caller: Option<&'a CompiledAgent>,
+        call: &Call<'a>,
+        refusal: &'a Refusal,
+    ) -> Self {
+        let rule = refusal.rule.as_deref();
+        Self {
+            rule,
+            ..Self::unread(policy, caller, call, Some(refusal.reason))
+        }
+    }
+
+    fn unread(
+        policy: &'a CompiledPolicy,
+        caller: Option<&'a CompiledAgent>,
+        call: &Call<'a>,
+        reason: Option<Reason>,
+    ) -> Self {
+        Self {
+            time: call.time,
+            call: call.call,
+            tenant: &policy.tenant().name,
+            tenant_uid: &policy.tenant().uid,
+            server: policy.server(),
+            agent: caller.map(|agent| agent.name().as_ref()),
+            spiffe_id: call.spiffe_id,
+            certificate_serial: call.certificate_serial,
+            session: call.session,
+            request_id: None,
+            method: None,
+            tool: None,
+            rule: None,
+            policy_revision: policy.revision(),
+            decision: Verdict::Refuse,
+            reason,
+            overridden_arguments: Vec::new(),
+            traceparent: call.traceparent.and_then(|text| trace(text.into())),
+        }
+    }
+
+    /// What was decided.
+    pub fn verdict(&self) -> Verdict {
+        self.decision
+    }
+
+    /// The record as one line of JSON, with its line feed.
+    pub fn line(&self) -> Vec<u8> {
+        line(self)
+    }
+}
+
+/// How a permitted call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Completion {
+    /// The server answered.
+    Completed,
+    /// It answered with an error, or not as it must, or not at all.
+    Failed,
+    /// The client went away or took it back.
+    Cancelled,
+}
+
+/// The record that closes an intent.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "record", rename = "outcome")]
+pub struct OutcomeRecord<'a> {
+    /// When the call ended, RFC 3339 in UTC.
+    pub time: &'a str,
+    /// The number of the call, as in its intent.
+    pub call: u64,
+    /// How it ended.
+    pub outcome: Completion,
+    /// Why the server's answer was refused, when it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+}
+
+impl OutcomeRecord<'_> {
+    /// The record as one line of JSON, with its line feed.
+    pub fn line(&self) -> Vec<u8> {
+        line(self)
+    }
+}
+
+#[allow(clippy::expect_used)]
+fn line(record: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(record).expect("a record has string keys only and must serialize");
+    line.push(b'\n');
+    line
+}
+
+fn bounded<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&shortened(text))
+}
+
+#[allow(clippy::ref_option, reason = "serde gives a reference to the field")]
+fn bounded_option<S: Serializer>(text: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
+    bounded(text.unwrap_or_default(), serializer)
+}
+
+/// `_meta.traceparent` of a message, when it is well-formed.
+fn trace_of<'a>(message: &Message<'a>) -> Option<Cow<'a, str>> {
+    let meta = json::members(message.params()?.get("_meta")?)?;
+    trace(json::string(json::get(&meta, "traceparent")?)?)
+}
+
+/// A W3C trace context of version 00: four groups of lower-case hex digits, trace and parent not
+/// zero.
+fn trace(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let groups: Vec<&str> = text.split('-').collect();
+    let hex = |group: &str, length| {
+        group.len() == length
+            && group
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let set = |group: &str| group.bytes().any(|byte| byte != b'0');
+    let valid = matches!(groups[..], ["00", trace, parent, flags]
+        if hex(trace, 32) && set(trace) && hex(parent, 16) && set(parent) && hex(flags, 2));
+    valid.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_well_formed_trace_contexts_are_recorded() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(trace(good.into()).as_deref(), Some(good));
+        let bad = [
+            "",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1\n",
+        ];
+        for text in bad {
+            assert_eq!(trace(text.into()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_one_line() {
+        let record = OutcomeRecord {
+            time: "2026-11-22T10:00:00Z",
+            call: 7,
+            outcome: Completion::Failed,
+            reason: Some(Reason::AnswerMismatch),
+        };
+        assert_eq!(
+            record.line(),
+            b"{\"record\":\"outcome\",\"time\":\"2026-11-22T10:00:00Z\",\"call\":7,\"outcome\":\"failed\",\"reason\":\"answer_mismatch\"}\n"
+        );
+    }
+}

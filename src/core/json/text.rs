@@ -1,0 +1,108 @@
+//! JSON strings: escapes, and names that parsers may take for one another.
+
+use crate::reason::Reason;
+
+/// Length of the escape (or pair of surrogate escapes) at the start of `bytes`.
+pub(super) fn escape_len(bytes: &[u8]) -> Result<usize, Reason> {
+    match bytes.get(1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
+        Some(b'u') => match hex(bytes)? {
+            0xDC00..=0xDFFF => Err(Reason::LoneSurrogate),
+            0xD800..=0xDBFF => match bytes.get(6..8) {
+                Some(b"\\u") if matches!(hex(&bytes[6..])?, 0xDC00..=0xDFFF) => Ok(12),
+                _ => Err(Reason::LoneSurrogate),
+            },
+            _ => Ok(6),
+        },
+        _ => Err(Reason::MalformedJson),
+    }
+}
+
+fn hex(escape: &[u8]) -> Result<u32, Reason> {
+    let digits = escape.get(2..6).ok_or(Reason::MalformedJson)?;
+    digits.iter().try_fold(0, |value, digit| {
+        let digit = char::from(*digit).to_digit(16).ok_or(Reason::MalformedJson)?;
+        Ok(value << 4 | digit)
+    })
+}
+
+/// The text of a raw string (with its quotes).
+pub(super) fn unescape(raw: &str) -> Result<String, Reason> {
+    serde_json::from_str(raw).map_err(|_| Reason::MalformedJson)
+}
+
+/// Appends `text` as a JSON string.
+pub fn quote(out: &mut String, text: &str) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            control @ '\0'..='\x1f' => {
+                out.push_str("\\u00");
+                out.push(char::from(b'0' + (control as u8 >> 4)));
+                out.push(char::from(b"0123456789abcdef"[usize::from(control as u8 & 0xf)]));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+}
+
+/// `text` as a JSON string.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    quote(&mut out, text);
+    out
+}
+
+/// Whether some parser may take one name for the other: they are equal when case is ignored, by
+/// Unicode's rules (Go's `encoding/json` folds `ſ` to `s` and `K`, the Kelvin sign, to `k`).
+pub fn same_ignoring_case(left: &str, right: &str) -> bool {
+    if left.is_ascii() && right.is_ascii() {
+        return left.eq_ignore_ascii_case(right);
+    }
+    fold(left).eq(fold(right))
+}
+
+fn fold(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+}
+
+/// Whether `key` differs from `name` in case only.
+pub fn is_case_variant(key: &str, name: &str) -> bool {
+    key != name && same_ignoring_case(key, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_variants_are_found_as_the_loosest_parser_finds_them() {
+        let cases = [
+            ("Name", "name", true),
+            ("NAME", "name", true),
+            ("name", "name", false),
+            ("names", "name", false),
+            ("nam\u{e9}", "name", false),
+            ("argument\u{17f}", "arguments", true),
+            ("to\u{212a}en", "token", true),
+            ("nam\u{c9}", "nam\u{e9}", true),
+        ];
+        for (key, name, variant) in cases {
+            assert_eq!(is_case_variant(key, name), variant, "{key} {name}");
+        }
+    }
+
+    #[test]
+    fn quoting_is_what_serde_json_reads_back() {
+        let text = "a\"b\\c\n\r\t\u{0}\u{1f}\u{7f}é\u{2028}😀";
+        assert_eq!(serde_json::from_str::<String>(&quoted(text)).unwrap(), text);
+    }
+}

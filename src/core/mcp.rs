@@ -1,0 +1,15 @@
+//! The Model Context Protocol on raw bytes: envelopes, methods, versions, mirrored headers, event
+//! streams. No typed model of MCP: a model that doesn't know a field drops it, and one that can't
+//! read a message calls it something else (architecture notes, "No typed model").
+
+pub mod envelope;
+pub mod headers;
+pub mod inventory;
+pub mod methods;
+pub mod sse;
+pub mod version;
+
+pub use envelope::{Id, Message, Notification, Params, Request, Response, read};
+pub use headers::MirroredHeaders;
+pub use inventory::Inventory;
+pub use version::{Era, ProtocolVersion};

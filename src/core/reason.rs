@@ -1,0 +1,149 @@
+//! Why something was refused: one stable code per reason, for audit records, metric labels and
+//! documentation.
+//!
+//! A code never changes its meaning. What a client is told is decided in [`crate::refusal`] and
+//! says less where saying more would tell a hidden tool from one that doesn't exist.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $code:literal, )+) => {
+        /// Why a message, an answer or an entry of a list was refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $( $(#[doc = $doc])+ $variant, )+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of its documentation.
+            pub const ALL: &'static [Self] = &[$( Self::$variant ),+];
+
+            /// The stable code: lower case, words joined by underscores.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $code ),+ }
+            }
+
+            /// What happened and what to do about it.
+            pub const fn explanation(self) -> &'static str {
+                match self { $( Self::$variant => concat!($($doc),+).trim_ascii() ),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The body is larger than the limit. Send less, or raise the limit of the server.
+    BodyTooLarge = "body_too_large",
+    /// The body begins with a byte order mark, which RFC 8259 forbids. Send plain UTF-8.
+    ByteOrderMark = "byte_order_mark",
+    /// The body is not valid UTF-8. Encode it as UTF-8.
+    InvalidUtf8 = "invalid_utf8",
+    /// The body is not one well-formed JSON value, or a number in it is beyond every parser's range. Correct the JSON.
+    MalformedJson = "malformed_json",
+    /// Bytes follow the JSON value. Send one message per body.
+    TrailingBytes = "trailing_bytes",
+    /// The JSON is nested deeper than the limit. Flatten it.
+    TooDeep = "too_deep",
+    /// An object has the same key twice, and parsers differ on which one counts. Send each key once.
+    DuplicateKey = "duplicate_key",
+    /// A string has half of a surrogate pair. Escape whole characters.
+    LoneSurrogate = "lone_surrogate",
+    /// The body is a JSON-RPC batch. Send one message per request.
+    Batch = "batch",
+    /// The body is a JSON value but no JSON-RPC 2.0 message, or has members that JSON-RPC doesn't know. Send a request or notification as in the specification.
+    InvalidEnvelope = "invalid_envelope",
+    /// A key differs only in case from one that has a meaning, and parsers differ on whether it is that one. Use the exact key.
+    CaseVariant = "case_variant",
+    /// The id is neither a string nor a 64-bit integer, or is too long. Use a short string or an integer.
+    InvalidId = "invalid_id",
+    /// `params` or one of its members is missing, unknown to the method or of the wrong type. Send what the method defines.
+    InvalidParams = "invalid_params",
+    /// The client answered a request that the server never sent. Servers can't ask clients anything here; don't answer.
+    ResponseUnexpected = "response_unexpected",
+    /// A header of the protocol is repeated, is not visible ASCII, or is encoded wrongly. Send it once, encoded as in the specification.
+    HeaderMalformed = "header_malformed",
+    /// A header that mirrors the body is missing or says something else than the body. Derive the headers from the body.
+    HeaderMismatch = "header_mismatch",
+    /// The protocol version is not spoken here. Use one of the supported versions.
+    UnsupportedVersion = "unsupported_version",
+    /// `_meta` lacks what the protocol version requires of every request. Send protocolVersion and clientCapabilities.
+    MetaMissing = "meta_missing",
+    /// The method does not exist in this protocol version, or is not let through. Use what the server advertises.
+    MethodUnknown = "method_unknown",
+    /// A request was sent as a notification, or a notification as a request. Send an id with requests only.
+    WrongForm = "wrong_form",
+    /// The certificate names no agent of this server's policy. Add the agent to the tenant, or use its certificate.
+    AgentUnknown = "agent_unknown",
+    /// No tool of this name is in the policy. List it under the server's tools.
+    ToolUnknown = "tool_unknown",
+    /// The tool exists, but for none of the agent's roles. Give the agent one of the tool's roles.
+    ToolNotGranted = "tool_not_granted",
+    /// A forced argument takes an attribute that the agent doesn't have. Set the attribute on the agent.
+    AgentAttributeMissing = "agent_attribute_missing",
+    /// `arguments` is neither an object, null nor absent. Send an object.
+    ArgumentsNotObject = "arguments_not_object",
+    /// An argument is not within the bounds of its rule. Correct the argument.
+    ArgumentOutOfBounds = "argument_out_of_bounds",
+    /// The rewritten message did not read back as the message that was decided. This is a fault of Bulkhead; report it.
+    RewriteInconsistent = "rewrite_inconsistent",
+    /// The tool's schema mentions a forced argument where it can't be taken out. Simplify the schema, or don't force that argument.
+    ForcedArgumentEntangled = "forced_argument_entangled",
+    /// The tool's schema doesn't declare a forced argument, so setting it might change nothing. Correct the name in the policy, or declare it in the tool.
+    ForcedArgumentUndeclared = "forced_argument_undeclared",
+    /// The tool's `x-mcp-header` annotations are invalid. Correct them in the server.
+    InvalidMirror = "invalid_mirror",
+    /// An entry of the server's tool list is malformed. Correct the server.
+    ToolMalformed = "tool_malformed",
+    /// The server lists two tools of the same name. Rename one.
+    ToolDuplicate = "tool_duplicate",
+    /// The server's answer is no well-formed JSON-RPC message, or not the result that the method defines. Correct the server.
+    AnswerMalformed = "answer_malformed",
+    /// The server answered another request than the one that was asked. Correct the server.
+    AnswerMismatch = "answer_mismatch",
+    /// The server answered with a protocol version that is not spoken here. Update the server.
+    AnswerVersion = "answer_version",
+    /// The server's result is of a type that is not let through. Only complete results are.
+    AnswerType = "answer_type",
+    /// The server sent the client a request or notification that is not let through.
+    ServerMessageDenied = "server_message_denied",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_fit_a_metric_label() {
+        let codes: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for code in codes {
+            assert!(
+                code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_reason_says_something() {
+        for reason in Reason::ALL {
+            assert!(reason.explanation().ends_with('.'), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What a client is told when something is refused: HTTP status and JSON-RPC bytes, in this one
+//! place.
+//!
+//! A tool that is hidden, disabled or unknown gives the same bytes; which of them it was is in the
+//! audit record and the metrics only.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    json::text::{quote, quoted},
+    mcp::version::{Era, ProtocolVersion},
+    reason::Reason,
+};
+
+/// JSON-RPC code of a denial that no code of the specification describes. It lies outside
+/// -32768…-32000, which JSON-RPC and MCP reserve for themselves.
+pub const CODE_DENIED: i32 = -31403;
+
+const PARSE_ERROR: i32 = -32700;
+const INVALID_REQUEST: i32 = -32600;
+const METHOD_NOT_FOUND: i32 = -32601;
+const INVALID_PARAMS: i32 = -32602;
+const INTERNAL_ERROR: i32 = -32603;
+/// SEP-2243.
+const HEADER_MISMATCH: i32 = -32020;
+const UNSUPPORTED_VERSION: i32 = -32022;
+
+/// Names that a caller gave are repeated up to this many characters.
+const ECHOED: usize = 128;
+
+/// A refused message or answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stable reason, for audit and metrics.
+    pub reason: Reason,
+    /// The rule that refused, when one did: `tools[NAME].bounds[ARGUMENT]`. For audit only.
+    pub rule: Option<Arc<str>>,
+    /// What the client is told.
+    pub message: String,
+    id: Option<String>,
+    era: Option<Era>,
+    data: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal that answers no request yet.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            rule: None,
+            message: message.into(),
+            id: None,
+            era: None,
+            data: None,
+        }
+    }
+
+    /// A refusal whose message is the reason's own explanation.
+    pub fn plain(reason: Reason) -> Self {
+        Self::new(reason, reason.explanation())
+    }
+
+    /// The tool doesn't exist for this caller, whatever the reason.
+    pub fn tool(reason: Reason, name: &str) -> Self {
+        Self::new(reason, format!("Unknown tool: {}", shortened(name)))
+    }
+
+    /// The version is not spoken here.
+    pub fn version(requested: &str) -> Self {
+        let mut data = String::from("{\"supported\":[");
+        for (index, version) in ProtocolVersion::ALL.iter().enumerate() {
+            if index > 0 {
+                data.push(',');
+            }
+            quote(&mut data, version.as_str());
+        }
+        data.push_str("],\"requested\":");
+        quote(&mut data, &shortened(requested));
+        data.push('}');
+        Self {
+            data: Some(data),
+            ..Self::new(Reason::UnsupportedVersion, "Unsupported protocol version")
+        }
+    }
+
+    /// The same refusal as the answer to the request with this raw id.
+    #[must_use]
+    pub fn answering(mut self, id: Option<&str>) -> Self {
+        self.id = id.map(str::to_owned);
+        self
+    }
+
+    /// The same refusal in an era.
+    #[must_use]
+    pub fn in_era(mut self, era: Option<Era>) -> Self {
+        self.era = era;
+        self
+    }
+
+    /// The same refusal by a rule.
+    #[must_use]
+    pub fn by(mut self, rule: Arc<str>) -> Self {
+        self.rule = Some(rule);
+        self
+    }
+
+    /// Whether the client gets a tool result with `isError`, which a model can read and correct,
+    /// instead of a protocol error.
+    pub fn is_tool_error(&self) -> bool {
+        self.reason == Reason::ArgumentOutOfBounds && self.id.is_some()
+    }
+
+    /// Status of the HTTP response. On an event stream that has begun it means nothing.
+    pub fn status(&self) -> u16 {
+        let (status, _) = self.status_and_code();
+        // Without an id there is no JSON-RPC answer to deliver: the transport has to say it.
+        if status == 200 && self.id.is_none() {
+            400
+        } else {
+            status
+        }
+    }
+
+    fn status_and_code(&self) -> (u16, i32) {
+        match self.reason {
+            Reason::BodyTooLarge => (413, INVALID_REQUEST),
+            Reason::ByteOrderMark
+            | Reason::InvalidUtf8
+            | Reason::MalformedJson
+            | Reason::TrailingBytes
+            | Reason::TooDeep
+            | Reason::DuplicateKey
+            | Reason::LoneSurrogate => (400, PARSE_ERROR),
+            Reason::Batch
+            | Reason::InvalidEnvelope
+            | Reason::CaseVariant
+            | Reason::InvalidId
+            | Reason::WrongForm
+            | Reason::ResponseUnexpected => (400, INVALID_REQUEST),
+            Reason::HeaderMalformed | Reason::HeaderMismatch => (400, HEADER_MISMATCH),
+            Reason::UnsupportedVersion => (400, UNSUPPORTED_VERSION),
+            Reason::MetaMissing => (400, INVALID_PARAMS),
+            // 2026-07-28 gives the unknown method a status of its own.
+            Reason::MethodUnknown if self.era == Some(Era::Modern) => (404, METHOD_NOT_FOUND),
+            Reason::MethodUnknown => (200, METHOD_NOT_FOUND),
+            Reason::AgentUnknown => (403, CODE_DENIED),
+            Reason::InvalidParams
+            | Reason::ArgumentsNotObject
+            | Reason::ArgumentOutOfBounds
+            | Reason::ToolUnknown
+            | Reason::ToolNotGranted
+            | Reason::AgentAttributeMissing
+            | Reason::ForcedArgumentEntangled
+            | Reason::ForcedArgumentUndeclared
+            | Reason::InvalidMirror
+            | Reason::ToolMalformed
+            | Reason::ToolDuplicate => (200, INVALID_PARAMS),
+            Reason::RewriteInconsistent
+            | Reason::AnswerMalformed
+            | Reason::AnswerMismatch
+            | Reason::AnswerVersion
+            | Reason::AnswerType
+            | Reason::ServerMessageDenied => (200, INTERNAL_ERROR),
+        }
+    }
+
+    /// The JSON-RPC message for the client; `application/json`.
+    pub fn body(&self) -> Bytes {
+        let mut out = String::with_capacity(160 + self.message.len());
+        out.push_str("{\"jsonrpc\":\"2.0\",\"id\":");
+        out.push_str(self.id.as_deref().unwrap_or("null"));
+        if self.is_tool_error() {
+            out.push_str(",\"result\":{\"content\":[{\"type\":\"text\",\"text\":");
+            quote(&mut out, &self.message);
+            out.push_str("}],\"isError\":true");
+            if self.era == Some(Era::Modern) {
+                out.push_str(",\"resultType\":\"complete\"");
+            }
+            out.push_str("}}");
+        } else {
+            out.push_str(",\"error\":{\"code\":");
+            out.push_str(&self.status_and_code().1.to_string());
+            out.push_str(",\"message\":");
+            quote(&mut out, &self.message);
+            if let Some(data) = self.data.as_deref() {
+                out.push_str(",\"data\":");
+                out.push_str(data);
+            }
+            out.push_str("}}");
+        }
+        Bytes::from(out)
+    }
+}
+
+/// A name that a caller gave, short enough to repeat.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(ECHOED) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A name that a caller gave, short and quoted.
+pub(crate) fn named(text: &str) -> String {
+    quoted(&shortened(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_and_bytes_follow_the_era() {
+        let unknown = || Refusal::new(Reason::MethodUnknown, "Method not found").answering(Some("7"));
+        assert_eq!(unknown().in_era(Some(Era::Legacy)).status(), 200);
+        assert_eq!(unknown().in_era(Some(Era::Modern)).status(), 404);
+        assert_eq!(
+            unknown().body(),
+            r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"Method not found"}}"#
+        );
+    }
+
+    #[test]
+    fn a_refusal_that_answers_no_request_is_told_by_the_status() {
+        let refusal = Refusal::plain(Reason::InvalidParams);
+        assert_eq!(refusal.status(), 400);
+        assert!(
+            refusal
+                .body()
+                .starts_with(br#"{"jsonrpc":"2.0","id":null,"error""#)
+        );
+    }
+
+    #[test]
+    fn every_way_for_a_tool_not_to_exist_gives_the_same_bytes() {
+        let ways = [
+            Reason::ToolUnknown,
+            Reason::ToolNotGranted,
+            Reason::AgentAttributeMissing,
+            Reason::ForcedArgumentEntangled,
+            Reason::ForcedArgumentUndeclared,
+            Reason::InvalidMirror,
+        ];
+        let expected = r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32602,"message":"Unknown tool: x\"y"}}"#;
+        for way in ways {
+            let refusal = Refusal::tool(way, "x\"y").answering(Some("\"a\""));
+            assert_eq!((refusal.status(), refusal.body()), (200, Bytes::from(expected)));
+        }
+    }
+
+    #[test]
+    fn a_bound_is_told_as_a_tool_error() {
+        let refusal = Refusal::new(Reason::ArgumentOutOfBounds, "limit is too great").answering(Some("1"));
+        assert_eq!(
+            refusal.clone().in_era(Some(Era::Modern)).body(),
+            r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"limit is too great"}],"isError":true,"resultType":"complete"}}"#
+        );
+        assert!(
+            !refusal
+                .in_era(Some(Era::Legacy))
+                .body()
+                .windows(10)
+                .any(|part| part == b"resultType")
+        );
+    }
+
+    #[test]
+    fn an_unsupported_version_names_the_supported_ones() {
+        assert_eq!(
+            Refusal::version("2099-01-01").body(),
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"Unsupported protocol version","data":{"supported":["2025-03-26","2025-06-18","2025-11-25","2026-07-28"],"requested":"2099-01-01"}}}"#
+        );
+    }
+}
