@@ -60,11 +60,12 @@ build() {
     printf '  %-46s %8s  %s\n' "${reference#localhost/}" "$(numfmt --to=iec-i --suffix=B "$(stat -c %s "$archive")")" "$how"
 }
 
-mkdir -p "$context/binaries"
 for entry in "${programs[@]}"; do
     IFS=: read -r target program repository <<< "$entry"
     file="$CARGO_TARGET_DIR/release/$program"
-    ln -f "$file" "$context/binaries/$program" 2> /dev/null || cp "$file" "$context/binaries/$program"
+    rm -rf "$context/binaries"
+    mkdir "$context/binaries"
+    cp "$file" "$context/binaries/"
     tag="dev-$({ cat Containerfile "$file"; echo "$base"; } | hash_of)"
     build "$target" "$repository" "$tag" --target "$target" --file Containerfile \
         --build-arg BASE="$base" --build-arg BINARIES=prebuilt "$context"
@@ -86,7 +87,10 @@ tag="dev-$({ cat $fixture/{root.sh,start.sh,ledger.sql,Containerfile}; } | hash_
 build postgres bulkhead-postgres "$tag" --file $fixture/Containerfile \
     --build-arg POSTGRES_BIN="$(cat "$unpacked/root/etc/postgres-bin")" "$unpacked"
 
-# Layers in between, and archives that nothing has used for a while.
+# What builds leave behind (buildah forgets the container of a stage that only renames another), and archives that
+# nothing has used for a while.
+"$buildah" containers --all --format '{{.ContainerID}} {{.ImageName}}' |
+    while read -r id image; do [ -n "$image" ] || "$buildah" rm "$id"; done >> "$log" 2>&1
 "$buildah" rmi --prune >> "$log" 2>&1 || true
 find "$images" -maxdepth 1 -name '*-dev-*.tar*' -mtime +7 -delete
 mv "$environment" "$BULKHEAD_STATE/images.env"
