@@ -13,7 +13,10 @@ use anyhow::{Context as _, Result, bail};
 /// The groups of one cluster in every hierarchy of this machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroups {
+    /// Those with controllers.
     hierarchies: Vec<PathBuf>,
+    /// Version 2 beside version 1: no controllers, but runc makes its groups there too.
+    beside: Vec<PathBuf>,
     unified: bool,
     name: String,
 }
@@ -21,11 +24,11 @@ pub(crate) struct Cgroups {
 impl Cgroups {
     pub(crate) fn of_this_machine(name: String) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
-        let (hierarchies, unified) = hierarchies(&mounts);
+        let (hierarchies, beside, unified) = hierarchies(&mounts);
         if hierarchies.is_empty() {
             bail!("no control groups are mounted under /sys/fs/cgroup: nodes cannot run here");
         }
-        Ok(Self { hierarchies, unified, name })
+        Ok(Self { hierarchies, beside, unified, name })
     }
 
     /// The file that a process writes its number to, to become one of the cluster's.
@@ -92,7 +95,7 @@ impl Cgroups {
     }
 
     fn roots(&self) -> impl Iterator<Item = PathBuf> {
-        self.hierarchies.iter().map(|hierarchy| hierarchy.join(&self.name))
+        self.hierarchies.iter().chain(&self.beside).map(|hierarchy| hierarchy.join(&self.name))
     }
 }
 
@@ -108,8 +111,9 @@ fn walk(folder: &Path, each: &mut impl FnMut(&Path)) {
     }
 }
 
-/// Version 1 has a hierarchy per controller, version 2 one for all; where both are mounted, controllers are in the former.
-fn hierarchies(mounts: &str) -> (Vec<PathBuf>, bool) {
+/// Version 1 has a hierarchy per controller, version 2 one for all. Where both are mounted, controllers are in the
+/// former, and the latter comes second.
+fn hierarchies(mounts: &str) -> (Vec<PathBuf>, Vec<PathBuf>, bool) {
     let of_kind = |kind: &str| -> Vec<PathBuf> {
         mounts
             .lines()
@@ -121,7 +125,8 @@ fn hierarchies(mounts: &str) -> (Vec<PathBuf>, bool) {
             .collect()
     };
     let first = of_kind("cgroup");
-    if first.is_empty() { (of_kind("cgroup2"), true) } else { (first, false) }
+    let second = of_kind("cgroup2");
+    if first.is_empty() { (second, Vec::new(), true) } else { (first, second, false) }
 }
 
 /// A new cpuset group of version 1 is empty, and nothing can run in it before it has processors and memory.
@@ -156,10 +161,11 @@ mod tests {
         let mixed = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
                      cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n\
                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        let (found, unified) = hierarchies(mixed);
+        let (found, beside, unified) = hierarchies(mixed);
         assert_eq!(found, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/pids"].map(PathBuf::from));
+        assert_eq!(beside, [PathBuf::from("/sys/fs/cgroup/unified")]);
         assert!(!unified);
-        let (found, unified) = hierarchies("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
+        let (found, _, unified) = hierarchies("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
         assert_eq!(found, [PathBuf::from("/sys/fs/cgroup")]);
         assert!(unified);
     }
@@ -168,7 +174,12 @@ mod tests {
     fn groups_are_removed_innermost_first() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("demo/node-0/pod")).unwrap();
-        let groups = Cgroups { hierarchies: vec![dir.path().to_owned()], unified: false, name: "demo".into() };
+        let groups = Cgroups {
+            hierarchies: vec![dir.path().to_owned()],
+            beside: Vec::new(),
+            unified: false,
+            name: "demo".into(),
+        };
         assert!(groups.any_left());
         groups.remove();
         assert!(!groups.any_left());

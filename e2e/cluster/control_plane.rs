@@ -168,6 +168,8 @@ impl ControlPlane {
             // There is one: an election would only delay it.
             "--leader-elect=false".into(),
             "--allocate-node-cidrs=false".into(),
+            // It makes the folder, and the usual one is the machine's.
+            format!("--flex-volume-plugin-dir={}", self.dir.join("flex-volumes").display()),
             "--profiling=false".into(),
         ]
     }

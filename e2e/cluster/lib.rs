@@ -11,6 +11,7 @@ mod host;
 mod images;
 mod kubeconfig;
 mod local;
+mod machine;
 mod manifests;
 mod namespaces;
 mod node;

@@ -16,7 +16,7 @@ use crate::{
     api_server::user_stem,
     cgroup::Cgroups,
     control_plane::{ControlPlane, kubectl},
-    host, images, namespaces,
+    host, images, machine, namespaces,
     node::{Node, component},
     parts::{self, Part},
     pki::Pki,
@@ -184,7 +184,7 @@ impl Local {
             let _ = fs::remove_dir_all(self.dir());
         }
         crate::kubeconfig::write_private(&self.record_path(), &serde_json::to_string_pretty(&record)?)?;
-        namespaces::ensure_mount_points(&numbers.shared())?;
+        machine::prepare(&numbers.shared())?;
         eprintln!("starting cluster {} with {} nodes", self.name, record.nodes);
         self.start(&record).with_context(|| format!("logs are in {}", self.logs().display()))?;
         eprintln!("cluster {} is up after {:.0} s", self.name, start.elapsed().as_secs_f32());
@@ -196,6 +196,8 @@ impl Local {
         if supervisor.names().iter().any(|name| namespaces::is_holder(name) && supervisor.running(name).is_none()) {
             // Whatever else still runs, runs in namespaces that nobody can enter any more.
             self.stop(record)?;
+            // The group of the cluster's programs went with the last of them.
+            self.cgroups(record)?.system()?;
         }
         let pause = images::of_program(&self.paths, "pause", "pause")?;
         let coredns = images::of_program(&self.paths, "coredns", "coredns")?;
@@ -205,6 +207,7 @@ impl Local {
     /// Whether everything that was started runs, and answers.
     pub(crate) fn is_healthy(&self, record: &Record) -> Result<bool> {
         let supervisor = self.supervisor(record)?;
+        // Asked first: without its network, the API server's address leads out of this machine.
         if self.components(record).iter().any(|name| supervisor.running(name).is_none()) {
             return Ok(false);
         }
@@ -219,8 +222,8 @@ impl Local {
 
     /// Every program that runs in a cluster like this.
     pub(crate) fn components(&self, record: &Record) -> Vec<String> {
-        let mut names: Vec<String> =
-            ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].map(str::to_owned).into();
+        let mut names: Vec<String> = namespaces::holders(record.nodes);
+        names.extend(["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].map(str::to_owned));
         for node in 0..record.nodes {
             for program in ["containerd", "kubelet", "kube-proxy"] {
                 names.push(component(node, program));

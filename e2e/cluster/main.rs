@@ -1,8 +1,6 @@
 //! Makes, feeds and removes Kubernetes clusters for tests and the demo.
-// What it prints is what it was asked for.
-#![allow(clippy::print_stdout)]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fmt::Display, io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use bulkhead_cluster::{
@@ -110,6 +108,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints what was asked for. A reader that has gone away, as `head` does, is no failure.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn run(cli: &Cli) -> Result<ExitCode> {
     let cluster = || match &cli.target.context {
         None => Cluster::local(&cli.target.name),
@@ -133,14 +136,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             gvisor: *gvisor,
         })?,
         Command::Down => cluster()?.down()?,
-        Command::LoadImage { archive } => println!("{}", cluster()?.load_image(archive)?),
+        Command::LoadImage { archive } => say(cluster()?.load_image(archive)?),
         Command::Kubeconfig { user, group } => {
             let cluster = cluster()?;
             let path = match user {
                 None => cluster.kubeconfig()?,
                 Some(user) => cluster.user_kubeconfig(user, &group.iter().map(String::as_str).collect::<Vec<_>>())?,
             };
-            println!("{}", path.display());
+            say(path.display());
         }
         Command::Exec { node, argv } => {
             let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
@@ -150,14 +153,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Status => {
             let (lines, up) = cluster()?.status()?;
-            println!("{}", lines.join("\n"));
+            say(lines.join("\n"));
             return Ok(if up { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::LogsDir => println!("{}", cluster()?.logs_dir()?.display()),
+        Command::LogsDir => say(cluster()?.logs_dir()?.display()),
         Command::InstallCertManager => install_cert_manager(&cluster()?)?,
-        Command::Tool { name } if name == "buildah" => println!("{}", buildah(&Paths::from_env()?)?.display()),
-        Command::Tool { name } => println!("{}", program(&Paths::from_env()?, name)?.display()),
-        Command::BaseImage => println!("{}", base_image(&Paths::from_env()?)?),
+        Command::Tool { name } if name == "buildah" => say(buildah(&Paths::from_env()?)?.display()),
+        Command::Tool { name } => say(program(&Paths::from_env()?, name)?.display()),
+        Command::BaseImage => say(base_image(&Paths::from_env()?)?),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,12 +9,7 @@
 //! node 1:  eth0 ───────┘
 //! ```
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -28,10 +23,6 @@ use crate::{
 const SWITCH: &str = "switch";
 /// In a node's own `/run`, once the node is set up.
 const READY: &str = "/run/bulkhead-node";
-
-/// What the kubelet insists on having at fixed paths; each node mounts its own over them. Only these two folders have to
-/// exist on the machine itself.
-pub(crate) const MOUNT_POINTS: [&str; 2] = ["/var/lib/kubelet", "/var/log/containers"];
 
 /// The namespaces of one node, by the process that holds them.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +44,11 @@ impl NodeNamespaces {
 /// The name of the process that holds a node's namespaces.
 fn holder(node: u8) -> String {
     format!("node-{node}-namespaces")
+}
+
+/// The names of all processes that hold namespaces.
+pub(crate) fn holders(nodes: u8) -> Vec<String> {
+    std::iter::once(SWITCH.to_owned()).chain((0..nodes).map(holder)).collect()
 }
 
 /// Whether a process of the cluster is one that holds namespaces.
@@ -109,6 +105,7 @@ pub(crate) fn ensure_node(
         mount -t tmpfs -o mode=755 tmpfs /run
         mount --bind "$1" /var/lib/kubelet
         mount -t tmpfs tmpfs /var/log/containers
+        mount -t tmpfs tmpfs /var/lib/cni
         hostname "$2"
         ip link set lo up
         ip addr add {address}/24 dev eth0
@@ -177,28 +174,4 @@ fn connect(switch: Identity, port: &str, name: &str, to: Option<Identity>) -> Re
     check(switch().args(["link", "add", port, "type", "veth", "peer", "name", name, "netns", &target]))?;
     check(switch().args(["link", "set", port, "master", "br0", "up"]))?;
     Ok(())
-}
-
-/// Makes the folders that nodes mount over, and remembers which were not there before.
-pub(crate) fn ensure_mount_points(made: &Path) -> Result<()> {
-    for point in MOUNT_POINTS.map(PathBuf::from) {
-        if !point.is_dir() {
-            fs::create_dir_all(&point).with_context(|| format!("create {}", point.display()))?;
-            fs::create_dir_all(made)?;
-            fs::write(made.join(point.file_name().context("a mount point has a name")?), "")?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes the folders that were made, when they are still empty. Only for the last cluster of the machine: a folder
-/// that goes takes with it what others have mounted over it.
-pub(crate) fn remove_mount_points(made: &Path) {
-    for point in MOUNT_POINTS.map(PathBuf::from) {
-        let mark = point.file_name().map(|name| made.join(name));
-        if mark.is_some_and(|mark| fs::remove_file(mark).is_ok()) {
-            let _ = fs::remove_dir(&point);
-        }
-    }
-    let _ = fs::remove_dir(made);
 }

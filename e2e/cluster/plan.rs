@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    namespaces::remove_mount_points,
+    machine,
     run::{check, command},
 };
 
@@ -113,7 +113,7 @@ impl Numbers {
         }
         let others = fs::read_dir(&self.marks).into_iter().flatten().flatten().any(|entry| entry.path().is_file());
         if !others {
-            remove_mount_points(&self.shared());
+            machine::restore(&self.shared());
             let _ = fs::remove_dir(&self.marks);
         }
         Ok(())

@@ -26,7 +26,7 @@ impl Local {
             let state = supervisor.running(&name).map_or("not running".into(), |identity| format!("pid {}", identity.pid));
             lines.push(format!("  {name:<26} {state}"));
         }
-        if let Ok(nodes) = check(self.kubectl()?.args(["get", "nodes", "--request-timeout=5s"])) {
+        if healthy && let Ok(nodes) = check(self.kubectl()?.args(["get", "nodes", "--request-timeout=5s"])) {
             lines.extend(nodes.lines().map(str::to_owned));
         }
         Ok((lines, healthy))
