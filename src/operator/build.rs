@@ -1,7 +1,21 @@
 //! Everything that a tenant becomes: a pure function of the tenant, what was read from the
 //! cluster, and the settings. The same input gives the same bytes.
 
+mod access;
+mod certificates;
+mod config_maps;
+mod deployments;
+mod meta;
+mod namespaces;
+mod network_policies;
 mod observed;
+mod persistent_volume_claims;
+mod pod_disruption_budgets;
+pub(crate) mod policies;
+mod quotas;
+mod services;
+
+use std::collections::BTreeMap;
 
 use bulkhead_api::cert_manager::{Certificate, Issuer};
 use k8s_openapi::api::{
@@ -13,9 +27,12 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     rbac::v1::RoleBinding,
 };
+use serde::Serialize;
 
 pub use bulkhead_api::cert_manager;
 pub use observed::{Observed, PeerService, Pem, PemError};
+
+use crate::{settings::Settings, validate::ValidatedTenant};
 
 /// The objects of a tenant, in the order in which they are applied.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,4 +63,78 @@ pub struct Children {
     pub pod_disruption_budgets: Vec<PodDisruptionBudget>,
     /// One per server.
     pub deployments: Vec<Deployment>,
+}
+
+/// Builds the objects of a tenant. Trust is left out until `observed` has it.
+pub fn build(tenant: &ValidatedTenant, observed: &Observed, settings: &Settings) -> Children {
+    Children {
+        namespaces: namespaces::namespaces(tenant),
+        resource_quotas: quotas::resource_quotas(tenant, settings),
+        limit_ranges: quotas::limit_ranges(tenant),
+        service_accounts: access::service_accounts(tenant),
+        role_bindings: access::role_bindings(tenant),
+        network_policies: network_policies::network_policies(tenant, settings),
+        issuers: certificates::issuers(tenant),
+        certificates: certificates::certificates(tenant, settings),
+        config_maps: config_maps::config_maps(tenant, observed, settings),
+        services: services::services(tenant),
+        persistent_volume_claims: persistent_volume_claims::persistent_volume_claims(tenant),
+        pod_disruption_budgets: pod_disruption_budgets::pod_disruption_budgets(tenant),
+        deployments: deployments::deployments(tenant, observed, settings),
+    }
+}
+
+/// The revision of the policy that each server's sidecars must enforce, by server name.
+pub fn policy_revisions(tenant: &ValidatedTenant, settings: &Settings) -> BTreeMap<String, String> {
+    let revision = |server| policies::policy(tenant, server, settings).revision;
+    tenant
+        .servers
+        .iter()
+        .map(|server| (server.name.to_string(), revision(server)))
+        .collect()
+}
+
+/// The children as JSON, in the order in which they are applied.
+pub fn render(children: &Children) -> Result<Vec<serde_json::Value>, serde_json::Error> {
+    // Named one by one, so that a kind that is added to `Children` can't be forgotten here.
+    let Children {
+        namespaces,
+        resource_quotas,
+        limit_ranges,
+        service_accounts,
+        role_bindings,
+        network_policies,
+        issuers,
+        certificates,
+        config_maps,
+        services,
+        persistent_volume_claims,
+        pod_disruption_budgets,
+        deployments,
+    } = children;
+    let mut objects = Vec::new();
+    append(&mut objects, namespaces)?;
+    append(&mut objects, resource_quotas)?;
+    append(&mut objects, limit_ranges)?;
+    append(&mut objects, service_accounts)?;
+    append(&mut objects, role_bindings)?;
+    append(&mut objects, network_policies)?;
+    append(&mut objects, issuers)?;
+    append(&mut objects, certificates)?;
+    append(&mut objects, config_maps)?;
+    append(&mut objects, services)?;
+    append(&mut objects, persistent_volume_claims)?;
+    append(&mut objects, pod_disruption_budgets)?;
+    append(&mut objects, deployments)?;
+    Ok(objects)
+}
+
+fn append<T: Serialize>(
+    objects: &mut Vec<serde_json::Value>,
+    children: &[T],
+) -> Result<(), serde_json::Error> {
+    for child in children {
+        objects.push(serde_json::to_value(child)?);
+    }
+    Ok(())
 }

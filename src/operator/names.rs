@@ -15,8 +15,6 @@ pub const LABEL_TENANT: &str = "bulkhead.dev/tenant";
 pub const LABEL_SERVER: &str = "bulkhead.dev/server";
 /// Label with the agent's name.
 pub const LABEL_AGENT: &str = "bulkhead.dev/agent";
-/// Label that tells a tenant's two namespaces apart: `servers` or `agents`.
-pub const LABEL_NAMESPACE: &str = "bulkhead.dev/namespace";
 /// Annotation of a pod template: the revision of the policy that its sidecar must enforce.
 pub const ANNOTATION_POLICY_REVISION: &str = "bulkhead.dev/policy-revision";
 
@@ -69,6 +67,26 @@ pub(crate) fn is_label(text: &str, max: usize) -> bool {
         && bytes.first().is_some_and(alphanumeric)
         && bytes.last().is_some_and(alphanumeric)
         && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
+}
+
+/// Whether a text is the value of a label: empty, or at most 63 characters.
+pub(crate) fn is_label_value(text: &str) -> bool {
+    let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.is_empty()
+        || (bytes.len() <= 63
+            && ends(bytes.first())
+            && ends(bytes.last())
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
+}
+
+/// Whether a text is the key of a label: a name, perhaps after a DNS prefix and `/`.
+pub(crate) fn is_label_key(text: &str) -> bool {
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let prefixed = prefix.is_none_or(|prefix| {
+        prefix.len() <= 253 && prefix.split('.').all(|label| is_label(label, 63))
+    });
+    prefixed && !name.is_empty() && is_label_value(name)
 }
 
 /// Whether a text is an RFC 1035 label, which Services need: it starts with a letter.
@@ -288,6 +306,18 @@ mod tests {
             VolumeName::new("bulkhead-tls"),
             Err(NameError::Reserved(_))
         ));
+    }
+
+    #[test]
+    fn labels_are_told_from_what_kubernetes_would_refuse() {
+        for key in ["app", "app.kubernetes.io/name", "A_b.c-1"] {
+            assert!(is_label_key(key), "{key}");
+        }
+        for key in ["", "/a", "a/", "a/b/c", "-a", "a b", "Upper.example/a", &"k".repeat(64)] {
+            assert!(!is_label_key(key), "{key}");
+        }
+        assert!(is_label_value("") && is_label_value("v1.2_x"));
+        assert!(!is_label_value("-") && !is_label_value("a b") && !is_label_value(&"v".repeat(64)));
     }
 
     #[test]

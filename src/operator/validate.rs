@@ -3,8 +3,22 @@
 //! told at once.
 
 mod model;
+mod peers;
+mod servers;
+mod tools;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
+
+use bulkhead_api::{McpTenant, tenant::Tier};
+use bulkhead_core::policy::compile::{CompileError, CompiledPolicy};
+
+use crate::{
+    build::{Observed, policies},
+    duration::GoDuration,
+    names::{AgentName, TenantName},
+    quantity::Quantity,
+    settings::Settings,
+};
 
 pub use model::{
     Agent, Amounts, EgressPeer, EgressRule, Lifetime, PodPeer, Quota, Resources, Server, ValidatedTenant,
@@ -43,10 +57,9 @@ pub enum Reason {
     InvalidCertificateLifetime,
     /// A reference to an attribute that doesn't exist.
     UnknownReference,
-    /// Rules about arguments contradict each other or can't be read.
+    /// Rules about arguments that a sidecar would refuse: they contradict each other, bound
+    /// nothing, or have an expression that doesn't compile.
     InvalidToolRule,
-    /// A regular expression doesn't compile.
-    InvalidPattern,
     /// A peer or range that may not be dialled or let in.
     ForbiddenPeer,
     /// The servers need more than the quota gives.
@@ -68,11 +81,276 @@ impl Reason {
             Self::InvalidCertificateLifetime => "InvalidCertificateLifetime",
             Self::UnknownReference => "UnknownReference",
             Self::InvalidToolRule => "InvalidToolRule",
-            Self::InvalidPattern => "InvalidPattern",
             Self::ForbiddenPeer => "ForbiddenPeer",
             Self::QuotaTooSmall => "QuotaTooSmall",
             Self::ReservedObject => "ReservedObject",
             Self::RuntimeClassNotFound => "RuntimeClassNotFound",
+        }
+    }
+}
+
+/// Checks a tenant. `observed` is what the cluster showed; what it doesn't know isn't checked.
+pub fn validate(
+    tenant: &McpTenant,
+    settings: &Settings,
+    observed: &Observed,
+) -> Result<ValidatedTenant, Vec<Invalid>> {
+    let mut findings = Findings::default();
+    let checked = check(tenant, settings, observed, &mut findings);
+    if let (Some(checked), true) = (&checked, findings.0.is_empty()) {
+        compile(checked, settings, &mut findings);
+    }
+    match checked {
+        Some(valid) if findings.0.is_empty() => Ok(valid),
+        _ => Err(findings.0),
+    }
+}
+
+/// Compiles each policy as its sidecars will: none that they would refuse is ever mounted.
+fn compile(tenant: &ValidatedTenant, settings: &Settings, findings: &mut Findings) {
+    for (index, server) in tenant.servers.iter().enumerate() {
+        let path = format!("spec.servers[{index}]");
+        let document = policies::policy(tenant, server, settings);
+        match CompiledPolicy::from_json(document.json.as_bytes()) {
+            Ok(_) => {}
+            Err(CompileError::Invalid { part, problem }) => {
+                findings.add(Reason::InvalidToolRule, format!("{path}.{part}"), problem);
+            }
+            Err(error) => findings.add(Reason::InvalidToolRule, path, error.to_string()),
+        }
+    }
+}
+
+fn check(
+    tenant: &McpTenant,
+    settings: &Settings,
+    observed: &Observed,
+    findings: &mut Findings,
+) -> Option<ValidatedTenant> {
+    let spec = &tenant.spec;
+    let name = tenant_name(
+        tenant.metadata.name.as_deref().unwrap_or_default(),
+        settings,
+        findings,
+    );
+    if spec.identity.tenant_id.is_empty() {
+        findings.add(
+            Reason::InvalidValue,
+            "spec.identity.tenantId",
+            "must not be empty",
+        );
+    }
+    let runtime_class = runtime_class(tenant, observed, findings);
+    let quota = Quota {
+        cpu: findings.quantity(&spec.quota.cpu, "spec.quota.cpu"),
+        memory: findings.quantity(&spec.quota.memory, "spec.quota.memory"),
+        pods: spec.quota.pods,
+    };
+    let certificates = lifetime(tenant, findings);
+
+    let peers = peers::Peers::new(tenant, settings, observed);
+    findings.unique("spec.agents", spec.agents.iter().map(|agent| agent.name.as_str()));
+    let mut agents = Vec::new();
+    for (index, agent) in spec.agents.iter().enumerate() {
+        let path = format!("spec.agents[{index}]");
+        let name = findings.take(
+            AgentName::new(&agent.name),
+            Reason::InvalidName,
+            &format!("{path}.name"),
+        );
+        let egress = peers.egress(&agent.egress, &format!("{path}.egress"), findings);
+        agents.extend(name.map(|name| Agent {
+            name,
+            roles: agent.roles.iter().cloned().collect(),
+            attributes: agent.attributes.clone(),
+            egress,
+        }));
+    }
+
+    findings.unique(
+        "spec.servers",
+        spec.servers.iter().map(|server| server.name.as_str()),
+    );
+    let mut servers = Vec::new();
+    for (index, server) in spec.servers.iter().enumerate() {
+        let path = format!("spec.servers[{index}]");
+        servers.extend(servers::server(server, tenant, &peers, &path, findings));
+    }
+    fits(&quota, &servers, findings);
+
+    Some(ValidatedTenant {
+        name: name?,
+        uid: tenant.metadata.uid.clone(),
+        tenant_id: spec.identity.tenant_id.clone(),
+        runtime_class,
+        admins: spec.admins.clone(),
+        developers: spec.developers.clone(),
+        quota,
+        certificates: certificates?,
+        agents,
+        servers,
+    })
+}
+
+/// A tenant's namespaces are named after it, so its name must be neither another part's nor the operator's.
+fn tenant_name(text: &str, settings: &Settings, findings: &mut Findings) -> Option<TenantName> {
+    let name = findings.take(TenantName::new(text), Reason::InvalidName, "metadata.name")?;
+    if [name.servers_namespace(), name.agents_namespace()].contains(&settings.namespace) {
+        findings.add(
+            Reason::InvalidName,
+            "metadata.name",
+            format!("`{name}` is reserved: choose another name for the tenant"),
+        );
+        return None;
+    }
+    Some(name)
+}
+
+fn runtime_class(tenant: &McpTenant, observed: &Observed, findings: &mut Findings) -> Option<String> {
+    let isolation = &tenant.spec.isolation;
+    match (isolation.tier, &isolation.sandbox) {
+        (Tier::Namespace, None) => None,
+        (Tier::Namespace, Some(_)) => {
+            let message = "belongs to tier Sandbox: set isolation.tier to Sandbox, or remove it";
+            findings.add(Reason::InvalidValue, "spec.isolation.sandbox", message);
+            None
+        }
+        (Tier::Sandbox, None) => {
+            let message = "tier Sandbox needs sandbox.runtimeClassName";
+            findings.add(Reason::InvalidValue, "spec.isolation.sandbox", message);
+            None
+        }
+        (Tier::Sandbox, Some(sandbox)) => {
+            let class = &sandbox.runtime_class_name;
+            if observed
+                .runtime_classes
+                .as_ref()
+                .is_some_and(|classes| !classes.contains(class))
+            {
+                findings.add(
+                    Reason::RuntimeClassNotFound,
+                    "spec.isolation.sandbox.runtimeClassName",
+                    format!("the cluster has no RuntimeClass `{class}`: create it, or name one that exists"),
+                );
+            }
+            Some(class.clone())
+        }
+    }
+}
+
+fn lifetime(tenant: &McpTenant, findings: &mut Findings) -> Option<Lifetime> {
+    let certificates = &tenant.spec.certificates;
+    let reason = Reason::InvalidCertificateLifetime;
+    let duration: GoDuration = findings.take(
+        certificates.duration.parse(),
+        reason,
+        "spec.certificates.duration",
+    )?;
+    let renew_before: GoDuration = findings.take(
+        certificates.renew_before.parse(),
+        reason,
+        "spec.certificates.renewBefore",
+    )?;
+    if duration < GoDuration::hours(1) {
+        findings.add(
+            reason,
+            "spec.certificates.duration",
+            "must be at least 1h, cert-manager's minimum",
+        );
+    }
+    if renew_before < GoDuration::minutes(5) || renew_before >= duration {
+        let message = "must be at least 5m, cert-manager's minimum, and less than duration";
+        findings.add(reason, "spec.certificates.renewBefore", message);
+    }
+    Some(Lifetime {
+        duration,
+        renew_before,
+    })
+}
+
+/// What all replicas may use together must fit the quota, or some pod would never be made.
+fn fits(quota: &Quota, servers: &[Server], findings: &mut Findings) {
+    let pods = servers
+        .iter()
+        .fold(0_u32, |sum, server| sum.saturating_add(server.replicas));
+    let cpu: Quantity = servers
+        .iter()
+        .map(|server| server.resources.limits.cpu * server.replicas)
+        .sum();
+    let memory: Quantity = servers
+        .iter()
+        .map(|server| server.resources.limits.memory * server.replicas)
+        .sum();
+    for (path, fits, needed, given) in [
+        (
+            "spec.quota.pods",
+            pods <= quota.pods,
+            pods.to_string(),
+            quota.pods.to_string(),
+        ),
+        (
+            "spec.quota.cpu",
+            cpu <= quota.cpu,
+            cpu.to_string(),
+            quota.cpu.to_string(),
+        ),
+        (
+            "spec.quota.memory",
+            memory <= quota.memory,
+            memory.to_string(),
+            quota.memory.to_string(),
+        ),
+    ] {
+        if !fits {
+            findings.add(
+                Reason::QuotaTooSmall,
+                path,
+                format!(
+                    "the servers' limits times their replicas need {needed}, the quota gives {given}: \
+                     raise the quota, or lower replicas or limits"
+                ),
+            );
+        }
+    }
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+pub(crate) struct Findings(Vec<Invalid>);
+
+impl Findings {
+    fn add(&mut self, reason: Reason, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Invalid {
+            reason,
+            path: path.into(),
+            message: message.into(),
+        });
+    }
+
+    /// The value, or a finding and none.
+    fn take<T, E: fmt::Display>(&mut self, result: Result<T, E>, reason: Reason, path: &str) -> Option<T> {
+        result
+            .map_err(|error| self.add(reason, path, error.to_string()))
+            .ok()
+    }
+
+    /// A quantity greater than nothing. Zero stands for one that is wrong: validation fails anyway.
+    fn quantity(&mut self, text: &str, path: &str) -> Quantity {
+        let quantity = self.take(text.parse(), Reason::InvalidResources, path);
+        if quantity.is_some_and(Quantity::is_zero) {
+            self.add(Reason::InvalidResources, path, "must be greater than 0");
+        }
+        quantity.unwrap_or(Quantity::ZERO)
+    }
+
+    /// Each name once.
+    fn unique<'a>(&mut self, path: &str, names: impl Iterator<Item = &'a str>) {
+        let mut seen = BTreeSet::new();
+        for (index, name) in names.enumerate() {
+            if !seen.insert(name) {
+                let message = format!("`{name}` is there twice: give each a name of its own");
+                self.add(Reason::DuplicateName, format!("{path}[{index}]"), message);
+            }
         }
     }
 }

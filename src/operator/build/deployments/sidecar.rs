@@ -1,0 +1,129 @@
+//! The sidecar's container: the only one that mounts identity, trust and policy.
+
+use bulkhead_core::pod;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, ObjectFieldSelector, Probe,
+    ResourceRequirements, VolumeMount,
+};
+
+use super::{server::restricted, volume};
+use crate::{build::services::MTLS_PORT_NAME, settings::Settings};
+
+/// Environment of the sidecar: the port on which it serves metrics.
+const ENV_METRICS_PORT: &str = "BULKHEAD_METRICS_PORT";
+
+/// Seconds that the startup probe waits for, and then the kubelet restarts the sidecar. More than
+/// the sidecar itself takes to find out that network policies are not enforced and say so.
+const STARTUP_SECONDS: i32 = 180;
+
+/// The sidecar of a pod whose policy has this revision.
+pub(super) fn container(revision: &str, settings: &Settings) -> Container {
+    let mut env = vec![
+        from_field(pod::ENV_POD_IP, "status.podIP"),
+        from_field(pod::ENV_POD_NAME, "metadata.name"),
+        from_field(pod::ENV_POD_UID, "metadata.uid"),
+        value(pod::ENV_POLICY_REVISION, revision.to_owned()),
+    ];
+    let mut ports = vec![port(MTLS_PORT_NAME, pod::MTLS_PORT)];
+    env.extend(
+        settings
+            .canary
+            .map(|canary| value(pod::ENV_CANARY, canary.to_string())),
+    );
+    if settings.proxy_metrics_namespace.is_some() {
+        env.push(value(ENV_METRICS_PORT, pod::METRICS_PORT.to_string()));
+        ports.push(port("metrics", pod::METRICS_PORT));
+    }
+    Container {
+        name: pod::SIDECAR_CONTAINER.to_owned(),
+        image: Some(settings.proxy_image.clone()),
+        image_pull_policy: Some(settings.proxy_image_pull_policy.as_str().to_owned()),
+        args: Some(vec!["run".to_owned()]),
+        // A native sidecar (KEP-753): the server container starts once its startup probe has passed.
+        restart_policy: Some("Always".to_owned()),
+        env: Some(env),
+        ports: Some(ports),
+        startup_probe: Some(probe("startup", 1, STARTUP_SECONDS)),
+        readiness_probe: Some(probe("ready", 2, 3)),
+        resources: Some(resources(settings)),
+        security_context: Some(restricted(pod::SIDECAR_UID)),
+        volume_mounts: Some(vec![
+            mount(volume::POLICY, pod::POLICY_DIR, Some(true)),
+            mount(volume::TLS, pod::TLS_DIR, Some(true)),
+            mount(volume::TRUST, pod::TRUST_DIR, Some(true)),
+            mount(volume::ADMIN, pod::ADMIN_DIR, None),
+        ]),
+        ..Container::default()
+    }
+}
+
+/// Asks the sidecar over its admin socket, which no network policy and no other container can touch.
+fn probe(what: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
+    let command = ["bulkhead-proxy", "probe", what].map(str::to_owned);
+    Probe {
+        exec: Some(ExecAction {
+            command: Some(command.into()),
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failure_threshold),
+        ..Probe::default()
+    }
+}
+
+fn resources(settings: &Settings) -> ResourceRequirements {
+    let amounts = |cpu: crate::quantity::Quantity, memory: crate::quantity::Quantity| {
+        Some(
+            [
+                ("cpu".to_owned(), cpu.to_api()),
+                ("memory".to_owned(), memory.to_api()),
+            ]
+            .into(),
+        )
+    };
+    ResourceRequirements {
+        requests: amounts(settings.proxy_cpu_request, settings.proxy_memory_request),
+        limits: amounts(settings.proxy_cpu_limit, settings.proxy_memory_limit),
+        claims: None,
+    }
+}
+
+fn from_field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: None,
+                field_path: path.to_owned(),
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+fn value(name: &str, value: String) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    }
+}
+
+fn port(name: &str, number: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(number),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
+}
+
+fn mount(volume: &str, path: &str, read_only: Option<bool>) -> VolumeMount {
+    VolumeMount {
+        name: volume.to_owned(),
+        mount_path: path.to_owned(),
+        read_only,
+        ..VolumeMount::default()
+    }
+}

@@ -1,0 +1,231 @@
+//! What may be dialled, and who may be let in.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use bulkhead_api::{
+    McpTenant,
+    tenant::{ClientPeer, EgressPeer as EgressPeerSpec, EgressRule as EgressRuleSpec},
+};
+use ipnet::IpNet;
+
+use super::{EgressPeer, EgressRule, Findings, PodPeer, Reason};
+use crate::{
+    build::Observed,
+    names::{self, is_label},
+    settings::Settings,
+};
+
+/// Ranges that no rule may meet, and what they are.
+const CLOSED_RANGES: [(&str, &str); 11] = [
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local, with the cloud's metadata service"),
+    ("224.0.0.0/3", "multicast and reserved"),
+    ("::/128", "unspecified"),
+    ("::1/128", "loopback"),
+    ("fe80::/10", "link-local"),
+    ("ff00::/8", "multicast"),
+    // Ways to write an IPv4 address that the IPv4 ranges above would not see.
+    ("::ffff:0:0/96", "IPv4-mapped"),
+    ("64:ff9b::/96", "IPv4 through NAT64"),
+    ("2002::/16", "IPv4 through 6to4"),
+];
+
+/// Ranges wider than these mean everybody.
+const WIDEST: (u8, u8) = (8, 16);
+
+/// Knows which namespaces are closed to a tenant's rules.
+pub(super) struct Peers<'a> {
+    own: [String; 2],
+    settings: &'a Settings,
+    observed: &'a Observed,
+}
+
+impl<'a> Peers<'a> {
+    pub(super) fn new(tenant: &McpTenant, settings: &'a Settings, observed: &'a Observed) -> Self {
+        let name = tenant.metadata.name.clone().unwrap_or_default();
+        let agents = format!("{name}-agents");
+        Self {
+            own: [name, agents],
+            settings,
+            observed,
+        }
+    }
+
+    /// The rules of a server or agent.
+    pub(super) fn egress(
+        &self,
+        rules: &[EgressRuleSpec],
+        path: &str,
+        findings: &mut Findings,
+    ) -> Vec<EgressRule> {
+        let mut checked = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            if rule.ports.is_empty() || rule.ports.contains(&0) {
+                let message =
+                    "name at least one port from 1 to 65535: a rule without ports would open all of them";
+                findings.add(Reason::InvalidValue, format!("{path}.ports"), message);
+            }
+            let to = self.egress_peer(&rule.to, &format!("{path}.to"), findings);
+            checked.extend(to.map(|to| EgressRule {
+                to,
+                ports: rule.ports.iter().copied().collect(),
+            }));
+        }
+        checked
+    }
+
+    /// A server's further clients.
+    pub(super) fn clients(
+        &self,
+        clients: &[ClientPeer],
+        path: &str,
+        findings: &mut Findings,
+    ) -> Vec<PodPeer> {
+        let mut checked = Vec::new();
+        for (index, client) in clients.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            checked.extend(self.pods(&client.namespace, &client.pod_labels, &path, findings));
+        }
+        checked
+    }
+
+    fn egress_peer(&self, to: &EgressPeerSpec, path: &str, findings: &mut Findings) -> Option<EgressPeer> {
+        match (&to.namespace, &to.cidr) {
+            (Some(namespace), None) => self
+                .pods(namespace, &to.pod_labels, path, findings)
+                .map(EgressPeer::Pods),
+            (None, Some(cidr)) if to.pod_labels.is_empty() => {
+                range(cidr, &format!("{path}.cidr"), findings).map(EgressPeer::Range)
+            }
+            _ => {
+                let message = "give either namespace with podLabels, or cidr";
+                findings.add(Reason::InvalidValue, path, message);
+                None
+            }
+        }
+    }
+
+    fn pods(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        path: &str,
+        findings: &mut Findings,
+    ) -> Option<PodPeer> {
+        let before = findings.0.len();
+        if !is_label(namespace, 63) {
+            findings.add(
+                Reason::InvalidName,
+                format!("{path}.namespace"),
+                format!("`{namespace}` is no name of a namespace"),
+            );
+        } else if self.own.iter().any(|own| own == namespace)
+            || self.settings.namespace == namespace
+            || self.observed.tenant_namespaces.contains(namespace)
+        {
+            // The same words for every case: they tell nobody who else is a tenant.
+            findings.add(
+                Reason::ForbiddenPeer,
+                format!("{path}.namespace"),
+                format!("`{namespace}` may not be named here: Bulkhead alone decides what reaches it"),
+            );
+        }
+        if labels.is_empty() {
+            let message = "name the pods' labels: a peer is a namespace and labels, never a whole namespace";
+            findings.add(Reason::ForbiddenPeer, format!("{path}.podLabels"), message);
+        }
+        for (key, value) in labels {
+            if !names::is_label_key(key) || !names::is_label_value(value) {
+                let message = format!("`{key}: {value}` is no label");
+                findings.add(Reason::InvalidValue, format!("{path}.podLabels"), message);
+            }
+        }
+        (findings.0.len() == before).then(|| PodPeer {
+            namespace: namespace.to_owned(),
+            labels: labels.clone(),
+        })
+    }
+}
+
+fn range(text: &str, path: &str, findings: &mut Findings) -> Option<IpNet> {
+    let syntax = || format!("`{text}` is no range of addresses, for example 203.0.113.0/24 or 2001:db8::/32");
+    let range: IpNet = findings.take(text.parse().map_err(|_| syntax()), Reason::InvalidValue, path)?;
+    if range.trunc() != range {
+        let message = format!("`{text}` has bits set beyond its prefix: write {}", range.trunc());
+        findings.add(Reason::InvalidValue, path, message);
+        return None;
+    }
+    let widest = match range.network() {
+        IpAddr::V4(_) => WIDEST.0,
+        IpAddr::V6(_) => WIDEST.1,
+    };
+    if range.prefix_len() < widest {
+        let message = format!("`{text}` is wider than a /{widest}: name the ranges that are meant");
+        findings.add(Reason::ForbiddenPeer, path, message);
+        return None;
+    }
+    for (closed, what) in CLOSED_RANGES {
+        let meets = closed
+            .parse::<IpNet>()
+            .is_ok_and(|closed| closed.contains(&range) || range.contains(&closed));
+        if meets {
+            let message = format!("`{text}` meets {closed} ({what}), which nothing may dial");
+            findings.add(Reason::ForbiddenPeer, path, message);
+            return None;
+        }
+    }
+    Some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_closed_range_is_a_range() {
+        for (closed, _) in CLOSED_RANGES {
+            assert!(closed.parse::<IpNet>().is_ok(), "{closed}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_the_node_of_everybody_or_of_nobody_are_refused() {
+        for text in [
+            "0.0.0.0/0",
+            "::/0",
+            "0.0.0.0/1",
+            "128.0.0.0/1",
+            "0.0.0.0/32",
+            "127.0.0.1/32",
+            "169.254.169.254/32",
+            "169.0.0.0/8",
+            "224.0.0.1/32",
+            "255.255.255.255/32",
+            "::1/128",
+            "fe80::/64",
+            "ff02::1/128",
+            "::ffff:127.0.0.1/128",
+            "64:ff9b::7f00:1/128",
+            "2002:7f00:1::/48",
+            "2000::/3",
+        ] {
+            let mut findings = Findings::default();
+            assert_eq!(range(text, "cidr", &mut findings), None, "{text}");
+            assert_eq!(findings.0[0].reason, Reason::ForbiddenPeer, "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_outside_are_taken_as_they_are() {
+        for text in ["203.0.113.0/24", "10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"] {
+            let mut findings = Findings::default();
+            assert_eq!(
+                range(text, "cidr", &mut findings).map(|range| range.to_string()),
+                Some(text.into())
+            );
+            assert!(findings.0.is_empty());
+        }
+    }
+}
