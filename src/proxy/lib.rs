@@ -1,1 +1,37 @@
-//! Bulkhead's enforcing sidecar: the only way into an MCP server.
+//! Bulkhead's enforcing sidecar, as a library.
+//!
+//! The data path, in order: [`server`] accepts and shakes hands, [`endpoint`] authenticates and
+//! checks the request's head, [`exchange`] parses, decides and rewrites with `bulkhead_core`, writes
+//! the record of the intent, calls the [`upstream`], matches and filters the answer. Everything
+//! else (probes, metrics, reload, canary, drain) runs beside it and never on its threads.
+
+pub mod admin;
+pub mod admission;
+pub mod audit;
+pub mod body;
+pub mod canary;
+pub mod config;
+pub mod drain;
+pub mod endpoint;
+pub mod exchange;
+pub mod gate;
+pub mod identity;
+pub mod limits;
+pub mod live;
+pub mod metrics;
+pub mod policy;
+pub mod probe;
+pub mod readiness;
+pub mod record;
+pub mod refusal;
+pub mod reload;
+pub mod server;
+pub mod session;
+pub mod shared;
+pub mod sidecar;
+pub mod telemetry;
+pub mod tls;
+pub mod upstream;
+
+#[cfg(feature = "testing")]
+pub mod testing;

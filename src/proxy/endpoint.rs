@@ -1,0 +1,110 @@
+//! The way of one HTTP request: authenticate, check its head, admit it, read its body, and hand
+//! it to [`exchange`]. Whatever refuses on the way is recorded and counted here.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::{
+    admission::Full,
+    body::Body,
+    exchange,
+    gate::{self, Intent},
+    identity::Identity,
+    policy::LoadedPolicy,
+    refusal::EdgeRefusal,
+    server::Connection,
+};
+
+/// Answers one request. Its guards live until the answer's last byte was handed over.
+pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    let guards = (connection.shared.drain.call(), connection.begin_call());
+    let response = match serve(connection, request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            exchange::refused(connection, refusal);
+            refusal.response()
+        }
+    };
+    response.map(|body| body.holding(guards))
+}
+
+async fn serve(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, EdgeRefusal> {
+    let (parts, body) = request.into_parts();
+    let intent = check(connection, &parts)?;
+    let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
+    let admitted = connection
+        .shared
+        .admission
+        .admit(room)
+        .map_err(|full| match full {
+            Full::Agent => EdgeRefusal::AgentBusy,
+            Full::Sidecar => EdgeRefusal::Overloaded,
+        })?;
+    let response = match intent {
+        Intent::Message => {
+            let body = read(connection, &parts, body).await?;
+            exchange::message(connection, &parts.headers, body).await?
+        }
+        Intent::EndSession => exchange::end_session(connection, &parts.headers).await?,
+    };
+    Ok(response.map(|body| body.holding(admitted)))
+}
+
+/// Everything that is known before the body: no policy snapshot is held while the body arrives.
+fn check(connection: &Connection, parts: &Parts) -> Result<Intent, EdgeRefusal> {
+    let policy = connection.shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
+    authenticate(connection, &policy)?;
+    gate::check(parts, policy.endpoint(connection.shared.port))
+}
+
+/// What the caller's certificate says, if the connection still proves it and the policy still names it.
+/// Asked again for each request: policy, trust and time go on while a connection is open.
+pub fn authenticate<'a>(
+    connection: &'a Connection,
+    policy: &LoadedPolicy,
+) -> Result<&'a Identity, EdgeRefusal> {
+    let identity = connection
+        .identity
+        .as_ref()
+        .map_err(|_| EdgeRefusal::IdentityInvalid)?;
+    if SystemTime::now() >= identity.not_after {
+        return Err(EdgeRefusal::CertificateExpired);
+    }
+    let roots = connection.shared.live.trust().ok_or(EdgeRefusal::TrustRemoved)?;
+    if connection.trusted_by.load(Ordering::Acquire) != roots.generation {
+        if !roots.trust.still_trusts(&connection.chain) {
+            return Err(EdgeRefusal::TrustRemoved);
+        }
+        connection.trusted_by.store(roots.generation, Ordering::Release);
+    }
+    if policy.agent(&identity.spiffe_id).is_some() {
+        Ok(identity)
+    } else {
+        Err(EdgeRefusal::AgentUnknown)
+    }
+}
+
+async fn read(connection: &Connection, parts: &Parts, body: Incoming) -> Result<Bytes, EdgeRefusal> {
+    let limits = &connection.shared.limits;
+    let length = gate::single(&parts.headers, &header::CONTENT_LENGTH)?;
+    if length
+        .and_then(|length| length.parse::<usize>().ok())
+        .is_some_and(|length| length > limits.body_bytes)
+    {
+        return Err(EdgeRefusal::BodyTooLarge);
+    }
+    match timeout(limits.body, Limited::new(body, limits.body_bytes).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(EdgeRefusal::BodyTooLarge),
+        Ok(Err(_)) => Err(EdgeRefusal::BodyIncomplete),
+        Err(_) => Err(EdgeRefusal::BodyTimeout),
+    }
+}

@@ -1,0 +1,309 @@
+//! The way back: what the server answered is matched to its request, filtered, or refused.
+
+use std::time::Duration;
+
+use bulkhead_core::{
+    Refusal,
+    audit::Completion,
+    policy::{Answer, FinalAnswer},
+    refusal::CODE_DENIED,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::{Exchange, SESSION, answer_limits, empty, events, told};
+use crate::{
+    body::Body,
+    refusal::{self, EdgeRefusal},
+    upstream::{Lease, UpstreamError},
+};
+
+/// What is still read of an answer that nobody needs, so that its connection can be used again.
+const REMAINDER: usize = 64 * 1024;
+
+/// Time for that.
+const REMAINDER_TIME: Duration = Duration::from_secs(1);
+
+/// Why there is no answer of the server to pass on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No connection.
+    Unavailable,
+    /// Silence.
+    Timeout,
+    /// It broke off.
+    Broken,
+    /// Too large.
+    TooLarge,
+    /// An HTTP status or type that is no answer.
+    NotMcp,
+    /// A session id that can't be sealed.
+    BadSession,
+}
+
+impl Failure {
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::Unavailable => "upstream_unavailable",
+            Self::Timeout => "upstream_timeout",
+            Self::Broken => "upstream_broken",
+            Self::TooLarge => "upstream_too_large",
+            Self::NotMcp => "upstream_not_mcp",
+            Self::BadSession => "upstream_session",
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Unavailable => "The MCP server does not accept connections; try again later",
+            Self::Timeout => "The MCP server did not answer in time",
+            Self::Broken => "The MCP server broke off its answer",
+            Self::TooLarge => "The MCP server's answer is larger than the limit; ask for less",
+            Self::NotMcp => "The MCP server's HTTP response is no answer to the message",
+            Self::BadSession => "The MCP server's session id can't be used",
+        }
+    }
+}
+
+/// A JSON-RPC error that we make in the server's place.
+pub(crate) fn error(id: Option<&str>, why: Failure) -> Bytes {
+    let id = id.unwrap_or("null");
+    let (message, reason) = (why.words(), why.code());
+    Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{CODE_DENIED},"message":"{message}","data":{{"reason":"{reason}"}}}}}}"#
+    ))
+}
+
+/// What becomes of one message of the server.
+pub(crate) enum Judged {
+    /// The last message, and whether it is an error.
+    Last(Bytes, Completion, Option<bulkhead_core::Reason>, Option<Refusal>),
+    /// Passes; more may follow.
+    Passes(Bytes),
+    /// Doesn't pass; more may follow.
+    Dropped,
+}
+
+/// Decides one message of the server by the policy that is in force now.
+pub(crate) fn judge(exchange: &Exchange, message: &Bytes) -> Judged {
+    let shared = &exchange.connection.shared;
+    let Some(expected) = exchange.permitted.expected() else {
+        // Nothing answers a notification.
+        shared.metrics.dropped("answer_to_notification");
+        return Judged::Dropped;
+    };
+    let Some(policy) = shared.live.policy() else {
+        return Judged::Dropped;
+    };
+    let caller = exchange
+        .connection
+        .identity
+        .as_ref()
+        .ok()
+        .and_then(|identity| policy.agent(&identity.spiffe_id));
+    match policy
+        .compiled()
+        .answer(caller, expected, message, answer_limits(&exchange.connection))
+    {
+        Answer::Final(FinalAnswer {
+            body,
+            failed,
+            learned,
+            dropped,
+        }) => {
+            shared.live.learn(&learned);
+            for tool in dropped {
+                warn!(tool.name = tool.name, reason = %tool.reason, "a tool of the server's list is not offered");
+                shared.metrics.dropped(tool.reason.as_str());
+            }
+            let completion = if failed {
+                Completion::Failed
+            } else {
+                Completion::Completed
+            };
+            Judged::Last(body, completion, None, None)
+        }
+        Answer::Event(body) => Judged::Passes(body),
+        Answer::Dropped(reason) => {
+            shared.metrics.dropped(reason.as_str());
+            Judged::Dropped
+        }
+        Answer::Refused(refusal) => {
+            warn!(reason = %refusal.reason, "an answer of the server is refused");
+            shared.metrics.dropped(refusal.reason.as_str());
+            Judged::Last(
+                refusal.body(),
+                Completion::Failed,
+                Some(refusal.reason),
+                Some(refusal),
+            )
+        }
+    }
+}
+
+/// The client's response to what the server answered, or didn't.
+pub(crate) async fn answer(
+    exchange: Exchange,
+    in_session: bool,
+    sent: Result<(Response<Incoming>, Lease), UpstreamError>,
+) -> Result<Response<Body>, EdgeRefusal> {
+    let (response, lease) = match sent {
+        Ok(answered) => answered,
+        Err(error) => {
+            warn!(%error, "the MCP server gave no answer");
+            return failed(exchange, failure_of(&error));
+        }
+    };
+    let (parts, body) = response.into_parts();
+    // The server has forgotten the session: the client has to begin a new one.
+    if parts.status == StatusCode::NOT_FOUND && in_session {
+        discard(body, lease);
+        exchange.intent.close(Completion::Failed, None);
+        return Err(EdgeRefusal::SessionUnknown);
+    }
+    if exchange.permitted.expected().is_none() {
+        discard(body, lease);
+        return if parts.status.is_success() {
+            exchange.intent.close(Completion::Completed, None);
+            Ok(empty(StatusCode::ACCEPTED))
+        } else {
+            failed(exchange, Failure::NotMcp)
+        };
+    }
+    let session = match sealed_session(&exchange, &parts.headers) {
+        Ok(session) => session,
+        Err(why) => {
+            discard(body, lease);
+            return failed(exchange, why);
+        }
+    };
+    let mut answered = match media_type(&parts.headers) {
+        Some("application/json") => whole(exchange, parts.status, body, lease).await?,
+        Some("text/event-stream") if parts.status == StatusCode::OK => events::stream(exchange, body, lease),
+        _ => {
+            discard(body, lease);
+            warn!(
+                status = parts.status.as_u16(),
+                "the server's HTTP response is no answer"
+            );
+            return failed(exchange, Failure::NotMcp);
+        }
+    };
+    if let Some(session) = session {
+        answered.headers_mut().insert(SESSION, session);
+    }
+    Ok(answered)
+}
+
+/// A JSON answer.
+async fn whole(
+    exchange: Exchange,
+    status: StatusCode,
+    body: Incoming,
+    lease: Lease,
+) -> Result<Response<Body>, EdgeRefusal> {
+    let limits = &exchange.connection.shared.limits;
+    let read = timeout(
+        limits.upstream_silence,
+        Limited::new(body, limits.response_bytes).collect(),
+    )
+    .await;
+    let message = match read {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return failed(exchange, Failure::TooLarge),
+        Ok(Err(_)) => return failed(exchange, Failure::Broken),
+        Err(_) => return failed(exchange, Failure::Timeout),
+    };
+    lease.recycle();
+    match judge(&exchange, &message) {
+        Judged::Last(body, completion, reason, refusal) => {
+            exchange.intent.close(completion, reason);
+            Ok(match refusal {
+                Some(refusal) => told(&refusal),
+                // 2026-07-28 gives some errors a status of their own; no other passes.
+                None if completion == Completion::Failed
+                    && matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) =>
+                {
+                    refusal::json(status, body)
+                }
+                None => refusal::json(StatusCode::OK, body),
+            })
+        }
+        Judged::Passes(_) | Judged::Dropped => failed(exchange, Failure::NotMcp),
+    }
+}
+
+/// A JSON-RPC error in the server's place. With an id it is the answer to the request, and so the
+/// transport has succeeded; without one the status has to say it.
+fn failed(exchange: Exchange, why: Failure) -> Result<Response<Body>, EdgeRefusal> {
+    let is_answer = exchange.id.is_some();
+    let body = exchange.fail(why);
+    if is_answer {
+        Ok(refusal::json(StatusCode::OK, body))
+    } else {
+        Err(EdgeRefusal::UpstreamFailed)
+    }
+}
+
+fn failure_of(error: &UpstreamError) -> Failure {
+    match error {
+        UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => Failure::Unavailable,
+        UpstreamError::Timeout => Failure::Timeout,
+        UpstreamError::Http(_) | UpstreamError::Request(_) => Failure::Broken,
+    }
+}
+
+/// The new session's id as the client gets it. Only a handshake makes one; any other is not passed
+/// on.
+fn sealed_session(exchange: &Exchange, headers: &HeaderMap) -> Result<Option<HeaderValue>, Failure> {
+    if !exchange.opens_session() {
+        return Ok(None);
+    }
+    let Some(upstream) = headers.get(SESSION) else {
+        return Ok(None);
+    };
+    let upstream = upstream.to_str().map_err(|_| Failure::BadSession)?;
+    let identity = exchange
+        .connection
+        .identity
+        .as_ref()
+        .map_err(|_| Failure::BadSession)?;
+    let sealed = exchange
+        .connection
+        .shared
+        .sealer
+        .seal(&identity.spiffe_id, upstream)
+        .map_err(|_| Failure::BadSession)?;
+    HeaderValue::try_from(sealed)
+        .map(Some)
+        .map_err(|_| Failure::BadSession)
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&'static str> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return None;
+    }
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next()?.trim();
+    ["application/json", "text/event-stream"]
+        .into_iter()
+        .find(|known| essence.eq_ignore_ascii_case(known))
+}
+
+/// Reads the little that may be left, so that the connection can be used again.
+pub(crate) fn discard(body: Incoming, lease: Lease) {
+    use http_body::Body as _;
+    if body.is_end_stream() {
+        lease.recycle();
+        return;
+    }
+    tokio::spawn(async move {
+        if let Ok(Ok(_)) = timeout(REMAINDER_TIME, Limited::new(body, REMAINDER).collect()).await {
+            lease.recycle();
+        }
+    });
+}

@@ -1,0 +1,80 @@
+//! What one sidecar accepts at most: sizes, numbers and times.
+//!
+//! They are constants of the product, not configuration: a tenant's own limits come with its
+//! policy. Tests and benches shorten the times.
+
+use std::time::Duration;
+
+/// Bounds of one sidecar process.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections open at once, handshakes included.
+    pub connections: usize,
+    /// Connections open at once, of one agent.
+    pub connections_per_agent: usize,
+    /// Time for the TLS handshake.
+    pub handshake: Duration,
+    /// Time that a connection may sit without a call, and time for one request's headers.
+    pub idle: Duration,
+    /// How long before its client certificate expires a connection is announced to end.
+    pub expiry_notice: Duration,
+    /// Bytes of one request's headers.
+    pub header_bytes: u32,
+    /// Number of one request's headers.
+    pub headers: usize,
+    /// Bytes of one request's body.
+    pub body_bytes: usize,
+    /// Time for one request's body.
+    pub body: Duration,
+    /// HTTP/2 streams open at once on one connection.
+    pub streams: u32,
+    /// Calls under way at once, of all agents.
+    pub calls: usize,
+    /// Calls under way at once, of one agent.
+    pub calls_per_agent: usize,
+    /// Time to connect to the MCP server.
+    pub upstream_connect: Duration,
+    /// Time that the MCP server may stay silent: until the answer's headers, and between its parts.
+    pub upstream_silence: Duration,
+    /// Idle connections to the MCP server that are kept for reuse.
+    pub upstream_idle: usize,
+    /// Bytes of one answer; of one event, when the answer is a stream.
+    pub response_bytes: usize,
+    /// Bytes of one whole stream.
+    pub stream_bytes: usize,
+    /// Time between the announcement of a drain and the closing of connections: what the
+    /// cluster needs to take the pod out of its Service.
+    pub drain_grace: Duration,
+    /// Time after which a drain no longer waits for calls. Together with what follows it must
+    /// fit in the pod's termination grace period (30 s by default).
+    pub drain_deadline: Duration,
+    /// Pause between two looks at the mounted files.
+    pub reload: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            connections_per_agent: 256,
+            handshake: Duration::from_secs(5),
+            idle: Duration::from_secs(75),
+            expiry_notice: Duration::from_secs(30),
+            header_bytes: 32 * 1024,
+            headers: 64,
+            body_bytes: 4 * 1024 * 1024,
+            body: Duration::from_secs(10),
+            streams: 64,
+            calls: 256,
+            calls_per_agent: 64,
+            upstream_connect: Duration::from_secs(1),
+            upstream_silence: Duration::from_secs(300),
+            upstream_idle: 64,
+            response_bytes: 16 * 1024 * 1024,
+            stream_bytes: 64 * 1024 * 1024,
+            drain_grace: Duration::from_secs(3),
+            drain_deadline: Duration::from_secs(20),
+            reload: Duration::from_secs(2),
+        }
+    }
+}

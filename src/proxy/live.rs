@@ -1,0 +1,78 @@
+//! What may change while the sidecar runs, swapped whole: policy, certificate, trust.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bulkhead_core::mcp::{Inventory, inventory::ToolFacts};
+use rustls::ServerConfig;
+
+use crate::{policy::LoadedPolicy, tls::Trust};
+
+/// Trust roots with the number of their loading, so that a connection knows when to look again.
+#[derive(Debug)]
+pub struct TrustGeneration {
+    /// Grows with each change.
+    pub generation: u64,
+    /// The roots.
+    pub trust: Trust,
+}
+
+/// The current versions. Whoever decides takes one snapshot and decides by it alone.
+#[derive(Debug, Default)]
+pub struct Live {
+    policy: ArcSwapOption<LoadedPolicy>,
+    tls: ArcSwapOption<ServerConfig>,
+    trust: ArcSwapOption<TrustGeneration>,
+    inventory: ArcSwap<Inventory>,
+}
+
+impl Live {
+    /// The policy in force; none before the pod's revision was mounted, and then nothing is allowed.
+    pub fn policy(&self) -> Option<Arc<LoadedPolicy>> {
+        self.policy.load_full()
+    }
+
+    /// The configuration for new handshakes.
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.load_full()
+    }
+
+    /// The roots in force.
+    pub fn trust(&self) -> Option<Arc<TrustGeneration>> {
+        self.trust.load_full()
+    }
+
+    /// What the server's own lists have taught.
+    pub fn inventory(&self) -> Arc<Inventory> {
+        self.inventory.load_full()
+    }
+
+    /// Adds what a list taught.
+    pub fn learn(&self, learned: &[(String, ToolFacts)]) {
+        if learned.is_empty() || self.inventory.load().learning(learned).is_none() {
+            return;
+        }
+        self.inventory.rcu(|known| {
+            known
+                .learning(learned)
+                .map_or_else(|| Arc::clone(known), Arc::new)
+        });
+    }
+
+    /// Puts a policy in force.
+    pub fn set_policy(&self, policy: LoadedPolicy) {
+        self.policy.store(Some(Arc::new(policy)));
+    }
+
+    /// Puts a TLS configuration in force for new handshakes.
+    pub fn set_tls(&self, config: ServerConfig) {
+        self.tls.store(Some(Arc::new(config)));
+    }
+
+    /// Puts roots in force, for new handshakes and for the next request of old connections.
+    pub fn set_trust(&self, trust: Trust) {
+        let generation = self.trust.load().as_ref().map_or(0, |current| current.generation) + 1;
+        self.trust
+            .store(Some(Arc::new(TrustGeneration { generation, trust })));
+    }
+}

@@ -1,0 +1,105 @@
+//! What must be true before the kubelet starts the server, and before agents are sent here.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{drain::Drain, live::Live};
+
+/// Time for the look at the MCP server's port.
+const UPSTREAM_LOOK: Duration = Duration::from_secs(1);
+
+/// Facts that the probes report. Each is set by the part that knows it.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    network_was_closed: AtomicBool,
+    network_is_closed: AtomicBool,
+}
+
+/// What is still missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The policy of the pod's revision was never mounted.
+    Policy,
+    /// No usable certificate, key or trust roots.
+    Certificates,
+    /// The canary hasn't passed yet.
+    NetworkProof,
+    /// The canary had passed and can be reached again.
+    NetworkReopened,
+    /// The pod is going away.
+    Draining,
+    /// Nothing accepts connections at the upstream port.
+    Upstream,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Policy => "the policy of this pod's revision is not mounted yet",
+            Self::Certificates => "certificate, key or trust roots are missing or broken",
+            Self::NetworkProof => {
+                "the network is not proven closed: the canary has not been refused often enough"
+            }
+            Self::NetworkReopened => "the network is open: the canary can be reached",
+            Self::Draining => "draining",
+            Self::Upstream => "the MCP server does not accept connections on its port",
+        })
+    }
+}
+
+impl Readiness {
+    /// Records what the canary showed.
+    pub fn network_is(&self, closed: bool) {
+        self.network_is_closed.store(closed, Ordering::Release);
+        if closed {
+            self.network_was_closed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the network is proven closed at this moment.
+    pub fn network_is_closed(&self) -> bool {
+        self.network_is_closed.load(Ordering::Acquire)
+    }
+
+    /// What the startup probe waits for. Empty: the MCP server may start.
+    pub fn missing_to_start(&self, live: &Live) -> Vec<Missing> {
+        let mut missing = Vec::new();
+        if live.policy().is_none() {
+            missing.push(Missing::Policy);
+        }
+        if live.tls().is_none() {
+            missing.push(Missing::Certificates);
+        }
+        if !self.network_was_closed.load(Ordering::Acquire) {
+            missing.push(Missing::NetworkProof);
+        }
+        missing
+    }
+
+    /// What the readiness probe waits for. Empty: agents may be sent here.
+    pub async fn missing_to_serve(&self, live: &Live, drain: &Drain) -> Vec<Missing> {
+        let mut missing = self.missing_to_start(live);
+        if !missing.contains(&Missing::NetworkProof) && !self.network_is_closed() {
+            missing.push(Missing::NetworkReopened);
+        }
+        if drain.has_begun() {
+            missing.push(Missing::Draining);
+        }
+        if let Some(policy) = live.policy() {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, policy.target().port()));
+            if !matches!(
+                timeout(UPSTREAM_LOOK, TcpStream::connect(address)).await,
+                Ok(Ok(_))
+            ) {
+                missing.push(Missing::Upstream);
+            }
+        }
+        missing
+    }
+}

@@ -1,0 +1,213 @@
+//! Audit records of calls: written before the effect, closed exactly once.
+
+use std::{io, sync::Arc};
+
+use bulkhead_core::{
+    Reason, Refusal,
+    audit::{Call, Completion, IntentRecord, OutcomeRecord},
+    mcp::Message,
+    policy::{CompiledAgent, Decision},
+};
+use http::HeaderMap;
+use jiff::Timestamp;
+use serde::Serialize;
+use tracing::error;
+
+use crate::{
+    identity::Identity, policy::LoadedPolicy, refusal::EdgeRefusal, server::Connection, shared::Shared,
+};
+
+/// An intent that was recorded and not closed yet. Dropped without a word, it was cancelled: the
+/// client went away.
+#[derive(Debug)]
+pub struct OpenIntent {
+    shared: Arc<Shared>,
+    call: u64,
+    closed: bool,
+}
+
+impl OpenIntent {
+    /// Closes the intent.
+    pub fn close(mut self, outcome: Completion, reason: Option<Reason>) {
+        self.write(outcome, reason);
+    }
+
+    fn write(&mut self, outcome: Completion, reason: Option<Reason>) {
+        self.closed = true;
+        let time = now();
+        let record = OutcomeRecord {
+            time: &time,
+            call: self.call,
+            outcome,
+            reason,
+        };
+        if let Err(error) = self.shared.audit.write(&record.line()) {
+            // The effect has happened. The missing outcome is itself a finding: `unknown`.
+            error!(%error, call = self.call, "an outcome can't be recorded");
+            self.shared.metrics.audit_failures.inc();
+        }
+    }
+}
+
+impl Drop for OpenIntent {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.write(Completion::Cancelled, None);
+        }
+    }
+}
+
+/// Who and where, of one call.
+pub struct Caller<'a> {
+    /// The connection.
+    pub connection: &'a Connection,
+    /// The policy that decided.
+    pub policy: &'a LoadedPolicy,
+    /// What the certificate says.
+    pub identity: &'a Identity,
+    /// The agent, if the policy knows it.
+    pub agent: Option<&'a CompiledAgent>,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// Stands for the session.
+    pub session: Option<String>,
+}
+
+impl Caller<'_> {
+    /// Records a permitted message. Without the record there is no call.
+    pub fn intent(&self, message: &Message<'_>, decision: &Decision) -> io::Result<OpenIntent> {
+        let time = now();
+        let call = self.call(&time);
+        let record = IntentRecord::decided(self.policy.compiled(), self.agent, &call, message, decision);
+        let shared = &self.connection.shared;
+        shared.audit.write(&record.line())?;
+        Ok(OpenIntent {
+            shared: Arc::clone(shared),
+            call: call.call,
+            closed: false,
+        })
+    }
+
+    /// Records a refused message.
+    pub fn refused(&self, message: &Message<'_>, decision: &Decision) {
+        let time = now();
+        let call = self.call(&time);
+        let record = IntentRecord::decided(self.policy.compiled(), self.agent, &call, message, decision);
+        self.write(&record.line());
+    }
+
+    /// Records a body that can't be read.
+    pub fn unreadable(&self, refusal: &Refusal) {
+        let time = now();
+        let call = self.call(&time);
+        self.write(&IntentRecord::refused(self.policy.compiled(), self.agent, &call, refusal).line());
+    }
+
+    fn write(&self, line: &[u8]) {
+        write_refusal(&self.connection.shared, line);
+    }
+
+    fn call<'b>(&'b self, time: &'b str) -> Call<'b> {
+        Call {
+            time,
+            call: self.connection.shared.next_call(),
+            spiffe_id: &self.identity.spiffe_id,
+            certificate_serial: &self.identity.serial,
+            session: self.session.as_deref(),
+            traceparent: self
+                .headers
+                .get("traceparent")
+                .and_then(|value| value.to_str().ok()),
+        }
+    }
+}
+
+/// The record of what the HTTP edge refused: the members of core's decision record that are known
+/// there.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase", tag = "record", rename = "decision")]
+struct EdgeRecord<'a> {
+    time: &'a str,
+    call: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant_uid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_serial: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_revision: Option<&'a str>,
+    decision: &'static str,
+    reason: &'static str,
+}
+
+/// Records what the HTTP edge refused.
+pub fn edge(connection: &Connection, refusal: EdgeRefusal) {
+    let shared = &connection.shared;
+    let policy = shared.live.policy();
+    let compiled = policy.as_ref().map(|policy| policy.compiled());
+    let identity = connection.identity.as_ref().ok();
+    let agent = compiled
+        .zip(identity)
+        .and_then(|(policy, identity)| policy.agent(&identity.spiffe_id));
+    let time = now();
+    let record = EdgeRecord {
+        time: &time,
+        call: shared.next_call(),
+        tenant: compiled.map(|policy| policy.tenant().name.as_str()),
+        tenant_uid: compiled.map(|policy| policy.tenant().uid.as_str()),
+        server: compiled.map(bulkhead_core::policy::CompiledPolicy::server),
+        agent: agent.map(|agent| &**agent.name()),
+        spiffe_id: identity.map(|identity| identity.spiffe_id.as_str()),
+        certificate_serial: identity.map(|identity| identity.serial.as_str()),
+        policy_revision: policy.as_ref().map(|policy| policy.revision()),
+        decision: "refuse",
+        reason: refusal.code(),
+    };
+    write_refusal(shared, &line(&record));
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase", tag = "record", rename = "start")]
+struct StartRecord<'a> {
+    time: &'a str,
+    pod: &'a str,
+    pod_uid: &'a str,
+    version: &'static str,
+}
+
+/// Records the start of a sidecar: calls are numbered from here.
+pub fn start(shared: &Shared, pod: &str, pod_uid: &str) -> io::Result<()> {
+    let time = now();
+    shared.audit.write(&line(&StartRecord {
+        time: &time,
+        pod,
+        pod_uid,
+        version: env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+fn write_refusal(shared: &Shared, line: &[u8]) {
+    // Nothing happened upstream, so the refusal stands with or without its record.
+    if let Err(error) = shared.audit.write(line) {
+        error!(%error, "a refusal can't be recorded");
+        shared.metrics.audit_failures.inc();
+    }
+}
+
+#[allow(clippy::expect_used)]
+fn line(record: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(record).expect("a record has string keys only and must serialize");
+    line.push(b'\n');
+    line
+}
+
+fn now() -> String {
+    Timestamp::now().to_string()
+}

@@ -1,0 +1,164 @@
+//! What is refused at the HTTP edge, before there is an MCP message to decide about. One place
+//! maps each reason to its status, its code and its words. Refusals of messages are core's.
+
+use bulkhead_core::refusal::CODE_DENIED;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use crate::body::Body;
+
+/// Why the edge refused a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum EdgeRefusal {
+    /// No policy is in force.
+    #[error("no policy is in force yet; try again later")]
+    NoPolicy,
+    /// The verified certificate has no usable SPIFFE ID.
+    #[error("the client certificate must have exactly one URI SAN, the agent's SPIFFE ID")]
+    IdentityInvalid,
+    /// The policy names no such agent.
+    #[error(
+        "the client certificate names no agent of this server; use an agent's certificate of this tenant"
+    )]
+    AgentUnknown,
+    /// The certificate expired on an open connection.
+    #[error("the client certificate has expired; connect again with a renewed one")]
+    CertificateExpired,
+    /// The certificate's root is no longer trusted.
+    #[error("the client certificate is no longer trusted; connect again with a renewed one")]
+    TrustRemoved,
+    /// `Host` isn't one of the server's names.
+    #[error("Host is not a name of this server; call it by its Service name")]
+    HostNotAllowed,
+    /// `Origin` isn't one of the server's names.
+    #[error("Origin is not allowed; requests of web pages are not served")]
+    OriginNotAllowed,
+    /// Not the MCP endpoint.
+    #[error("there is nothing at this path; the MCP endpoint is the path in the tenant's server")]
+    PathUnknown,
+    /// Not POST, and not DELETE of a session.
+    #[error(
+        "the method is not allowed here: POST a message, or DELETE a session; event streams by GET are not offered"
+    )]
+    MethodNotAllowed,
+    /// Not JSON.
+    #[error("Content-Type must be application/json in UTF-8")]
+    ContentType,
+    /// Compressed.
+    #[error("Content-Encoding is not accepted; send the body as it is")]
+    ContentEncoding,
+    /// A header that must be single is repeated, or isn't visible ASCII.
+    #[error("a header is repeated or malformed")]
+    HeaderMalformed,
+    /// Too large.
+    #[error("the body is larger than the limit; send less")]
+    BodyTooLarge,
+    /// Too slow.
+    #[error("the body did not arrive in time; send it at once")]
+    BodyTimeout,
+    /// Cut off.
+    #[error("the body is incomplete")]
+    BodyIncomplete,
+    /// The agent has too many calls under way.
+    #[error("too many calls of this agent are under way; try again when some have ended")]
+    AgentBusy,
+    /// The sidecar has too many calls under way.
+    #[error("too many calls are under way; try again later")]
+    Overloaded,
+    /// A session id that isn't this agent's.
+    #[error("no such session; initialize again")]
+    SessionUnknown,
+    /// A DELETE without one.
+    #[error("Mcp-Session-Id is missing")]
+    SessionMissing,
+    /// The MCP server doesn't take a message that has no answer.
+    #[error("the MCP server does not take the message")]
+    UpstreamFailed,
+    /// The record can't be written.
+    #[error("the call can't be recorded, so it is not made; try again later")]
+    AuditUnavailable,
+}
+
+impl EdgeRefusal {
+    /// The stable code, for audit and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NoPolicy => "no_policy",
+            Self::IdentityInvalid => "identity_invalid",
+            Self::AgentUnknown => "agent_unknown",
+            Self::CertificateExpired => "certificate_expired",
+            Self::TrustRemoved => "trust_removed",
+            Self::HostNotAllowed => "host_not_allowed",
+            Self::OriginNotAllowed => "origin_not_allowed",
+            Self::PathUnknown => "path_unknown",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::ContentType => "content_type",
+            Self::ContentEncoding => "content_encoding",
+            Self::HeaderMalformed => "header_malformed",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyIncomplete => "body_incomplete",
+            Self::AgentBusy => "agent_busy",
+            Self::Overloaded => "overloaded",
+            Self::SessionUnknown => "session_unknown",
+            Self::SessionMissing => "session_missing",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::AuditUnavailable => "audit_unavailable",
+        }
+    }
+
+    /// The HTTP status.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::NoPolicy | Self::Overloaded | Self::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::IdentityInvalid
+            | Self::AgentUnknown
+            | Self::CertificateExpired
+            | Self::TrustRemoved
+            | Self::HostNotAllowed
+            // 2025-11-25, "Security Warning": an invalid Origin is answered with 403.
+            | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::PathUnknown | Self::SessionUnknown => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::HeaderMalformed | Self::BodyIncomplete | Self::SessionMissing => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::AgentBusy => StatusCode::TOO_MANY_REQUESTS,
+            Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The response: a JSON-RPC error that answers no request.
+    pub fn response(self) -> Response<Body> {
+        let body = serde_json::json!({
+            "jsonrpc": "2.0",
+            "id": null,
+            "error": {"code": CODE_DENIED, "message": self.to_string(), "data": {"reason": self.code()}},
+        });
+        let mut response = json(self.status(), Bytes::from(body.to_string()));
+        let extra: Option<(HeaderName, &'static str)> = match self {
+            Self::MethodNotAllowed => Some((header::ALLOW, "POST, DELETE")),
+            Self::AgentBusy | Self::Overloaded | Self::NoPolicy | Self::AuditUnavailable => {
+                Some((header::RETRY_AFTER, "1"))
+            }
+            _ => None,
+        };
+        if let Some((name, value)) = extra {
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// A JSON response.
+pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,226 @@
+//! Hot reload of what is mounted: policy, certificate and key, trust roots.
+//!
+//! The folders are read again every few seconds and compared by hash. The kubelet swaps a
+//! ConfigMap's or Secret's folder by a symlink, which a watch on a file's inode misses. A broken
+//! new file leaves the last good one in force, is logged and counted.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bulkhead_core::{pod, policy::document::PolicyDocument};
+use sha2::{Digest, Sha256};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    live::Live,
+    metrics::Metrics,
+    policy::LoadedPolicy,
+    tls::{self, Credentials, Trust},
+};
+
+/// Most bytes of one mounted file. A ConfigMap or Secret holds at most 1 MiB.
+const MAX_FILE: u64 = 2 * 1024 * 1024;
+
+/// A group of files that change together.
+struct Source {
+    name: &'static str,
+    dir: PathBuf,
+    files: &'static [&'static str],
+    seen: Option<[u8; 32]>,
+}
+
+/// Reads the mounted folders and puts what changed in force.
+pub struct Reloader {
+    policy: Source,
+    certificate: Source,
+    trust: Source,
+    first_revision: Option<String>,
+    credentials: Option<Credentials>,
+    roots: Option<Trust>,
+    live: Arc<Live>,
+    metrics: Arc<Metrics>,
+}
+
+impl Source {
+    fn new(name: &'static str, dir: &Path, files: &'static [&'static str]) -> Self {
+        Self {
+            name,
+            dir: dir.to_owned(),
+            files,
+            seen: None,
+        }
+    }
+
+    /// The files' contents if they differ from the last look, good or bad.
+    fn changed(&mut self) -> Option<io::Result<Vec<Vec<u8>>>> {
+        let read: io::Result<Vec<Vec<u8>>> =
+            self.files.iter().map(|file| read(&self.dir.join(file))).collect();
+        let mut hash = Sha256::new();
+        match &read {
+            Ok(contents) => {
+                for content in contents {
+                    hash.update(u64::try_from(content.len()).unwrap_or(u64::MAX).to_be_bytes());
+                    hash.update(content);
+                }
+            }
+            Err(error) => hash.update(format!("error {:?}", error.kind())),
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        if self.seen.replace(hash) == Some(hash) {
+            None
+        } else {
+            Some(read)
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.len() > MAX_FILE {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    fs::read(path)
+}
+
+impl Reloader {
+    /// A reloader of the folders that the configuration names.
+    pub fn new(config: &Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            policy: Source::new("policy", &config.policy_dir, &[pod::POLICY_FILE]),
+            certificate: Source::new("certificate", &config.tls_dir, &["tls.crt", "tls.key"]),
+            trust: Source::new("trust", &config.trust_dir, &[pod::TRUST_FILE]),
+            first_revision: Some(config.policy_revision.clone()),
+            credentials: None,
+            roots: None,
+            live,
+            metrics,
+        }
+    }
+
+    /// Looks again and again.
+    pub async fn run(mut self, pause: Duration) {
+        loop {
+            self.look();
+            sleep(pause).await;
+        }
+    }
+
+    /// Looks once.
+    pub fn look(&mut self) {
+        self.look_at_policy();
+        let certificate = self.look_at_certificate();
+        let trust = self.look_at_trust();
+        if certificate || trust {
+            self.rebuild_tls();
+        }
+    }
+
+    fn look_at_policy(&mut self) {
+        let Some(read) = self.policy.changed() else { return };
+        let Some(bytes) = self
+            .usable(self.policy.name, read)
+            .and_then(|mut files| files.pop())
+        else {
+            return;
+        };
+        let revision = PolicyDocument::revision_of(&bytes);
+        // A ConfigMap may lag behind the pod that was made for its next version: until the pod's own
+        // revision has been seen, an older one must not be enforced.
+        if let Some(first) = &self.first_revision
+            && *first != revision
+        {
+            warn!(policy.revision = %revision, expected = %first, "the mounted policy is not this pod's yet: waiting");
+            self.metrics.reloaded("policy", "other_revision");
+            return;
+        }
+        match LoadedPolicy::load(&bytes) {
+            Ok(policy) => {
+                info!(policy.revision = %policy.revision(), "policy in force");
+                self.metrics.reloaded("policy", "loaded");
+                self.first_revision = None;
+                self.live.set_policy(policy);
+            }
+            Err(error) => self.refused("policy", &error),
+        }
+    }
+
+    fn look_at_certificate(&mut self) -> bool {
+        let Some(read) = self.certificate.changed() else {
+            return false;
+        };
+        let Some(files) = self.usable(self.certificate.name, read) else {
+            return false;
+        };
+        let [chain, key] = files.as_slice() else {
+            return false;
+        };
+        match Credentials::from_pem(chain, key) {
+            Ok(credentials) => {
+                self.credentials = Some(credentials);
+                true
+            }
+            Err(error) => {
+                self.refused("certificate", &error);
+                false
+            }
+        }
+    }
+
+    fn look_at_trust(&mut self) -> bool {
+        let Some(read) = self.trust.changed() else {
+            return false;
+        };
+        let Some(bundle) = self
+            .usable(self.trust.name, read)
+            .and_then(|mut files| files.pop())
+        else {
+            return false;
+        };
+        match Trust::from_pem(&bundle) {
+            Ok(trust) => {
+                self.live.set_trust(trust.clone());
+                self.roots = Some(trust);
+                self.metrics.reloaded("trust", "loaded");
+                info!("trust roots in force");
+                true
+            }
+            Err(error) => {
+                self.refused("trust", &error);
+                false
+            }
+        }
+    }
+
+    fn rebuild_tls(&self) {
+        let (Some(credentials), Some(roots)) = (&self.credentials, &self.roots) else {
+            return;
+        };
+        match tls::server_config(credentials, roots) {
+            Ok(config) => {
+                self.live.set_tls(config);
+                self.metrics.certificate_expires(credentials.not_after);
+                self.metrics.reloaded("certificate", "loaded");
+                info!("certificate in force for new handshakes");
+            }
+            Err(error) => self.refused("certificate", &error),
+        }
+    }
+
+    fn usable(&self, name: &'static str, read: io::Result<Vec<Vec<u8>>>) -> Option<Vec<Vec<u8>>> {
+        read.inspect_err(|error| {
+            warn!(file = name, %error, "mounted files can't be read: the last good ones stay in force");
+            self.metrics.reloaded(name, "unreadable");
+        })
+        .ok()
+    }
+
+    fn refused(&self, name: &'static str, error: &dyn std::error::Error) {
+        error!(file = name, %error, "mounted files are broken: the last good ones stay in force");
+        self.metrics.reloaded(name, "refused");
+    }
+}

@@ -1,0 +1,71 @@
+//! What all connections and endpoints of one sidecar share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    admission::Admission, audit::AuditLog, drain::Drain, limits::Limits, live::Live, metrics::Metrics,
+    readiness::Readiness, session::Sealer, upstream::Upstream,
+};
+
+/// The state of one sidecar process.
+pub struct Shared {
+    /// Its bounds.
+    pub limits: Limits,
+    /// Port of the mTLS endpoint, the only one that may follow a name in `Host`.
+    pub port: u16,
+    /// Policy, certificate and trust in force.
+    pub live: Arc<Live>,
+    /// What the probes report.
+    pub readiness: Arc<Readiness>,
+    /// Calls under way, and going away.
+    pub drain: Arc<Drain>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Bounds on calls under way.
+    pub admission: Admission,
+    /// Session ids.
+    pub sealer: Sealer,
+    /// The MCP server.
+    pub upstream: Upstream,
+    /// The tasks of open connections.
+    pub connections: TaskTracker,
+    /// The audit.
+    pub audit: AuditLog,
+    calls: AtomicU64,
+}
+
+impl Shared {
+    /// State of a sidecar that has loaded nothing and proven nothing yet.
+    pub fn new(port: u16, limits: Limits, audit: AuditLog) -> Result<Self, aws_lc_rs::error::Unspecified> {
+        Ok(Self {
+            port,
+            live: Arc::default(),
+            readiness: Arc::default(),
+            drain: Arc::default(),
+            metrics: Arc::default(),
+            admission: Admission::new(&limits),
+            sealer: Sealer::new()?,
+            upstream: Upstream::new(&limits),
+            connections: TaskTracker::new(),
+            audit,
+            calls: AtomicU64::new(0),
+            limits,
+        })
+    }
+
+    /// The number of the next call: a record and its outcome have the same.
+    pub fn next_call(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

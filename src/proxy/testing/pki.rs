@@ -1,0 +1,89 @@
+//! Certificate authorities and leaves.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType, SerialNumber,
+};
+
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// Its serial number.
+    pub serial: u64,
+}
+
+impl Authority {
+    /// A new authority.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
+        }
+    }
+
+    /// Its certificate, PEM.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A server's certificate for these names.
+    pub fn server(&self, names: &[&str]) -> Leaf {
+        let params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        self.issue(
+            params,
+            ExtendedKeyUsagePurpose::ServerAuth,
+            Duration::from_secs(3600),
+        )
+    }
+
+    /// A client's certificate with these URI SANs.
+    pub fn client(&self, uris: &[&str]) -> Leaf {
+        self.client_for(uris, Duration::from_secs(3600))
+    }
+
+    /// A client's certificate that expires after a while; rounded up to a second.
+    pub fn client_for(&self, uris: &[&str], life: Duration) -> Leaf {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = uris
+            .iter()
+            .map(|uri| SanType::URI((*uri).try_into().unwrap()))
+            .collect();
+        self.issue(params, ExtendedKeyUsagePurpose::ClientAuth, life)
+    }
+
+    fn issue(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose, life: Duration) -> Leaf {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now();
+        params.not_before = (now - Duration::from_secs(60)).into();
+        params.not_after = (now + life).into();
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Leaf {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            serial,
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! A sidecar with its mounted folders, tenants' authorities and agents.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bulkhead_core::policy::document::{
+    Agent, Bounds, FORMAT, Forced, PolicyDocument, Tenant, Tool, Upstream,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::{
+    client::{Client, Protocol},
+    pki::{Authority, Leaf},
+    until,
+};
+use crate::{
+    audit::AuditLog,
+    config::Config,
+    limits::Limits,
+    shared::Shared,
+    sidecar::{self, ControlError, Listeners},
+};
+
+/// The name that clients use.
+pub const HOST: &str = "crm.acme.svc";
+
+/// The path of the endpoint.
+pub const PATH: &str = "/mcp";
+
+/// The identity value that forced arguments get.
+pub const TENANT_ID: &str = "7f9c0d5e";
+
+/// SPIFFE ID of an agent of the tenant.
+pub fn spiffe(agent: &str) -> String {
+    format!("spiffe://acme.cluster.local/ns/acme-agents/sa/{agent}")
+}
+
+/// What a sidecar starts with.
+pub struct Setup {
+    /// The policy.
+    pub policy: PolicyDocument,
+    /// Its bounds; times are short for tests.
+    pub limits: Limits,
+    /// What must be unreachable. None: a port where nothing listens.
+    pub canary: Option<SocketAddr>,
+}
+
+impl Setup {
+    /// Two agents and two tools: `billing` reads, `support` deletes.
+    pub fn new(upstream_port: u16) -> Self {
+        let limits = Limits {
+            reload: Duration::from_millis(20),
+            drain_grace: Duration::ZERO,
+            ..Limits::default()
+        };
+        Self {
+            policy: policy(upstream_port),
+            limits,
+            canary: None,
+        }
+    }
+}
+
+/// The policy of [`Setup::new`].
+pub fn policy(upstream_port: u16) -> PolicyDocument {
+    let agent = |name: &str, role: &str| Agent {
+        name: name.into(),
+        spiffe_id: spiffe(name),
+        roles: BTreeSet::from([role.to_owned()]),
+        attributes: BTreeMap::new(),
+    };
+    let tool = |name: &str, role: &str| Tool {
+        name: name.into(),
+        roles: BTreeSet::from([role.to_owned()]),
+        forced: BTreeMap::from([("tenant_id".into(), Forced::String(TENANT_ID.into()))]),
+        bounds: BTreeMap::from([(
+            "limit".into(),
+            Bounds {
+                maximum: Some(100),
+                ..Bounds::default()
+            },
+        )]),
+    };
+    PolicyDocument {
+        format: FORMAT,
+        tenant: Tenant {
+            name: "acme".into(),
+            uid: "0c5a".into(),
+        },
+        server: "crm".into(),
+        hostnames: BTreeSet::from([HOST.to_owned()]),
+        upstream: Upstream {
+            port: upstream_port,
+            path: PATH.into(),
+        },
+        agents: vec![agent("billing", "reader"), agent("support", "admin")],
+        tools: vec![tool("list_invoices", "reader"), tool("delete_invoice", "admin")],
+    }
+}
+
+/// A running sidecar.
+pub struct TestSidecar {
+    /// Signs the sidecar's certificate.
+    pub servers_ca: Authority,
+    /// Signs the agents' certificates.
+    pub agents_ca: Authority,
+    /// Its state.
+    pub shared: Arc<Shared>,
+    /// The mTLS endpoint.
+    pub address: SocketAddr,
+    /// The drain endpoint.
+    pub drain_address: SocketAddr,
+    /// The admin socket.
+    pub admin_socket: PathBuf,
+    audit: Lines,
+    folder: TempDir,
+    tasks: Vec<JoinHandle<()>>,
+    /// The control group, with how it ended.
+    pub control: Option<JoinHandle<ControlError>>,
+}
+
+impl Drop for TestSidecar {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Some(control) = &self.control {
+            control.abort();
+        }
+    }
+}
+
+/// Audit lines, kept in memory; refuses them when told to.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    broken: bool,
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut kept = self.0.lock().unwrap();
+        if kept.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        kept.bytes.extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl TestSidecar {
+    /// Starts one, with everything loaded.
+    pub async fn start(setup: Setup) -> Self {
+        let (servers_ca, agents_ca) = (Authority::new("servers"), Authority::new("agents"));
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["policy", "tls", "trust"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let json = setup.policy.to_json();
+        write(&folder.path().join("policy/policy.json"), &json);
+        write_leaf(folder.path(), &servers_ca.server(&[HOST]));
+        write(&folder.path().join("trust/ca.pem"), &agents_ca.pem());
+
+        let admin_socket = folder.path().join("admin.sock");
+        let config = Config {
+            pod_ip: "127.0.0.1".parse().unwrap(),
+            pod_name: "crm-0".into(),
+            pod_uid: "pod-uid".into(),
+            policy_revision: PolicyDocument::revision_of(json.as_bytes()),
+            canary: Some(setup.canary.unwrap_or_else(closed_port)),
+            kubernetes_service_host: None,
+            kubernetes_service_port: 443,
+            mtls_port: 0,
+            drain_port: 0,
+            metrics_port: None,
+            policy_dir: folder.path().join("policy"),
+            tls_dir: folder.path().join("tls"),
+            trust_dir: folder.path().join("trust"),
+            admin_socket: admin_socket.clone(),
+            termination_log: folder.path().join("termination-log"),
+            workers: None,
+        };
+        config.validate().unwrap();
+        let listeners = Listeners::bind(&config).unwrap();
+        let (address, drain_address) = (
+            listeners.mtls_address().unwrap(),
+            listeners.drain_address().unwrap(),
+        );
+        let audit = Lines::default();
+        let shared =
+            Arc::new(Shared::new(address.port(), setup.limits, AuditLog::to(audit.clone())).unwrap());
+        let (mtls, control) = listeners.split();
+        let serving = Arc::clone(&shared);
+        let data = tokio::spawn(async move { sidecar::serve_data(mtls, serving).await.unwrap() });
+        let controlling = Arc::clone(&shared);
+        let control =
+            tokio::spawn(async move { sidecar::serve_control(control, &config, controlling).await });
+        let live = Arc::clone(&shared.live);
+        until("policy and certificate are loaded", || {
+            live.policy().is_some() && live.tls().is_some()
+        })
+        .await;
+        Self {
+            servers_ca,
+            agents_ca,
+            shared,
+            address,
+            drain_address,
+            admin_socket,
+            audit,
+            folder,
+            tasks: vec![data],
+            control: Some(control),
+        }
+    }
+
+    /// A connection of an agent.
+    pub async fn client(&self, agent: &str) -> Client {
+        self.client_with(&self.agents_ca.client(&[&spiffe(agent)]), Protocol::Http1)
+            .await
+    }
+
+    /// A connection with any certificate.
+    pub async fn client_with(&self, leaf: &Leaf, protocol: Protocol) -> Client {
+        self.try_client(Some(leaf), protocol).await.unwrap()
+    }
+
+    /// A connection with any certificate or none, if the handshake succeeds.
+    pub async fn try_client(&self, leaf: Option<&Leaf>, protocol: Protocol) -> anyhow::Result<Client> {
+        Client::connect(self.address, HOST, PATH, &self.servers_ca.pem(), leaf, protocol).await
+    }
+
+    /// Mounts another policy and waits until it is in force.
+    pub async fn mount_policy(&self, policy: &PolicyDocument) {
+        let json = policy.to_json();
+        let revision = PolicyDocument::revision_of(json.as_bytes());
+        self.mount("policy/policy.json", &json);
+        until("the policy is in force", || {
+            self.shared
+                .live
+                .policy()
+                .is_some_and(|policy| policy.revision() == revision)
+        })
+        .await;
+    }
+
+    /// Mounts another certificate of the sidecar.
+    pub fn mount_leaf(&self, leaf: &Leaf) {
+        write_leaf(self.folder.path(), leaf);
+    }
+
+    /// Mounts any file.
+    pub fn mount(&self, file: &str, content: &str) {
+        write(&self.folder.path().join(file), content);
+    }
+
+    /// Audit records so far.
+    pub fn audit(&self) -> Vec<Value> {
+        let kept = self.audit.0.lock().unwrap();
+        let text = std::str::from_utf8(&kept.bytes).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// From now on no audit record can be written.
+    pub fn break_audit(&self) {
+        self.audit.0.lock().unwrap().broken = true;
+    }
+
+    /// The metrics' text.
+    pub fn metrics(&self) -> String {
+        self.shared.metrics.text().unwrap()
+    }
+}
+
+/// An address where nothing listens.
+fn closed_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn write_leaf(folder: &Path, leaf: &Leaf) {
+    write(&folder.join("tls/tls.crt"), &leaf.certificate);
+    write(&folder.join("tls/tls.key"), &leaf.key);
+}
+
+/// Replaced by rename, as the kubelet does: never half a file.
+fn write(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, path).unwrap();
+}

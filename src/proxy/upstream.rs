@@ -1,0 +1,270 @@
+//! The client of the MCP server: HTTP/1.1 to one port on loopback, connections reused, nothing
+//! followed, nothing retried once a byte may have been seen.
+//!
+//! A message is sent as a [`Permitted`] one, which policy alone can make, and a session is ended as
+//! an [`OpenSession`], which its seal alone can make: forgetting to check doesn't compile.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bulkhead_core::policy::{Forward, Permitted};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{limits::Limits, session::OpenSession};
+
+/// Headers of an answer that are read at most, in bytes and number.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+const MAX_HEADERS: usize = 64;
+
+/// Why the MCP server gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// Nothing accepts connections.
+    #[error("the MCP server does not accept connections: {0}")]
+    Connect(std::io::Error),
+    /// Connecting took too long.
+    #[error("the MCP server did not accept a connection in time")]
+    ConnectTimeout,
+    /// The exchange broke.
+    #[error("the exchange with the MCP server broke: {0}")]
+    Http(#[from] hyper::Error),
+    /// Silence.
+    #[error("the MCP server did not answer in time")]
+    Timeout,
+    /// A permitted header or session that HTTP can't carry.
+    #[error("the request can't be written: {0}")]
+    Request(#[from] http::Error),
+}
+
+/// Headers of a client that pass: what HTTP's content negotiation and tracing need. Everything
+/// else stops here, so that nothing a client says about itself (`Authorization`, `Cookie`,
+/// `X-Forwarded-*`, `X-Auth-*`, …) is taken for identity by the server. What the protocol mirrors
+/// is written anew from the permitted body.
+const PASSED: [HeaderName; 3] = [
+    header::ACCEPT,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
+
+/// Longest value of a header that passes.
+const MAX_PASSED: usize = 512;
+
+/// Carries the opened session id.
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// The MCP server of this pod.
+#[derive(Debug)]
+pub struct Upstream {
+    pool: Arc<Pool>,
+    connect: Duration,
+    silence: Duration,
+}
+
+/// Where on loopback, as the policy says.
+#[derive(Clone, Debug)]
+pub struct Target {
+    port: u16,
+    path: Uri,
+    host: HeaderValue,
+}
+
+/// The path or port can't be used in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("upstream.path is not a path")]
+pub struct BadTarget;
+
+#[derive(Debug)]
+struct Pool {
+    idle: Mutex<Vec<Connection>>,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Connection {
+    port: u16,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+/// A connection on loan. It goes back to the pool when its answer was read to the end, and is
+/// closed when dropped before.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Connection,
+    pool: Arc<Pool>,
+}
+
+impl Lease {
+    /// Gives the connection back.
+    pub fn recycle(self) {
+        if self.connection.sender.is_closed() {
+            return;
+        }
+        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.pool.most {
+            idle.push(self.connection);
+        }
+    }
+}
+
+impl Target {
+    /// The endpoint at a port and path.
+    pub fn new(port: u16, path: &str) -> Result<Self, BadTarget> {
+        let path: Uri = path.parse().map_err(|_| BadTarget)?;
+        let host = HeaderValue::try_from(format!("127.0.0.1:{port}")).map_err(|_| BadTarget)?;
+        if path.authority().is_some() || path.query().is_some() {
+            return Err(BadTarget);
+        }
+        Ok(Self { port, path, host })
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The path.
+    pub fn path(&self) -> &str {
+        self.path.path()
+    }
+}
+
+impl Upstream {
+    /// A client with no connection yet.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            pool: Arc::new(Pool {
+                idle: Mutex::default(),
+                most: limits.upstream_idle,
+            }),
+            connect: limits.upstream_connect,
+            silence: limits.upstream_silence,
+        }
+    }
+
+    /// Sends a permitted message and waits for the answer's headers.
+    pub async fn send(
+        &self,
+        target: &Target,
+        permitted: &Permitted<Forward>,
+        session: Option<&OpenSession>,
+        client: &HeaderMap,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let mut request = Request::new(Full::new(permitted.body().clone()));
+        *request.method_mut() = Method::POST;
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in permitted.headers() {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(http::Error::from)?;
+            headers.append(name, HeaderValue::from_str(value).map_err(http::Error::from)?);
+        }
+        pass(client, headers);
+        self.exchange(target, request, session).await
+    }
+
+    /// Ends a session.
+    pub async fn end_session(
+        &self,
+        target: &Target,
+        session: &OpenSession,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = Method::DELETE;
+        self.exchange(target, request, Some(session)).await
+    }
+
+    async fn exchange(
+        &self,
+        target: &Target,
+        mut request: Request<Full<Bytes>>,
+        session: Option<&OpenSession>,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        *request.uri_mut() = target.path.clone();
+        request.headers_mut().insert(header::HOST, target.host.clone());
+        if let Some(session) = session {
+            let value = HeaderValue::from_str(session.upstream_id()).map_err(http::Error::from)?;
+            request.headers_mut().insert(SESSION, value);
+        }
+        // An idle connection may have been closed by the server in this moment. Only when hyper says
+        // that nothing of the request was sent is it tried on another one: a call must never be
+        // made twice.
+        while let Some(mut connection) = self.take(target.port) {
+            if connection.sender.ready().await.is_err() {
+                continue;
+            }
+            match timeout(self.silence, connection.sender.try_send_request(request)).await {
+                Ok(Ok(response)) => return Ok((response, self.lease(connection))),
+                Ok(Err(mut failure)) => match failure.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failure.into_error().into()),
+                },
+                Err(_) => return Err(UpstreamError::Timeout),
+            }
+        }
+        let mut connection = self.dial(target.port).await?;
+        match timeout(self.silence, connection.sender.send_request(request)).await {
+            Ok(response) => Ok((response?, self.lease(connection))),
+            Err(_) => Err(UpstreamError::Timeout),
+        }
+    }
+
+    fn take(&self, port: u16) -> Option<Connection> {
+        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let connection = idle.pop()?;
+            if connection.port == port && !connection.sender.is_closed() {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn lease(&self, connection: Connection) -> Lease {
+        Lease {
+            connection,
+            pool: Arc::clone(&self.pool),
+        }
+    }
+
+    async fn dial(&self, port: u16) -> Result<Connection, UpstreamError> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stream = timeout(self.connect, TcpStream::connect(address))
+            .await
+            .map_err(|_| UpstreamError::ConnectTimeout)?
+            .map_err(UpstreamError::Connect)?;
+        stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the MCP server ended");
+            }
+        });
+        Ok(Connection { port, sender })
+    }
+}
+
+fn pass(client: &HeaderMap, upstream: &mut HeaderMap) {
+    for name in PASSED {
+        let mut values = client.get_all(&name).iter();
+        // A repeated or odd one has no meaning that everybody agrees on.
+        if let (Some(value), None) = (values.next(), values.next())
+            && value.len() <= MAX_PASSED
+            && value.to_str().is_ok()
+        {
+            upstream.insert(name, value.clone());
+        }
+    }
+}
