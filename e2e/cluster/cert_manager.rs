@@ -15,11 +15,18 @@ use crate::{
     builder::{build, module_folder},
     images,
     parts::{self, Part},
-    run::{check, command, succeeds},
+    run::{at_once, check, command, succeeds},
 };
 
 const MODULE: &str = "github.com/cert-manager/cert-manager";
 const NAMESPACE: &str = "cert-manager";
+
+/// Its programs, and where the chart's values name the image of each.
+const IMAGES: [(&str, &str); 3] = [
+    ("cert-manager-controller", "image"),
+    ("cert-manager-webhook", "webhook.image"),
+    ("cert-manager-cainjector", "cainjector.image"),
+];
 
 /// Installs cert-manager, unless the cluster has it.
 pub fn install_cert_manager(cluster: &Cluster) -> Result<()> {
@@ -34,19 +41,11 @@ pub fn install_cert_manager(cluster: &Cluster) -> Result<()> {
         helm.env("HELM_CONFIG_HOME", home.join("config")).env("HELM_DATA_HOME", home.join("data"));
         Ok(helm)
     };
-    let mut values = Vec::new();
-    for (program, key) in [
-        ("cert-manager-controller", "image"),
-        ("cert-manager-webhook", "webhook.image"),
-        ("cert-manager-cainjector", "cainjector.image"),
-    ] {
-        let image = images::of_program(paths, "cert-manager", program)?;
-        values.push((key, image));
-    }
+    let images = at_once(IMAGES, |(program, key)| Ok((key, images::of_program(paths, "cert-manager", program)?)))?;
     let installed = check(helm()?.args(["status", NAMESPACE, "--namespace", NAMESPACE, "-o", "json"]));
     if let Ok(installed) = installed {
         let release: Value = serde_json::from_str(&installed)?;
-        let (_, tag) = values[0].1.reference.rsplit_once(':').context("a reference has a tag")?;
+        let (_, tag) = images[0].1.reference.rsplit_once(':').context("a reference has a tag")?;
         if release["info"]["status"] == "deployed" && release["config"]["image"]["tag"] == tag {
             eprintln!("cert-manager is installed");
             return Ok(());
@@ -58,8 +57,7 @@ pub fn install_cert_manager(cluster: &Cluster) -> Result<()> {
     let mut install = helm()?;
     install.args(["upgrade", "--install", NAMESPACE]).arg(chart(cluster)?);
     install.args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout=5m"]);
-    for (key, image) in &values {
-        let reference = cluster.load_image(&image.archive)?;
+    for (key, reference) in at_once(images, |(key, image)| Ok((key, cluster.load_image(&image.archive)?)))? {
         let (repository, tag) = reference.rsplit_once(':').context("a reference has a tag")?;
         install.arg(format!("--set={key}.repository={repository}"));
         install.arg(format!("--set-string={key}.tag={tag}"));

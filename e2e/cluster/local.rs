@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -22,7 +21,7 @@ use crate::{
     pki::Pki,
     plan::{MOST_NODES, Numbers, Plan},
     process::{self, Identity, Supervisor},
-    run::{self, wait_for},
+    run::{self, at_once, wait_for},
     start::Start,
 };
 
@@ -323,12 +322,8 @@ impl Local {
     /// Loads an image archive into every node.
     pub(crate) fn load_image(&self, archive: &Path) -> Result<()> {
         let nodes = self.existing()?.nodes;
-        thread::scope(|scope| {
-            let loads: Vec<_> = (0..nodes)
-                .map(|number| scope.spawn(move || self.with_node(number, |node| node.load_image(archive))))
-                .collect();
-            loads.into_iter().try_for_each(|load| load.join().unwrap_or_else(|_| bail!("loading {}", archive.display())))
-        })
+        at_once(0..nodes, |number| self.with_node(number, |node| node.load_image(archive)))?;
+        Ok(())
     }
 
     /// The number of a node by its name.

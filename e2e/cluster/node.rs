@@ -76,8 +76,8 @@ impl Node<'_> {
             write_private(&network.join("10-bulkhead.conflist"), &format!("{:#}\n", cni_config(self.number)))?;
             let gvisor = self.programs.gvisor.as_ref().map(|_| self.dir.join("runsc.toml"));
             if let Some(path) = &gvisor {
-                // The cgroups of a sandbox are the pod's, which the kubelet has made; runsc may not, everywhere.
-                write_private(path, "[runsc_config]\nplatform = \"systrap\"\nignore-cgroups = \"true\"\n")?;
+                // The platform that needs no virtualization.
+                write_private(path, "[runsc_config]\nplatform = \"systrap\"\n")?;
             }
             let config = self.dir.join("containerd.toml");
             write_private(&config, &self.containerd_config(&network, gvisor.as_deref()))?;

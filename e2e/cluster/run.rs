@@ -121,6 +121,22 @@ pub(crate) fn wait_for<T>(
     }
 }
 
+/// Does this for all of them at the same time. Waits for every one, and fails with the first failure.
+pub(crate) fn at_once<I: Send, T: Send>(
+    items: impl IntoIterator<Item = I>,
+    act: impl Fn(I) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let act = &act;
+    thread::scope(|scope| {
+        let running: Vec<_> = items.into_iter().map(|item| scope.spawn(move || act(item))).collect();
+        let done: Vec<_> = running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a step that runs beside others panicked")))
+            .collect();
+        done.into_iter().collect()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

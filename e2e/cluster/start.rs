@@ -3,9 +3,9 @@
 //! Nothing in Kubernetes waits by itself for what it needs: the kubelet ends without containerd's socket, kube-router
 //! without its Node, the controller manager without the API server's first roles. So the order is here.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     parts::{self, Part},
     plan::Plan,
     process::Supervisor,
-    run::{check, check_with_input, succeeds, tail, wait_for},
+    run::{at_once, check, check_with_input, succeeds, tail, wait_for},
 };
 
 pub(crate) struct Start<'a> {
@@ -70,15 +70,17 @@ impl<'a> Start<'a> {
         let nodes = self.namespaces()?;
         let first = nodes.first().context("a cluster has a node")?;
         // The API server takes the longest; images are unpacked meanwhile.
-        at_once([
-            Box::new(|| self.api_server(first)) as Job<'_>,
-            Box::new(|| each(&nodes, |node| self.containerd(node))),
-        ])?;
-        at_once([
-            Box::new(|| self.controllers(first)) as Job<'_>,
+        let steps: [Job<'_>; 2] = [
+            Box::new(|| self.api_server(first)),
+            Box::new(|| at_once(&nodes, |node| self.containerd(node)).map(drop)),
+        ];
+        at_once(steps, |step| step())?;
+        let steps: [Job<'_>; 3] = [
+            Box::new(|| self.controllers(first)),
             Box::new(|| self.objects()),
-            Box::new(|| each(&nodes, |node| self.node(node))),
-        ])?;
+            Box::new(|| at_once(&nodes, |node| self.node(node)).map(drop)),
+        ];
+        at_once(steps, |step| step())?;
         self.wait_until_ready()
     }
 
@@ -200,18 +202,3 @@ impl<'a> Start<'a> {
 }
 
 type Job<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
-
-/// Runs all, waits for all, and fails with the first failure.
-fn at_once<const N: usize>(jobs: [Job<'_>; N]) -> Result<()> {
-    thread::scope(|scope| {
-        let running = jobs.map(|job| scope.spawn(job));
-        running.into_iter().try_for_each(|job| job.join().unwrap_or_else(|_| bail!("a step of the start panicked")))
-    })
-}
-
-fn each<T: Sync>(items: &[T], act: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
-    thread::scope(|scope| {
-        let running: Vec<_> = items.iter().map(|item| scope.spawn(|| act(item))).collect();
-        running.into_iter().try_for_each(|job| job.join().unwrap_or_else(|_| bail!("a step of the start panicked")))
-    })
-}
