@@ -1,0 +1,139 @@
+//! Makes the API server hold what was built, and writes nothing where it does already.
+
+mod desired;
+mod diff;
+mod namespaces;
+mod prune;
+mod write;
+
+use std::collections::BTreeSet;
+
+use bulkhead_api::tenant::NamespaceStatus;
+
+use crate::{
+    build::Children,
+    cache::{Key, Report},
+    context::Context,
+    error::Error,
+    kinds::Kind,
+    names::ServerName,
+};
+
+pub use namespaces::{Refusal, is_ours};
+pub use write::{delete, merge};
+
+use desired::Desired;
+
+/// The name under which the operator owns fields.
+pub const FIELD_MANAGER: &str = "bulkhead-operator";
+
+/// Annotation with the hash of the desired object that was applied last.
+pub const ANNOTATION_CONFIG_HASH: &str = "bulkhead.dev/config-hash";
+
+/// What came of an apply.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The tenant's namespaces.
+    pub namespaces: Vec<NamespaceStatus>,
+    /// Why the tenant's namespaces can't be used: nothing was built.
+    pub refused: Option<Refusal>,
+    /// Servers whose Deployment waits for what it mounts.
+    pub held_back: Vec<String>,
+}
+
+/// Whose objects are applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// Name of the tenant.
+    pub name: &'a str,
+    /// UID of the tenant.
+    pub uid: &'a str,
+    /// The namespaces that were made for it before.
+    pub namespaces: &'a [NamespaceStatus],
+}
+
+/// Applies everything that a tenant becomes, then removes what it no longer is.
+///
+/// In the order of the fields, closed before anything runs: walls before pods, what is mounted before what mounts it.
+pub async fn apply(
+    context: &Context,
+    owner: Owner<'_>,
+    children: Children,
+    trust_known: bool,
+) -> Result<Applied, Error> {
+    // Without `..`: a new kind of child must not be forgotten here.
+    let Children {
+        namespaces,
+        resource_quotas,
+        limit_ranges,
+        service_accounts,
+        role_bindings,
+        network_policies,
+        issuers,
+        certificates,
+        config_maps,
+        services,
+        persistent_volume_claims,
+        pod_disruption_budgets,
+        deployments,
+    } = children;
+
+    let namespaces = Desired::all(Kind::Namespace, &namespaces)?;
+    let mut applied = Applied::default();
+    match namespaces::ensure(context, owner, &namespaces).await? {
+        Ok(namespaces) => applied.namespaces = namespaces,
+        Err(refusal) => {
+            applied.refused = Some(refusal);
+            return Ok(applied);
+        }
+    }
+
+    let mut wanted: BTreeSet<(String, Key)> = BTreeSet::new();
+    let before_pods = [
+        Desired::all(Kind::ResourceQuota, &resource_quotas)?,
+        Desired::all(Kind::LimitRange, &limit_ranges)?,
+        Desired::all(Kind::ServiceAccount, &service_accounts)?,
+        Desired::all(Kind::RoleBinding, &role_bindings)?,
+        Desired::all(Kind::NetworkPolicy, &network_policies)?,
+        Desired::all(Kind::Issuer, &issuers)?,
+        Desired::all(Kind::Certificate, &certificates)?,
+        Desired::all(Kind::ConfigMap, &config_maps)?,
+        Desired::all(Kind::Service, &services)?,
+        Desired::all(Kind::PersistentVolumeClaim, &persistent_volume_claims)?,
+        Desired::all(Kind::PodDisruptionBudget, &pod_disruption_budgets)?,
+    ];
+    for desired in before_pods.into_iter().flatten() {
+        wanted.insert(desired.key());
+        write::settle(context, &desired).await?;
+    }
+    // Strangers' policies and bindings go before any pod of this revision starts.
+    let deployments = Desired::all(Kind::Deployment, &deployments)?;
+    wanted.extend(deployments.iter().map(Desired::key));
+    prune::prune(context, &applied.namespaces, &wanted).await?;
+    for desired in deployments {
+        if may_run(context, &desired, trust_known) {
+            write::settle(context, &desired).await?;
+        } else {
+            applied.held_back.push(desired.name);
+        }
+    }
+    Ok(applied)
+}
+
+/// Whether what a server's pods mount is there. Pods that came too early would wait for it with the kubelet's growing
+/// patience. One that runs already is kept up to date whatever happens to its certificate.
+fn may_run(context: &Context, deployment: &Desired, trust_known: bool) -> bool {
+    let Desired { namespace, name, .. } = deployment;
+    let certificate = ServerName::new(name).map(|name| name.certificate());
+    let leaf_ready = certificate.is_ok_and(|certificate| {
+        context
+            .cache
+            .get(Kind::Certificate, namespace, &certificate)
+            .is_some_and(|live| matches!(&live.report, Report::Certificate(state) if state.ready))
+    });
+    (trust_known && leaf_ready)
+        || context
+            .cache
+            .get(Kind::Deployment, namespace, name)
+            .is_some_and(|live| live.applied)
+}

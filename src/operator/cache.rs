@@ -1,0 +1,236 @@
+//! What the API server holds of the tenants' children, kept up to date by watches and by the answers to our own writes.
+//!
+//! A watch lags behind. Were it the only source, a reconcile right after a write would find the old object and write
+//! again. So the answer to every write goes into the cache at once, and an older event of the watch doesn't undo it:
+//! resource versions of one resource are ordered (KEP-5504).
+//!
+//! The whole object is kept only until it has been compared with what is desired. From then on a digest will do: the
+//! same content needn't be compared twice.
+
+mod live;
+mod report;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+pub use live::{Body, Live};
+pub use report::{
+    CertificateState, ClaimState, DeploymentState, IssuedCertificate, PodState, QuotaState, Report,
+    ServiceState, SidecarState,
+};
+
+use crate::kinds::Kind;
+
+/// Kind and name of an object in its namespace.
+pub type Key = (Kind, String);
+
+/// Everything that is watched, by namespace. A Namespace is found under its own name.
+#[derive(Debug, Default)]
+pub struct Cache {
+    namespaces: RwLock<HashMap<String, BTreeMap<Key, Arc<Live>>>>,
+}
+
+impl Cache {
+    /// Takes in an object as the API server last gave it. Answers whether anything that matters to a tenant changed.
+    pub fn put(&self, live: Live) -> bool {
+        let mut namespaces = self.write();
+        let objects = namespaces.entry(live.namespace.clone()).or_default();
+        let key = (live.kind, live.name.clone());
+        match objects.get(&key) {
+            // Another UID is another object, whatever the order of their versions.
+            Some(known) if known.uid == live.uid && known.resource_version > live.resource_version => false,
+            Some(known) => {
+                let changed = !known.same_as(&live);
+                let live = live.with_judgement_of(known);
+                objects.insert(key, Arc::new(live));
+                changed
+            }
+            None => {
+                objects.insert(key, Arc::new(live));
+                true
+            }
+        }
+    }
+
+    /// Forgets an object that is gone since `resource_version`. Answers whether it was known.
+    pub fn remove(&self, kind: Kind, namespace: &str, name: &str, resource_version: u64) -> bool {
+        let mut namespaces = self.write();
+        let Some(objects) = namespaces.get_mut(namespace) else {
+            return false;
+        };
+        let key = (kind, name.to_owned());
+        // An object that we made since under the same name stays.
+        if objects
+            .get(&key)
+            .is_none_or(|known| known.resource_version > resource_version)
+        {
+            return false;
+        }
+        objects.remove(&key);
+        if objects.is_empty() {
+            namespaces.remove(namespace);
+        }
+        true
+    }
+
+    /// Forgets every object of a kind that a new list didn't have. Answers the namespaces that lost one.
+    pub fn retain(&self, kind: Kind, listed: &HashSet<(String, String)>) -> Vec<String> {
+        let mut lost = Vec::new();
+        self.write().retain(|namespace, objects| {
+            let before = objects.len();
+            objects
+                .retain(|(of, name), _| *of != kind || listed.contains(&(namespace.clone(), name.clone())));
+            if objects.len() < before {
+                lost.push(namespace.clone());
+            }
+            !objects.is_empty()
+        });
+        lost
+    }
+
+    /// One object.
+    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<Live>> {
+        self.read().get(namespace)?.get(&(kind, name.to_owned())).cloned()
+    }
+
+    /// Every object of a namespace, by kind and name.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<Live>> {
+        self.read()
+            .get(namespace)
+            .map(|objects| objects.values().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// The objects of one kind in a namespace, by name.
+    pub fn of_kind(&self, kind: Kind, namespace: &str) -> Vec<Arc<Live>> {
+        let from = (kind, String::new());
+        self.read()
+            .get(namespace)
+            .map(|objects| {
+                objects
+                    .range(from..)
+                    .take_while(|((of, _), _)| *of == kind)
+                    .map(|(_, live)| live.clone())
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    /// Notes that this very content was compared with the desired object of this hash and is as it should be.
+    pub fn judged_good(&self, live: &Live, hash: &str) {
+        let mut namespaces = self.write();
+        let Some(known) = namespaces
+            .get_mut(&live.namespace)
+            .and_then(|objects| objects.get_mut(&(live.kind, live.name.clone())))
+        else {
+            return;
+        };
+        if known.uid == live.uid && known.digest == live.digest {
+            *known = Arc::new(Live {
+                body: Body::Judged {
+                    hash: hash.to_owned(),
+                },
+                ..Live::clone(known)
+            });
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, BTreeMap<Key, Arc<Live>>>> {
+        // No code that holds the lock can panic half-way through a change.
+        self.namespaces.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, BTreeMap<Key, Arc<Live>>>> {
+        self.namespaces.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config_map(resource_version: u64, uid: &str, value: &str) -> Live {
+        let object = json!({
+            "metadata": {
+                "name": "crm-policy", "namespace": "acme", "uid": uid, "resourceVersion": resource_version.to_string(),
+            },
+            "data": {"policy.json": value},
+        });
+        Live::read(Kind::ConfigMap, serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn version(cache: &Cache) -> Option<u64> {
+        cache
+            .get(Kind::ConfigMap, "acme", "crm-policy")
+            .map(|live| live.resource_version)
+    }
+
+    #[test]
+    fn an_older_event_does_not_undo_the_answer_to_a_write() {
+        let cache = Cache::default();
+        assert!(cache.put(config_map(12, "a", "new")));
+        assert!(!cache.put(config_map(11, "a", "old")));
+        assert_eq!(version(&cache), Some(12));
+    }
+
+    #[test]
+    fn another_uid_is_another_object_in_any_order() {
+        let cache = Cache::default();
+        cache.put(config_map(12, "a", "x"));
+        assert!(cache.put(config_map(11, "b", "x")));
+        assert_eq!(version(&cache), Some(11));
+    }
+
+    #[test]
+    fn an_event_with_the_same_content_changes_nothing_but_the_version() {
+        let cache = Cache::default();
+        cache.put(config_map(12, "a", "x"));
+        assert!(!cache.put(config_map(13, "a", "x")));
+        assert_eq!(version(&cache), Some(13));
+        assert!(cache.put(config_map(14, "a", "y")));
+    }
+
+    #[test]
+    fn a_deletion_before_our_last_write_is_ignored_and_one_after_it_is_not() {
+        let cache = Cache::default();
+        cache.put(config_map(12, "a", "x"));
+        assert!(!cache.remove(Kind::ConfigMap, "acme", "crm-policy", 11));
+        assert_eq!(version(&cache), Some(12));
+        assert!(cache.remove(Kind::ConfigMap, "acme", "crm-policy", 13));
+        assert_eq!(version(&cache), None);
+    }
+
+    #[test]
+    fn a_list_forgets_what_it_does_not_have() {
+        let cache = Cache::default();
+        cache.put(config_map(12, "a", "x"));
+        let listed = HashSet::from([("acme".to_owned(), "crm-policy".to_owned())]);
+        assert!(cache.retain(Kind::ConfigMap, &listed).is_empty());
+        assert!(cache.retain(Kind::Service, &HashSet::new()).is_empty());
+        assert_eq!(cache.retain(Kind::ConfigMap, &HashSet::new()), ["acme"]);
+        assert_eq!(version(&cache), None);
+    }
+
+    #[test]
+    fn a_judgement_holds_for_the_same_content_only() {
+        let cache = Cache::default();
+        let first = config_map(12, "a", "x");
+        cache.put(first.clone());
+        cache.judged_good(&first, "hash");
+        let judged = |cache: &Cache| {
+            let live = cache.get(Kind::ConfigMap, "acme", "crm-policy").unwrap();
+            matches!(&live.body, Body::Judged { hash } if hash == "hash")
+        };
+        assert!(judged(&cache));
+        cache.put(config_map(13, "a", "x"));
+        assert!(judged(&cache));
+        cache.put(config_map(14, "a", "y"));
+        assert!(!judged(&cache));
+        cache.judged_good(&first, "hash");
+        assert!(!judged(&cache));
+    }
+}

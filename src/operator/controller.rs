@@ -1,0 +1,316 @@
+//! The reconcile of one tenant: dereference → validate → claim → build → apply → status.
+
+use std::{sync::Arc, time::Duration};
+
+use bulkhead_api::{McpTenant, McpTenantStatus, conditions::reasons};
+use futures::{StreamExt, TryFutureExt, stream};
+use kube::{
+    Resource, ResourceExt,
+    api::ObjectMeta,
+    runtime::{
+        controller::{self, Action, Config},
+        reflector::ObjectRef,
+    },
+};
+use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug, info_span, instrument, warn};
+
+use crate::{
+    apply::{self, Applied, Owner, Refusal},
+    build, claims,
+    context::Context,
+    dereference,
+    error::{Error, Retry, back_off},
+    names::{self, ClaimKind},
+    status::{self, Outcome, ServerView, View},
+    teardown::{self, Progress},
+    validate,
+    watch::Guarded,
+};
+
+/// Requests for one tenant within this time become one. Not longer: a busy tenant would never be looked at.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// How soon to try again what was a race or the API server's own trouble.
+const QUICKLY: Duration = Duration::from_secs(1);
+
+/// Reconciles until told to stop, then finishes what it has begun.
+pub async fn run(
+    context: Arc<Context>,
+    requests: UnboundedReceiver<ObjectRef<Guarded>>,
+    concurrency: u16,
+    shutdown: CancellationToken,
+) {
+    // Everything once: what happened before this replica led was not for it to repair.
+    let all: Vec<_> = context
+        .tenants
+        .state()
+        .iter()
+        .map(|tenant| ObjectRef::from_obj(&**tenant))
+        .collect();
+    let requests = stream::unfold(requests, async |mut requests| {
+        Some((requests.recv().await?, requests))
+    });
+    let queue = stream::iter(all)
+        .chain(requests)
+        .take_until(shutdown.cancelled_owned());
+    controller::applier(
+        |tenant, context| Box::pin(spawn(tenant, context)),
+        retry,
+        context.clone(),
+        context.tenants.clone(),
+        queue.map(Ok::<_, std::convert::Infallible>),
+        Config::default().debounce(DEBOUNCE).concurrency(concurrency),
+    )
+    .for_each(async |result| match result {
+        // A tenant that is gone needs nothing.
+        Err(controller::Error::ObjectNotFound(tenant)) => debug!(%tenant, "gone"),
+        // Its own span told of it already.
+        Ok(_) | Err(_) => {}
+    })
+    .await;
+}
+
+/// Runs a reconcile as a task of its own: on any thread, and without taking others down should it panic.
+async fn spawn(tenant: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let span = info_span!("tenant", name = tenant.name_any());
+    tokio::spawn(measured(tenant, context).instrument(span))
+        .map_err(Error::Task)
+        .await?
+}
+
+async fn measured(tenant: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let result = reconcile(&tenant, &context).await;
+    let (result_name, reason) = match &result {
+        Ok((_, reason)) => ("ok", *reason),
+        Err(error) => ("error", error.reason()),
+    };
+    context.metrics.reconciled(result_name, reason, started.elapsed());
+    result.map(|(action, _)| action)
+}
+
+/// When to try again after a failure.
+#[allow(clippy::needless_pass_by_value)]
+fn retry(tenant: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    let uid = tenant.meta().uid.clone().unwrap_or_default();
+    let failures = context.memory.failed(&uid);
+    let after = match error.retry() {
+        Retry::Quickly if failures < 5 => QUICKLY,
+        _ => back_off(failures),
+    };
+    warn!(
+        tenant = tenant.name_any(),
+        error = error.chain(),
+        failures,
+        ?after,
+        "the reconcile failed"
+    );
+    Action::requeue(after)
+}
+
+/// One reconcile, with the word for metrics that it ended in.
+#[instrument(skip_all)]
+async fn reconcile(tenant: &Guarded, context: &Context) -> Result<(Action, &'static str), Error> {
+    let metadata = tenant.meta();
+    let uid = metadata.uid.clone().unwrap_or_default();
+    let before = match &tenant.0 {
+        Ok(tenant) => status::current(context, tenant),
+        // Its status can't be read either. Whatever is written now is news.
+        Err(_) => McpTenantStatus::default(),
+    };
+    if metadata.deletion_timestamp.is_some() {
+        return tear_down(context, metadata, &before).await;
+    }
+    let result = match &tenant.0 {
+        Ok(tenant) => pursue(context, tenant, &uid, &before).await,
+        Err(invalid) => Ok(Outcome::Refused {
+            reason: reasons::UNREADABLE.to_owned(),
+            message: format!("The object does not fit the current schema: {}.", invalid.error),
+        }),
+    };
+    // Also after a failure: the status never says what isn't so any more.
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if let Err(error) = status::report(context, metadata, &before, &Outcome::from(&error)).await {
+                warn!(error = error.chain(), "cannot write the status of a failure");
+            }
+            return Err(error);
+        }
+    };
+    status::report(context, metadata, &before, &outcome).await?;
+    context.memory.succeeded(&uid);
+    Ok(match outcome {
+        Outcome::Refused { .. } => (Action::requeue(context.resync), "Refused"),
+        Outcome::Failed { reason, .. } => (Action::requeue(teardown::LOOK_AGAIN), reason),
+        _ => (Action::requeue(context.resync), "Applied"),
+    })
+}
+
+/// Builds a tenant as far as it may be built.
+async fn pursue(
+    context: &Context,
+    tenant: &McpTenant,
+    uid: &str,
+    before: &McpTenantStatus,
+) -> Result<Outcome, Error> {
+    let observed = dereference::dereference(context, tenant);
+    let valid = match validate::validate(tenant, &context.settings, &observed) {
+        Ok(valid) => valid,
+        Err(invalid) => return Ok(refused(&invalid)),
+    };
+    if !teardown::is_held(&tenant.metadata) {
+        teardown::hold(context, &tenant.metadata).await?;
+    }
+    let name = valid.name.as_str().to_owned();
+    if let Some(taken) = claims::take(context, &name, uid, &valid.claims()).await? {
+        return Ok(taken_by_another(taken));
+    }
+    let children = build::build(&valid, &observed, &context.settings);
+    let trust_known = observed.servers_ca.is_some() && observed.agents_ca.is_some();
+    let certificates: Vec<_> = children
+        .certificates
+        .iter()
+        .map(|certificate| {
+            (
+                certificate.namespace().unwrap_or_default(),
+                certificate.name_any(),
+            )
+        })
+        .collect();
+    let servers = valid.servers.iter().map(|server| {
+        let host = &server
+            .name
+            .hostnames(&valid.name, &context.settings.cluster_domain)[0];
+        let url = format!(
+            "https://{host}:{}{}",
+            bulkhead_core::pod::MTLS_PORT,
+            server.http.path
+        );
+        ServerView::new(
+            server.name.as_str(),
+            url,
+            revision(&children, server.name.as_str()),
+            server.replicas,
+        )
+    });
+    let servers = servers.collect();
+    let owner = Owner {
+        name: &name,
+        uid,
+        namespaces: &before.namespaces,
+    };
+    let applied = apply::apply(context, owner, children, trust_known).await?;
+    Ok(match &applied.refused {
+        Some(refusal) => unusable(refusal),
+        None => {
+            let view = View::gather(&context.cache, &applied, &certificates, servers, trust_known);
+            let Applied { namespaces, .. } = applied;
+            Outcome::Applied { namespaces, view }
+        }
+    })
+}
+
+/// The revision of the policy that a server's pods are told to enforce.
+fn revision(children: &build::Children, server: &str) -> String {
+    children
+        .deployments
+        .iter()
+        .find(|deployment| deployment.metadata.name.as_deref() == Some(server))
+        .and_then(|deployment| deployment.spec.template.metadata.as_ref()?.annotations.as_ref())
+        .and_then(|annotations| annotations.get(names::ANNOTATION_POLICY_REVISION).cloned())
+        .unwrap_or_default()
+}
+
+fn refused(invalid: &[validate::Invalid]) -> Outcome {
+    let reason = invalid
+        .first()
+        .map_or(reasons::NOT_ACCEPTED, |first| first.reason.as_str())
+        .to_owned();
+    let message = invalid
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
+    Outcome::Refused { reason, message }
+}
+
+/// The holder is never named: a tenant must not learn of another.
+fn taken_by_another(claim: ClaimKind) -> Outcome {
+    let (reason, message) = match claim {
+        ClaimKind::TenantId => (
+            reasons::IDENTITY_TAKEN,
+            "spec.identity.tenantId is held by another tenant of this cluster. Nothing was built. Give this tenant a \
+             value of its own; the field can't be changed, so delete this object and make it anew.",
+        ),
+        ClaimKind::Namespace => (
+            reasons::NAMESPACE_TAKEN,
+            "A namespace that this tenant's name stands for is held by another tenant of this cluster. Nothing was \
+             built. Choose another name.",
+        ),
+    };
+    Outcome::Refused {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+fn unusable(refusal: &Refusal) -> Outcome {
+    match refusal {
+        Refusal::Taken(namespace) => Outcome::Refused {
+            reason: reasons::NAMESPACE_TAKEN.to_owned(),
+            message: format!(
+                "The namespace {namespace} exists and is not this tenant's. Nothing was built. Choose another name \
+                 for the tenant, or remove the namespace."
+            ),
+        },
+        Refusal::Terminating(namespace) => Outcome::Failed {
+            reason: reasons::NAMESPACE_TERMINATING,
+            message: format!("Somebody deletes the namespace {namespace}. It is made anew when it is gone."),
+        },
+    }
+}
+
+/// One step of the end of a tenant.
+async fn tear_down(
+    context: &Context,
+    metadata: &ObjectMeta,
+    before: &McpTenantStatus,
+) -> Result<(Action, &'static str), Error> {
+    let (name, uid) = (
+        metadata.name.as_deref().unwrap_or_default(),
+        metadata.uid.as_deref().unwrap_or_default(),
+    );
+    let forget = || {
+        context.memory.forget(uid);
+        context.metrics.forget_tenant(uid);
+    };
+    if !teardown::is_held(metadata) {
+        // Somebody else's finalizer holds it; ours is done.
+        forget();
+        return Ok((Action::await_change(), reasons::TERMINATING));
+    }
+    let owner = Owner {
+        name,
+        uid,
+        namespaces: &before.namespaces,
+    };
+    match teardown::tear_down(context, owner).await {
+        Ok(Progress::Done) => {
+            teardown::let_go(context, metadata).await?;
+            forget();
+            Ok((Action::await_change(), "TornDown"))
+        }
+        Ok(Progress::Waiting(message)) => {
+            status::report(context, metadata, before, &Outcome::Terminating { message }).await?;
+            context.memory.succeeded(uid);
+            Ok((Action::requeue(teardown::LOOK_AGAIN), reasons::TERMINATING))
+        }
+        Err(error) => {
+            let message = format!("The teardown is tried again: {}", error.chain());
+            status::report(context, metadata, before, &Outcome::Terminating { message }).await?;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Follows the API server: keeps the cache up to date, and asks for a reconcile of each tenant that a change concerns.
+//!
+//! One watch per kind over the whole cluster, restricted by label to what Bulkhead made. An object that loses its label
+//! leaves such a watch like a deleted one, and so is repaired. Kinds that open something by merely being there are
+//! watched without the label: a stranger's must be seen.
+//!
+//! Secrets are never watched nor read.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use bulkhead_api::McpTenant;
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::DynamicObject,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::sync::{mpsc::UnboundedSender, watch};
+use tracing::{debug, warn};
+
+use crate::{
+    cache::{Cache, Live, Report},
+    kinds::{Kind, tenants_of_namespace},
+    metrics::Metrics,
+    names,
+};
+
+/// A tenant as the watch gives it: one that can't be read must not stop the others' watch.
+pub type Guarded = DeserializeGuard<McpTenant>;
+
+/// Which watches have had their first list.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<watch::Sender<BTreeSet<&'static str>>>);
+
+impl Readiness {
+    fn expect(&self, name: &'static str) {
+        self.0.send_modify(|waiting| {
+            waiting.insert(name);
+        });
+    }
+
+    fn arrived(&self, name: &'static str) {
+        self.0.send_if_modified(|waiting| waiting.remove(name));
+    }
+
+    /// The kinds that were not listed yet.
+    pub fn waiting(&self) -> Vec<&'static str> {
+        self.0.borrow().iter().copied().collect()
+    }
+
+    /// Waits for the first list of every kind.
+    pub async fn wait(&self) {
+        // The sender lives as long as this does.
+        let _ = self.0.subscribe().wait_for(BTreeSet::is_empty).await;
+    }
+}
+
+/// What every watch works with.
+#[derive(Clone)]
+pub struct Watches {
+    /// The client.
+    pub client: Client,
+    /// What is kept up to date.
+    pub cache: Arc<Cache>,
+    /// The tenants, which are kept up to date as well.
+    pub tenants: Store<Guarded>,
+    /// Where reconciles are asked for.
+    pub requests: UnboundedSender<ObjectRef<Guarded>>,
+    /// Which watches have had their first list.
+    pub readiness: Readiness,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Watches {
+    /// Starts all watches as tasks of this set. They never end by themselves.
+    pub fn start(self, writer: Writer<Guarded>, tasks: &mut tokio::task::JoinSet<()>) {
+        const TENANTS: &str = "McpTenant";
+        self.readiness.expect(TENANTS);
+        for kind in Kind::ALL {
+            self.readiness.expect(kind.name());
+        }
+        tasks.spawn(self.clone().follow_tenants(TENANTS, writer));
+        for kind in Kind::ALL {
+            tasks.spawn(self.clone().follow(kind));
+        }
+    }
+
+    async fn follow(self, kind: Kind) {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind.api_resource());
+        let config = if kind.is_watched_whole() {
+            watcher::Config::default()
+        } else {
+            watcher::Config::default().labels(&format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGED_BY))
+        };
+        let mut events = self.watched(kind.name(), watcher(api, config));
+        let mut listed = HashSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Init => listed.clear(),
+                Event::InitApply(object) => {
+                    let Some(live) = Live::read(kind, object) else {
+                        continue;
+                    };
+                    listed.insert((live.namespace.clone(), live.name.clone()));
+                    self.take_in(live);
+                }
+                Event::InitDone => {
+                    for namespace in self.cache.retain(kind, &listed) {
+                        self.request_for(kind, &namespace, None);
+                    }
+                    listed = HashSet::new();
+                    self.readiness.arrived(kind.name());
+                }
+                Event::Apply(object) => {
+                    if let Some(live) = Live::read(kind, object) {
+                        self.take_in(live);
+                    }
+                }
+                Event::Delete(object) => {
+                    let Some(live) = Live::read(kind, object) else {
+                        continue;
+                    };
+                    if self
+                        .cache
+                        .remove(kind, &live.namespace, &live.name, live.resource_version)
+                    {
+                        self.request_for(kind, &live.namespace, Some(&live.report));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_in(&self, live: Live) {
+        let (kind, namespace, report) = (live.kind, live.namespace.clone(), live.report.clone());
+        if self.cache.put(live) {
+            self.request_for(kind, &namespace, Some(&report));
+        }
+    }
+
+    /// Asks for a reconcile of the tenants that an object in this namespace concerns.
+    fn request_for(&self, kind: Kind, namespace: &str, report: Option<&Report>) {
+        for tenant in tenants_of_namespace(namespace) {
+            self.request(tenant);
+        }
+        match (kind, report) {
+            (Kind::ConfigMap, Some(Report::Claim(claim))) => {
+                self.request(&claim.tenant);
+                // A claim that came free is what a refused tenant waits for.
+                self.request_where(|tenant| !is_accepted(tenant));
+            }
+            (Kind::Service, _) => self.request_where(|tenant| refers_to(tenant, namespace)),
+            (Kind::RuntimeClass, _) => self.request_where(|tenant| tenant.spec.isolation.sandbox.is_some()),
+            (Kind::Namespace, _) => self.request_where(|tenant| !is_accepted(tenant)),
+            _ => {}
+        }
+    }
+
+    fn request_where(&self, concerned: impl Fn(&McpTenant) -> bool) {
+        for tenant in self.tenants.state() {
+            if let Ok(tenant) = &tenant.0
+                && concerned(tenant)
+            {
+                self.request(&tenant.name_any());
+            }
+        }
+    }
+
+    fn request(&self, tenant: &str) {
+        // Most namespaces are nobody's.
+        let tenant = ObjectRef::new(tenant);
+        if self.tenants.get(&tenant).is_some() {
+            // Without a receiver the operator is on its way out.
+            let _ = self.requests.send(tenant);
+        }
+    }
+
+    async fn follow_tenants(self, name: &'static str, mut writer: Writer<Guarded>) {
+        let mut events = self.watched(
+            name,
+            watcher(
+                Api::<Guarded>::all(self.client.clone()),
+                watcher::Config::default(),
+            ),
+        );
+        let mut listed = Vec::new();
+        while let Some(event) = events.next().await {
+            let touched = match &event {
+                Event::Apply(tenant) | Event::Delete(tenant) | Event::InitApply(tenant) => {
+                    Some(ObjectRef::from_obj(tenant))
+                }
+                Event::Init | Event::InitDone => None,
+            };
+            let gone = matches!(event, Event::Delete(_));
+            let initial = matches!(event, Event::InitApply(_));
+            let done = matches!(event, Event::InitDone);
+            let before = touched.as_ref().and_then(|tenant| self.tenants.get(tenant));
+            writer.apply_watcher_event(&event);
+            if let Some(tenant) = touched {
+                if initial {
+                    listed.push(tenant);
+                    continue;
+                }
+                let after = self.tenants.get(&tenant);
+                if needs_reconcile(before.as_deref(), after.as_deref()) {
+                    let _ = self.requests.send(tenant.clone());
+                }
+                if gone || before.is_none() {
+                    // Its namespace is, or is no longer, forbidden as a peer.
+                    self.request_where(|other| refers_to_tenant(other, &tenant.name));
+                }
+            }
+            if done {
+                for tenant in listed.drain(..) {
+                    let _ = self.requests.send(tenant);
+                }
+                self.readiness.arrived(name);
+            }
+        }
+    }
+
+    /// A stream of events that logs, counts and survives errors.
+    fn watched<K: Send + 'static>(
+        &self,
+        name: &'static str,
+        events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    ) -> BoxStream<'static, Event<K>> {
+        let metrics = self.metrics.clone();
+        events
+            .default_backoff()
+            .inspect_err(move |error| {
+                metrics.watch_failed(name);
+                // The end of a watch is ordinary; the API server closes each after some minutes.
+                if matches!(error, watcher::Error::WatchFailed(_)) {
+                    debug!(kind = name, %error, "a watch ended");
+                } else {
+                    warn!(kind = name, %error, "cannot watch");
+                }
+            })
+            .filter_map(async |event| event.ok())
+            .boxed()
+    }
+}
+
+/// Whether a change of a tenant asks for a reconcile. A change of its status alone, which is our own, doesn't.
+fn needs_reconcile(before: Option<&Guarded>, after: Option<&Guarded>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else {
+        return after.is_some();
+    };
+    let (then, now) = (before.meta(), after.meta());
+    then.uid != now.uid
+        || then.generation != now.generation
+        || then.finalizers != now.finalizers
+        || then.deletion_timestamp != now.deletion_timestamp
+}
+
+fn is_accepted(tenant: &McpTenant) -> bool {
+    use bulkhead_api::conditions::types;
+    let conditions = tenant.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == types::ACCEPTED && condition.status == "True")
+}
+
+fn refers_to_tenant(tenant: &McpTenant, other: &str) -> bool {
+    refers_to(tenant, other) || refers_to(tenant, &format!("{other}-agents"))
+}
+
+/// Whether a tenant's specification names pods of this namespace.
+pub fn refers_to(tenant: &McpTenant, namespace: &str) -> bool {
+    peer_namespaces(tenant).any(|peer| peer == namespace)
+}
+
+/// The namespaces that a tenant's specification names.
+pub fn peer_namespaces(tenant: &McpTenant) -> impl Iterator<Item = &str> {
+    let spec = &tenant.spec;
+    let servers = spec.servers.iter().flat_map(|server| &server.egress);
+    let agents = spec.agents.iter().flat_map(|agent| &agent.egress);
+    let clients = spec.servers.iter().flat_map(|server| &server.clients);
+    servers
+        .chain(agents)
+        .filter_map(|rule| rule.to.namespace.as_deref())
+        .chain(clients.map(|client| client.namespace.as_str()))
+}
