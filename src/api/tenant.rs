@@ -54,6 +54,7 @@ pub use tools::{Arguments, Bounds, ForcedValue, IdentityKey, Tool};
     validation = Rule::new(AGENTS_DIAL_OTHERS).message(DIAL_OTHERS_MESSAGE)
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::known_formats)]
 #[x_kube(
     validation = Rule::new("!has(self.servers) || self.servers.all(server, !has(server.tools) || server.tools.all(tool, !has(tool.arguments.forced) || tool.arguments.forced.all(name, !has(tool.arguments.forced[name].attribute) || (has(self.attributes) && tool.arguments.forced[name].attribute in self.attributes))))")
         .message("a forced argument takes an attribute that spec.attributes doesn't have: add it there, or correct the name"),

@@ -3,7 +3,7 @@
 //! Everything has an upper bound: the API server adds up what each CEL rule could cost on the
 //! greatest object that the schema allows, and refuses a CRD that is over budget.
 
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::{Schema, SchemaGenerator, json_schema, transform::transform_subschemas};
 
 /// A DNS label (RFC 1123), for names of Kubernetes objects.
 pub(super) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -100,4 +100,17 @@ pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
         "items": {"type": "string", "minLength": 1, "maxLength": 63, "pattern": ROLE},
         "x-kubernetes-list-type": "atomic",
     })
+}
+
+/// Kubernetes knows no unsigned formats and warns of each; `minimum` says it already.
+pub(super) fn known_formats(schema: &mut Schema) {
+    let known = match schema.get("format").and_then(|format| format.as_str()) {
+        Some("uint16") => Some("int32"),
+        Some("uint32") => Some("int64"),
+        _ => None,
+    };
+    if let Some(known) = known {
+        schema.insert("format".to_owned(), known.into());
+    }
+    transform_subschemas(&mut known_formats, schema);
 }

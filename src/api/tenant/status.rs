@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Observed state of a tenant.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::schema::known_formats)]
 pub struct McpTenantStatus {
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
