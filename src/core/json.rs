@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
             loop {
                 self.skip_space();
                 let key = self.string()?;
-                self.remember(base, &key, &mut many)?;
+                self.remember(base, key.clone(), &mut many)?;
                 self.skip_space();
                 self.expect(b':')?;
                 each(self, &key)?;
@@ -251,7 +251,7 @@ impl<'a> Reader<'a> {
     fn remember(
         &mut self,
         base: usize,
-        key: &Cow<'a, str>,
+        key: Cow<'a, str>,
         many: &mut Option<HashSet<Cow<'a, str>>>,
     ) -> Read<()> {
         let known = &self.keys[base..];
@@ -261,13 +261,13 @@ impl<'a> Reader<'a> {
                 let set = many.insert(known.iter().cloned().collect());
                 set.insert(key.clone())
             }
-            None => !known.contains(key),
+            None => !known.contains(&key),
         };
         if !new {
             return Err(Reason::DuplicateKey);
         }
         if many.is_none() {
-            self.keys.push(key.clone());
+            self.keys.push(key);
         }
         Ok(())
     }
@@ -391,7 +391,7 @@ pub fn get<'a>(members: &[(Cow<'_, str>, &'a str)], key: &str) -> Option<&'a str
 
 /// Whether an object anywhere in a raw value has this key.
 pub(crate) fn mentions_key(raw: &str, wanted: &str) -> bool {
-    any(
+    any_token(
         raw,
         &mut |token| matches!(token, Token::Member(key, _) if key == wanted),
     )
@@ -406,13 +406,16 @@ pub(crate) enum Token<'t> {
 }
 
 /// Whether some token of a raw value, at any depth, is what is wanted.
-pub(crate) fn any(raw: &str, wanted: &mut impl FnMut(Token<'_>) -> bool) -> bool {
+pub(crate) fn any_token(raw: &str, wanted: &mut impl FnMut(Token<'_>) -> bool) -> bool {
     match Kind::of(raw) {
         Kind::Object => members(raw)
             .unwrap_or_default()
             .iter()
-            .any(|(key, raw)| wanted(Token::Member(key, raw)) || any(raw, wanted)),
-        Kind::Array => items(raw).unwrap_or_default().iter().any(|raw| any(raw, wanted)),
+            .any(|(key, raw)| wanted(Token::Member(key, raw)) || any_token(raw, wanted)),
+        Kind::Array => items(raw)
+            .unwrap_or_default()
+            .iter()
+            .any(|raw| any_token(raw, wanted)),
         Kind::String => string(raw).is_some_and(|text| wanted(Token::Text(&text))),
         Kind::Null | Kind::Bool | Kind::Number => false,
     }
@@ -420,4 +423,4 @@ pub(crate) fn any(raw: &str, wanted: &mut impl FnMut(Token<'_>) -> bool) -> bool
 
 #[cfg(test)]
 #[path = "json/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -25,19 +25,19 @@ pub const SIDECAR_UID: i64 = 64_532;
 /// User of a server container that names none.
 pub const DEFAULT_SERVER_UID: i64 = 65_532;
 
-/// Folder with the policy document; a ConfigMap.
+/// Folder with the policy document; a `ConfigMap`.
 pub const POLICY_DIR: &str = "/etc/bulkhead/policy";
 
-/// Name of the policy document in [`POLICY_DIR`] and of its key in the ConfigMap.
+/// Name of the policy document in [`POLICY_DIR`] and of its key in the `ConfigMap`.
 pub const POLICY_FILE: &str = "policy.json";
 
 /// Folder with the sidecar's certificate and key (`tls.crt`, `tls.key`); a Secret.
 pub const TLS_DIR: &str = "/etc/bulkhead/tls";
 
-/// Folder with the roots that the sidecar trusts for clients: the agents' CA alone; a ConfigMap.
+/// Folder with the roots that the sidecar trusts for clients: the agents' CA alone; a `ConfigMap`.
 pub const TRUST_DIR: &str = "/etc/bulkhead/trust";
 
-/// Name of the root bundle (PEM) in [`TRUST_DIR`] and of its key in the trust ConfigMaps.
+/// Name of the root bundle (PEM) in [`TRUST_DIR`] and of its key in the trust `ConfigMaps`.
 pub const TRUST_FILE: &str = "ca.pem";
 
 /// Folder of the sidecar-only volume that holds the admin socket.

@@ -134,7 +134,8 @@ mod tests {
         assert_eq!(codes.len(), Reason::ALL.len());
         for code in codes {
             assert!(
-                code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                code.bytes()
+                    .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')),
                 "{code}"
             );
         }

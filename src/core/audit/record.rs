@@ -55,17 +55,15 @@ pub struct IntentRecord<'a> {
     server: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
-    #[serde(serialize_with = "bounded")]
-    spiffe_id: &'a str,
-    #[serde(serialize_with = "bounded")]
-    certificate_serial: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bounded_option")]
-    session: Option<&'a str>,
+    spiffe_id: Bounded<'a>,
+    certificate_serial: Bounded<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Bounded<'a>>,
     /// The raw id: a string has its quotes.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bounded_option")]
-    request_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "bounded_option")]
-    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<Bounded<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<Bounded<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,8 +89,8 @@ impl<'a> IntentRecord<'a> {
     ) -> Self {
         let reason = decision.outcome.as_ref().err().map(|refusal| refusal.reason);
         Self {
-            request_id: message.id(),
-            method: message.method(),
+            request_id: message.id().map(Bounded),
+            method: message.method().map(Bounded),
             tool: decision.tool.as_deref(),
             rule: decision.rule.as_deref(),
             decision: if reason.is_some() {
@@ -134,9 +132,9 @@ impl<'a> IntentRecord<'a> {
             tenant_uid: &policy.tenant().uid,
             server: policy.server(),
             agent: caller.map(|agent| agent.name().as_ref()),
-            spiffe_id: call.spiffe_id,
-            certificate_serial: call.certificate_serial,
-            session: call.session,
+            spiffe_id: Bounded(call.spiffe_id),
+            certificate_serial: Bounded(call.certificate_serial),
+            session: call.session.map(Bounded),
             request_id: None,
             method: None,
             tool: None,
@@ -201,13 +199,14 @@ fn line(record: &impl Serialize) -> Vec<u8> {
     line
 }
 
-fn bounded<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&shortened(text))
-}
+/// A text that a client may have chosen, recorded up to a bounded length.
+#[derive(Debug)]
+struct Bounded<'a>(&'a str);
 
-#[allow(clippy::ref_option, reason = "serde gives a reference to the field")]
-fn bounded_option<S: Serializer>(text: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
-    bounded(text.unwrap_or_default(), serializer)
+impl Serialize for Bounded<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&shortened(self.0))
+    }
 }
 
 /// `_meta.traceparent` of a message, when it is well-formed.

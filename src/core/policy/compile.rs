@@ -20,7 +20,7 @@ use crate::{
     reason::Reason,
 };
 
-/// Limits of the document itself: what a ConfigMap can hold.
+/// Limits of the document itself: what a `ConfigMap` can hold.
 const DOCUMENT: Limits = Limits {
     bytes: 1 << 20,
     depth: 16,

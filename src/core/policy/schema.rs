@@ -56,7 +56,7 @@ pub(super) fn without(schema: &str, forced: &[Arc<str>]) -> Result<String, Reaso
 
 /// Whether a keyword's value has a forced name as a key or a text, at any depth.
 fn mentions(raw: &str, is_forced: &impl Fn(&str) -> bool) -> bool {
-    json::any(raw, &mut |token| match token {
+    json::any_token(raw, &mut |token| match token {
         Token::Member(name, _) | Token::Text(name) => is_forced(name),
     })
 }
@@ -64,7 +64,7 @@ fn mentions(raw: &str, is_forced: &impl Fn(&str) -> bool) -> bool {
 /// Whether a reference leads into the root's properties, or out of the document. The former may
 /// lead to what was taken out, the latter anywhere.
 fn refers_to_properties(raw: &str) -> bool {
-    json::any(raw, &mut |token| match token {
+    json::any_token(raw, &mut |token| match token {
         Token::Member("$ref" | "$dynamicRef" | "$recursiveRef", raw) => !json::string(raw)
             .is_some_and(|target| target.starts_with("#/$defs/") || target.starts_with("#/definitions/")),
         _ => false,
@@ -118,7 +118,7 @@ mod tests {
             r#""dependencies":{"tenant":["limit"]}"#,
             r#""patternProperties":{"^ten":{}}"#,
             r##""$ref":"#/$defs/A""##,
-            r##""$defs":{"A":{"properties":{"tenant":{}}}}"##,
+            r#""$defs":{"A":{"properties":{"tenant":{}}}}"#,
             r#""propertyNames":{"enum":["t\u0065nant"]}"#,
             r#""examples":[{"tenant":"a"}]"#,
             r#""default":{"place":"a"}"#,

@@ -1,0 +1,548 @@
+use super::*;
+use crate::mcp::inventory::{Mirror, ToolFacts};
+
+fn legacy(agent: &str, body: &str) -> Result<String, Reason> {
+    outcome(&decide(&policy(), agent, LEGACY, body, &Inventory::default()))
+}
+
+#[test]
+fn calls_go_up_with_forced_arguments_and_otherwise_untouched() {
+    let head = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":"#;
+    let cases = [
+        // Absent, null, empty.
+        (
+            r#"{"name":"list"}"#,
+            r#"{"arguments":{"tenant":"acme"},"name":"list"}"#,
+        ),
+        (
+            r#"{ "name" : "list" }"#,
+            r#"{"arguments":{"tenant":"acme"}, "name" : "list" }"#,
+        ),
+        (
+            r#"{"name":"list","arguments":null}"#,
+            r#"{"name":"list","arguments":{"tenant":"acme"}}"#,
+        ),
+        (
+            r#"{"name":"list","arguments":{ }}"#,
+            r#"{"name":"list","arguments":{ "tenant":"acme"}}"#,
+        ),
+        // Another tenant's, null, another type, another spelling.
+        (
+            r#"{"arguments":{"tenant":"globex"},"name":"list"}"#,
+            r#"{"arguments":{"tenant":"acme"},"name":"list"}"#,
+        ),
+        (
+            r#"{"arguments":{"tenant":null},"name":"list"}"#,
+            r#"{"arguments":{"tenant":"acme"},"name":"list"}"#,
+        ),
+        (
+            r#"{"arguments":{"tenant":{"$ne":""}},"name":"list"}"#,
+            r#"{"arguments":{"tenant":"acme"},"name":"list"}"#,
+        ),
+        (
+            r#"{"arguments":{"t\u0065nant":"x"},"name":"list"}"#,
+            r#"{"arguments":{"t\u0065nant":"acme"},"name":"list"}"#,
+        ),
+        // The rest keeps its bytes.
+        (
+            r#"{"name":"list","arguments":{"big":123456789012345678901234567890, "x" :1.0e0,"u":"\u00e9\/"}}"#,
+            r#"{"name":"list","arguments":{"big":123456789012345678901234567890, "x" :1.0e0,"u":"\u00e9\/","tenant":"acme"}}"#,
+        ),
+        (
+            r#"{"name":"list","arguments":{"nested":{"tenant":"globex"}}}"#,
+            r#"{"name":"list","arguments":{"nested":{"tenant":"globex"},"tenant":"acme"}}"#,
+        ),
+        // Every kind of value, several at once, some there and some not.
+        (
+            r#"{"name":"placed","arguments":{"n":"8","z":1}}"#,
+            r#"{"name":"placed","arguments":{"n":7,"z":1,"b":true,"place":"nyc \"01\""}}"#,
+        ),
+        // Nothing to do.
+        (r#"{"name":"free"}"#, r#"{"name":"free"}"#),
+        (
+            r#"{"name":"fr\u0065e","arguments":null}"#,
+            r#"{"name":"fr\u0065e","arguments":null}"#,
+        ),
+        (
+            r#"{"name":"free","arguments":{"a":[1]}}"#,
+            r#"{"name":"free","arguments":{"a":[1]}}"#,
+        ),
+    ];
+    for (params, expected) in cases {
+        let sent = format!("{head}{params}}}");
+        assert_eq!(
+            legacy("billing", &sent),
+            Ok(format!("{head}{expected}}}")),
+            "{params}"
+        );
+    }
+}
+
+#[test]
+fn a_value_that_was_replaced_is_recorded_by_its_name() {
+    let cases: &[(&str, &[&str])] = &[
+        (r#"{"place":"nyc","n":7,"b":true}"#, &["place"]),
+        (r#"{"place":"nyc \u002201\"","n":7.0,"b":false}"#, &["b"]),
+        (r#"{"n":null}"#, &["n"]),
+        ("{}", &[]),
+        ("null", &[]),
+    ];
+    for (arguments, overridden) in cases {
+        let decision = decide(
+            &policy(),
+            "billing",
+            LEGACY,
+            &call("placed", arguments),
+            &Inventory::default(),
+        );
+        let mut names: Vec<&str> = decision.overridden.iter().map(AsRef::as_ref).collect();
+        names.sort_unstable();
+        assert!(decision.outcome.is_ok());
+        assert_eq!(&names, overridden, "{arguments}");
+        assert_eq!(decision.rule.as_deref(), Some("tools[placed]"));
+    }
+}
+
+#[test]
+fn what_is_not_allowed_is_refused() {
+    use Reason::*;
+    let cases: &[(&str, String, Reason)] = &[
+        ("billing", call("delete", "{}"), ToolNotGranted),
+        ("billing", call("drop", "{}"), ToolUnknown),
+        ("billing", call("List", "{}"), ToolUnknown),
+        ("billing", call("list ", "{}"), ToolUnknown),
+        ("root", call("placed", "{}"), AgentAttributeMissing),
+        ("nobody", call("free", "{}"), AgentUnknown),
+        ("nobody", request("ping", "{}"), AgentUnknown),
+        ("billing", call("free", "[1]"), ArgumentsNotObject),
+        ("billing", call("list", "\"{}\""), ArgumentsNotObject),
+        ("billing", call("list", "7"), ArgumentsNotObject),
+        ("billing", call("list", r#"{"Tenant":"globex"}"#), CaseVariant),
+        (
+            "billing",
+            call("list", r#"{"tenant":"acme","TENANT":"globex"}"#),
+            CaseVariant,
+        ),
+        (
+            "billing",
+            call("list", r#"{"\u0054enant":"globex"}"#),
+            CaseVariant,
+        ),
+        ("billing", call("list", r#"{"Limit":1}"#), CaseVariant),
+        ("billing", call("list", r#"{"limit":101}"#), ArgumentOutOfBounds),
+        ("billing", call("list", r#"{"limit":"1"}"#), ArgumentOutOfBounds),
+        ("billing", request("tools/call", r#"{"name":7}"#), InvalidParams),
+        ("billing", request("tools/call", "{}"), InvalidParams),
+        (
+            "billing",
+            request("tools/call", r#"{"name":"free","Name":"delete"}"#),
+            CaseVariant,
+        ),
+        (
+            "billing",
+            request("tools/call", r#"{"name":"list","Arguments":{}}"#),
+            CaseVariant,
+        ),
+        (
+            "billing",
+            request("tools/call", r#"{"name":"free","_Meta":{}}"#),
+            CaseVariant,
+        ),
+        (
+            "billing",
+            request("tools/call", r#"{"name":"free","task":{}}"#),
+            InvalidParams,
+        ),
+        (
+            "billing",
+            request("tools/call", r#"{"name":"free","requestState":"x"}"#),
+            InvalidParams,
+        ),
+        (
+            "billing",
+            request("tools/call", r#"{"name":"free","_meta":[]}"#),
+            InvalidParams,
+        ),
+        ("billing", request("tools/list", r#"{"cursor":7}"#), InvalidParams),
+        (
+            "billing",
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#.into(),
+            InvalidParams,
+        ),
+        (
+            "billing",
+            r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.into(),
+            InvalidParams,
+        ),
+        (
+            "billing",
+            request("initialize", r#"{"protocolVersion":1,"capabilities":{}}"#),
+            InvalidParams,
+        ),
+        (
+            "billing",
+            request("initialize", r#"{"protocolVersion":"x"}"#),
+            InvalidParams,
+        ),
+        (
+            "billing",
+            r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"free"}}"#.into(),
+            WrongForm,
+        ),
+        (
+            "billing",
+            r#"{"jsonrpc":"2.0","method":"ping"}"#.into(),
+            WrongForm,
+        ),
+        ("billing", request("notifications/initialized", "{}"), WrongForm),
+        (
+            "billing",
+            r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into(),
+            ResponseUnexpected,
+        ),
+        (
+            "billing",
+            request("resources/read", r#"{"uri":"a:b"}"#),
+            MethodUnknown,
+        ),
+        (
+            "billing",
+            request("tools/Call", r#"{"name":"free"}"#),
+            MethodUnknown,
+        ),
+        ("billing", request("server/discover", "{}"), MethodUnknown),
+    ];
+    for (agent, body, reason) in cases {
+        assert_eq!(legacy(agent, body), Err(*reason), "{agent} {body}");
+    }
+}
+
+#[test]
+fn a_hidden_and_an_unknown_tool_give_the_same_bytes() {
+    let told = |name: &str, inventory: &Inventory| {
+        let refusal = decide(&policy(), "billing", LEGACY, &call(name, "[]"), inventory)
+            .outcome
+            .unwrap_err();
+        (
+            refusal.status(),
+            String::from_utf8(refusal.body().to_vec())
+                .unwrap()
+                .replace(name, "NAME"),
+        )
+    };
+    let unusable = [(
+        "list".to_owned(),
+        ToolFacts::Unusable(Reason::ForcedArgumentEntangled),
+    )];
+    let inventory = Inventory::default().learning(&unusable).unwrap();
+    let unknown = told("drop", &Inventory::default());
+    assert_eq!(unknown.0, 200);
+    assert_eq!(told("delete", &Inventory::default()), unknown);
+    assert_eq!(told("list", &inventory), unknown);
+}
+
+#[test]
+fn a_bound_is_refused_with_its_rule_and_told_as_a_tool_error() {
+    let body = call("list", r#"{"limit":100.00000000000000000001}"#);
+    let decision = decide(&policy(), "billing", LEGACY, &body, &Inventory::default());
+    let refusal = decision.outcome.unwrap_err();
+    assert_eq!(decision.rule.as_deref(), Some("tools[list].bounds[limit]"));
+    assert_eq!(refusal.status(), 200);
+    assert_eq!(
+        refusal.body(),
+        r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"Argument limit must be at most 100."}],"isError":true}}"#
+    );
+}
+
+#[test]
+fn methods_without_a_grant_pass_as_the_table_says() {
+    for (method, params) in [
+        ("ping", "{}"),
+        ("tools/list", "{}"),
+        ("tools/list", r#"{"cursor":"x","_meta":{"progressToken":1}}"#),
+    ] {
+        let body = request(method, params);
+        assert_eq!(legacy("billing", &body), Ok(body.clone()));
+    }
+    for method in ["notifications/initialized", "notifications/cancelled"] {
+        let body = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
+        let decision = decide(&policy(), "billing", LEGACY, &body, &Inventory::default());
+        assert_eq!(outcome(&decision), Ok(body));
+        assert_eq!(decision.outcome.unwrap().expected(), None);
+    }
+}
+
+#[test]
+fn a_handshake_offers_only_what_is_spoken_here() {
+    let cases = [
+        (
+            r#""2025-06-18","capabilities":{}"#,
+            r#""2025-06-18","capabilities":{}"#,
+        ),
+        (
+            r#""2024-01-01","capabilities":{}"#,
+            r#""2025-11-25","capabilities":{}"#,
+        ),
+        (
+            r#""2099-01-01","capabilities":{"sampling":{},"roots":{}}"#,
+            r#""2025-11-25","capabilities":{}"#,
+        ),
+        (
+            r#""2026-07-28","capabilities":{ }"#,
+            r#""2025-11-25","capabilities":{}"#,
+        ),
+    ];
+    for (asked, offered) in cases {
+        let body = |rest: &str| {
+            request(
+                "initialize",
+                &format!(r#"{{"protocolVersion":{rest},"clientInfo":{{"name":"x"}}}}"#),
+            )
+        };
+        let decision = decide(&policy(), "billing", &[], &body(asked), &Inventory::default());
+        assert_eq!(outcome(&decision), Ok(body(offered)), "{asked}");
+        assert_eq!(decision.outcome.unwrap().headers(), []);
+    }
+}
+
+const CALL: Headers<'static> = &[
+    ("mcp-protocol-version", "2026-07-28"),
+    ("mcp-method", "tools/call"),
+    ("mcp-name", "list"),
+];
+
+#[test]
+fn the_era_is_what_header_and_meta_agree_on() {
+    use Reason::*;
+    let version = |header: &'static str| [("mcp-protocol-version", header), CALL[1], CALL[2]];
+    let good = modern("tools/call", r#""name":"list","arguments":{"tenant":"acme"}"#);
+    let old = good.replace("2026-07-28", "2025-11-25");
+    let new = good.replace("2026-07-28", "2027-01-01");
+    let bare = call("list", r#"{"tenant":"acme"}"#);
+    let variant = good.replace("/protocolVersion", "/ProtocolVersion");
+    let no_capabilities = good.replace("clientCapabilities", "capabilities");
+    let array = good.replace("clientCapabilities\":{}", "clientCapabilities\":[]");
+    let cases: &[(&[(&str, &str)], &str, Option<Reason>)] = &[
+        (&version("2026-07-28"), &good, None),
+        (&version("2026-07-28"), &bare, Some(MetaMissing)),
+        (&version("2026-07-28"), &no_capabilities, Some(MetaMissing)),
+        (&version("2026-07-28"), &array, Some(MetaMissing)),
+        (&version("2026-07-28"), &variant, Some(CaseVariant)),
+        (&version("2026-07-28"), &old, Some(HeaderMismatch)),
+        (&version("2025-11-25"), &good, Some(HeaderMismatch)),
+        (&version("2025-11-25"), &old, Some(UnsupportedVersion)),
+        (&version("2027-01-01"), &new, Some(UnsupportedVersion)),
+        (&version("2027-01-01"), &bare, Some(UnsupportedVersion)),
+        (&version("2024-11-05"), &bare, Some(UnsupportedVersion)),
+        (&version("2025-11-25"), &bare, None),
+        (&version("2025-06-18"), &bare, None),
+        (&[], &good, Some(HeaderMismatch)),
+        (&[], &bare, None),
+        (&CALL[..2], &good, Some(HeaderMismatch)),
+        (&[CALL[0], CALL[2]], &good, Some(HeaderMismatch)),
+        (
+            &[CALL[0], CALL[1], ("mcp-name", "delete")],
+            &good,
+            Some(HeaderMismatch),
+        ),
+        (
+            &[CALL[0], CALL[1], ("mcp-name", "=?base64?bGlzdA==?=")],
+            &good,
+            None,
+        ),
+        (&[("mcp-method", "tools/list")], &bare, Some(HeaderMismatch)),
+        (&[("mcp-name", "free")], &bare, Some(HeaderMismatch)),
+    ];
+    for (headers, body, reason) in cases {
+        let decision = decide(&policy(), "billing", headers, body, &Inventory::default());
+        assert_eq!(outcome(&decision).err(), *reason, "{headers:?} {body}");
+    }
+}
+
+#[test]
+fn the_legacy_methods_are_unknown_in_the_modern_era() {
+    for method in ["initialize", "ping", "resources/subscribe"] {
+        let headers = [CALL[0], ("mcp-method", method)];
+        let decision = decide(
+            &policy(),
+            "billing",
+            &headers,
+            &modern(method, ""),
+            &Inventory::default(),
+        );
+        let refusal = decision.outcome.unwrap_err();
+        assert_eq!(
+            (refusal.reason, refusal.status()),
+            (Reason::MethodUnknown, 404),
+            "{method}"
+        );
+    }
+}
+
+#[test]
+fn a_modern_server_is_told_of_no_capability_of_the_client() {
+    let body = modern("tools/list", "");
+    let asked = body.replace(
+        "clientCapabilities\":{}",
+        "clientCapabilities\":{\"elicitation\":{}}",
+    );
+    let headers = [CALL[0], ("mcp-method", "tools/list")];
+    let decision = decide(&policy(), "billing", &headers, &asked, &Inventory::default());
+    assert_eq!(outcome(&decision), Ok(body));
+}
+
+/// The `Mcp-Param-*` headers that go up, or why nothing does.
+type Expected<'a> = Result<&'a [(&'a str, &'a str)], Reason>;
+
+#[test]
+fn mirrored_headers_are_written_from_what_goes_up() {
+    let mirror = |name: &str, header: &str| Mirror {
+        path: vec![name.into()],
+        header: header.into(),
+    };
+    let facts = ToolFacts::Usable {
+        mirrors: vec![mirror("tenant", "Tenant"), mirror("limit", "Limit")],
+    };
+    let free = ToolFacts::Usable {
+        mirrors: vec![mirror("limit", "Limit")],
+    };
+    let known = Inventory::default()
+        .learning(&[("list".into(), facts), ("free".into(), free)])
+        .unwrap();
+    let nothing = Inventory::default();
+    let cases: &[(&str, &Inventory, Headers<'_>, &str, Expected<'_>)] = &[
+        // The client doesn't know that `tenant` is mirrored: it isn't in its schema.
+        ("list", &known, &[], "{}", Ok(&[("Mcp-Param-Tenant", "acme")])),
+        (
+            "list",
+            &known,
+            &[],
+            r#"{"tenant":"globex"}"#,
+            Ok(&[("Mcp-Param-Tenant", "acme")]),
+        ),
+        (
+            "list",
+            &known,
+            &[("mcp-param-tenant", "globex"), ("mcp-param-limit", "7.0")],
+            r#"{"tenant":"globex","limit":7}"#,
+            Ok(&[("Mcp-Param-Tenant", "acme"), ("Mcp-Param-Limit", "7")]),
+        ),
+        // What the client sent must agree with what the client sent.
+        (
+            "list",
+            &known,
+            &[("mcp-param-tenant", "globex")],
+            "{}",
+            Err(Reason::HeaderMismatch),
+        ),
+        (
+            "list",
+            &known,
+            &[("mcp-param-tenant", "acme")],
+            r#"{"tenant":"globex"}"#,
+            Err(Reason::HeaderMismatch),
+        ),
+        ("list", &known, &[], r#"{"limit":7}"#, Err(Reason::HeaderMismatch)),
+        // Unknown ones pass only where nothing is forced.
+        (
+            "list",
+            &known,
+            &[("mcp-param-tenant2", "globex")],
+            "{}",
+            Ok(&[("Mcp-Param-Tenant", "acme")]),
+        ),
+        (
+            "list",
+            &nothing,
+            &[("mcp-param-tenant", "globex")],
+            r#"{"tenant":"globex"}"#,
+            Ok(&[]),
+        ),
+        (
+            "free",
+            &nothing,
+            &[("mcp-param-limit", "7")],
+            r#"{"limit":7}"#,
+            Ok(&[("Mcp-Param-limit", "7")]),
+        ),
+        (
+            "free",
+            &known,
+            &[("mcp-param-limit", "7"), ("mcp-param-x", "y")],
+            r#"{"limit":7}"#,
+            Ok(&[("Mcp-Param-x", "y"), ("Mcp-Param-Limit", "7")]),
+        ),
+    ];
+    for (tool, inventory, params, arguments, expected) in cases {
+        let headers: Vec<_> = [CALL[0], CALL[1], ("mcp-name", *tool)]
+            .into_iter()
+            .chain(params.iter().copied())
+            .collect();
+        let body = modern(
+            "tools/call",
+            &format!(r#""name":"{tool}","arguments":{arguments}"#),
+        );
+        let decision = decide(&policy(), "billing", &headers, &body, inventory);
+        let written = decision.outcome.as_ref().map(|permitted| {
+            let headers = permitted.headers();
+            assert_eq!(
+                headers[0],
+                ("MCP-Protocol-Version".into(), "2026-07-28".to_owned())
+            );
+            assert_eq!(headers[1], ("Mcp-Method".into(), "tools/call".to_owned()));
+            assert_eq!(headers[2], ("Mcp-Name".into(), (*tool).to_owned()));
+            headers[3..]
+                .iter()
+                .map(|(name, value)| (name.as_ref(), value.as_str()))
+                .collect::<Vec<_>>()
+        });
+        let written = written
+            .as_ref()
+            .map(Vec::as_slice)
+            .map_err(|refusal| refusal.reason);
+        assert_eq!(written, *expected, "{tool} {params:?} {arguments}");
+    }
+}
+
+#[test]
+fn a_legacy_call_goes_up_without_mirrored_arguments() {
+    let headers = [
+        LEGACY[0],
+        ("mcp-param-tenant", "globex"),
+        ("mcp-method", "tools/call"),
+    ];
+    let decision = decide(
+        &policy(),
+        "billing",
+        &headers,
+        &call("free", "{}"),
+        &Inventory::default(),
+    );
+    assert_eq!(
+        decision.outcome.unwrap().headers(),
+        [("MCP-Protocol-Version".into(), "2025-11-25".to_owned())]
+    );
+}
+
+#[test]
+fn an_error_answers_the_request_that_it_refuses() {
+    let refusal = |body: &str| {
+        decide(&policy(), "billing", LEGACY, body, &Inventory::default())
+            .outcome
+            .unwrap_err()
+    };
+    let body = r#"{"jsonrpc":"2.0","id":"\u0061","method":"resources/list"}"#;
+    assert!(
+        refusal(body)
+            .body()
+            .starts_with(br#"{"jsonrpc":"2.0","id":"\u0061","error""#)
+    );
+    let notification = refusal(r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+    assert_eq!(notification.status(), 400);
+    // The id of a response is the server's, not the client's.
+    assert!(
+        refusal(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#)
+            .body()
+            .starts_with(br#"{"jsonrpc":"2.0","id":null"#)
+    );
+}
