@@ -1,5 +1,6 @@
 //! One MCP session of one call: handshake, the call, its outcome.
 
+use http::{HeaderName, HeaderValue};
 use rmcp::{
     model::{
         CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ErrorCode, ErrorData, Implementation,
@@ -36,12 +37,15 @@ pub enum Ask {
     },
 }
 
-/// Asks one thing of the server at this URL. The request carries `traceparent` (SEP-414), by which its audit record is
-/// found; the handshake doesn't.
+/// Asks one thing of the server at this URL. All that is sent carries `traceparent`, by which the audit records are
+/// found: as a header, also where a message is refused unread, and in the call's own `_meta` (SEP-414).
 pub async fn run(client: MtlsClient, url: &str, ask: Ask, traceparent: &str) -> Report {
     let mut config = StreamableHttpClientTransportConfig::with_uri(url);
     // A refused call must never be sent a second time behind the caller's back.
     config.reinit_on_expired_session = false;
+    if let Ok(value) = HeaderValue::from_str(traceparent) {
+        config.custom_headers.insert(HeaderName::from_static("traceparent"), value);
+    }
     let transport = StreamableHttpClientTransport::with_client(client.clone(), config);
     let me = ClientConfig::new(
         ClientCapabilities::default(),
