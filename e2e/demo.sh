@@ -17,7 +17,7 @@ mapfile -t target < <(target demo)
 broken() {
     "$KUBECTL" get mcptenants,pods --all-namespaces >&2 || true
     fail "$1" "Logs of the cluster's components: $(cluster "${target[@]}" logs-dir 2> /dev/null || echo "$BULKHEAD_STATE")" \
-        "Bulkhead's own: kubectl --kubeconfig $KUBECONFIG --namespace bulkhead-system logs --selector app.kubernetes.io/name=bulkhead" \
+        "Bulkhead's own: kubectl --kubeconfig $KUBECONFIG --namespace bulkhead-system logs --selector app.kubernetes.io/name=bulkhead-operator" \
         "Try again: make demo (what is up stays up), or from the beginning: make demo-down demo"
 }
 
@@ -75,6 +75,11 @@ step "It asks for another tenant's rows"
 bulkhead 0 call acme/ledger list_invoices "{\"tenant_id\": \"$globex\"}" --agent billing
 reached acme
 remark "acme is $acme, whatever the caller says"
+
+step "It searches notes: its own branch's, because the policy says so"
+bulkhead 0 call acme/ledger search_notes '{"query": "cheque"}' --agent billing
+reached acme
+remark "the note lies in lon-02; billing is of nyc-01, and the sidecar says so to the server"
 
 step "It asks for what it may not have"
 bulkhead 5 call acme/ledger delete_invoice '{"invoice_id": "INV-1001"}' --agent billing

@@ -49,12 +49,20 @@ for each in operator proxy cli ledger probe postgres; do
     printf 'IMAGE_%s=%q\n' "${each^^}" "${image[$each]}" >> "$environment.unfinished"
     say "  image ${image[$each]}"
 done
-mv "$environment.unfinished" "$environment"
+cat > "$values" <<VALUES
+# What the chart is installed with here: the images that were built from this tree.
+image: {repository: "${image[operator]%:*}", tag: "${image[operator]##*:}"}
+proxy: {image: {repository: "${image[proxy]%:*}", tag: "${image[proxy]##*:}"}}
+VALUES
 
 export KUBECONFIG="$kubeconfig"
-"$kubectl" apply -f <(sed "s|localhost/bulkhead-postgres:dev|${image[postgres]}|" e2e/fixtures/postgres/postgres.yaml) > /dev/null
-say "  chart bulkhead"
-"$helm" upgrade --install bulkhead charts/bulkhead --namespace bulkhead-system --create-namespace --wait --timeout 5m \
-    --values "$values" > /dev/null
 say "  database"
+sed "s|localhost/bulkhead-postgres:dev|${image[postgres]}|" e2e/fixtures/postgres/postgres.yaml |
+    "$kubectl" apply --filename - > /dev/null
+say "  chart bulkhead"
+"$helm" upgrade --install bulkhead charts/bulkhead --namespace bulkhead-system --create-namespace \
+    --values "$values" --wait --timeout 5m > /dev/null ||
+    fail "the chart did not install." "Look: kubectl --kubeconfig $kubeconfig --namespace bulkhead-system describe pods" \
+        "Logs of the cluster's components: $(cluster "${target[@]}" logs-dir)"
 "$kubectl" --namespace databases rollout status deployment/postgres --timeout 5m > /dev/null
+mv "$environment.unfinished" "$environment"
