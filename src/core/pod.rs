@@ -66,3 +66,6 @@ pub const ENV_POD_NAME: &str = "POD_NAME";
 
 /// Environment of the sidecar: its own pod's UID, from the downward API.
 pub const ENV_POD_UID: &str = "POD_UID";
+
+/// Environment of the sidecar: the port of its address on which it serves metrics. Unset: none.
+pub const ENV_METRICS_PORT: &str = "BULKHEAD_METRICS_PORT";

@@ -49,7 +49,7 @@ pub struct Config {
     pub drain_port: u16,
 
     /// Also serve the metrics over TCP, on this port of the pod's address.
-    #[arg(long, env = "BULKHEAD_METRICS_PORT")]
+    #[arg(long, env = pod::ENV_METRICS_PORT)]
     pub metrics_port: Option<u16>,
 
     /// Folder with the policy document.
