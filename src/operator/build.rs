@@ -15,8 +15,6 @@ pub(crate) mod policies;
 mod quotas;
 mod services;
 
-use std::collections::BTreeMap;
-
 use bulkhead_api::cert_manager::{Certificate, Issuer};
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -84,16 +82,6 @@ pub fn build(tenant: &ValidatedTenant, observed: &Observed, settings: &Settings)
     }
 }
 
-/// The revision of the policy that each server's sidecars must enforce, by server name.
-pub fn policy_revisions(tenant: &ValidatedTenant, settings: &Settings) -> BTreeMap<String, String> {
-    let revision = |server| policies::policy(tenant, server, settings).revision;
-    tenant
-        .servers
-        .iter()
-        .map(|server| (server.name.to_string(), revision(server)))
-        .collect()
-}
-
 /// The children as JSON, in the order in which they are applied.
 pub fn render(children: &Children) -> Result<Vec<serde_json::Value>, serde_json::Error> {
     // Named one by one, so that a kind that is added to `Children` can't be forgotten here.
@@ -138,3 +126,8 @@ fn append<T: Serialize>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -77,15 +77,18 @@ pub(crate) fn is_label_value(text: &str) -> bool {
         || (bytes.len() <= 63
             && ends(bytes.first())
             && ends(bytes.last())
-            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
 }
 
 /// Whether a text is the key of a label: a name, perhaps after a DNS prefix and `/`.
 pub(crate) fn is_label_key(text: &str) -> bool {
-    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
-    let prefixed = prefix.is_none_or(|prefix| {
-        prefix.len() <= 253 && prefix.split('.').all(|label| is_label(label, 63))
-    });
+    let (prefix, name) = text
+        .split_once('/')
+        .map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let prefixed =
+        prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(|label| is_label(label, 63)));
     prefixed && !name.is_empty() && is_label_value(name)
 }
 
@@ -302,10 +305,15 @@ mod tests {
             assert_eq!(TenantName::new(name), Err(NameError::Reserved(name.into())));
         }
         assert!(matches!(ServerName::new("default"), Err(NameError::Reserved(_))));
-        assert!(matches!(
-            VolumeName::new("bulkhead-tls"),
-            Err(NameError::Reserved(_))
-        ));
+        assert!(
+            matches!(ServerName::new("1a"), Err(NameError::Syntax { .. })),
+            "no name of a Service"
+        );
+        assert!(AgentName::new("1a").is_ok());
+        assert!(
+            matches!(VolumeName::new("a-b"), Err(NameError::Syntax { .. })),
+            "`a-b-c` would name two claims"
+        );
     }
 
     #[test]
@@ -313,7 +321,16 @@ mod tests {
         for key in ["app", "app.kubernetes.io/name", "A_b.c-1"] {
             assert!(is_label_key(key), "{key}");
         }
-        for key in ["", "/a", "a/", "a/b/c", "-a", "a b", "Upper.example/a", &"k".repeat(64)] {
+        for key in [
+            "",
+            "/a",
+            "a/",
+            "a/b/c",
+            "-a",
+            "a b",
+            "Upper.example/a",
+            &"k".repeat(64),
+        ] {
             assert!(!is_label_key(key), "{key}");
         }
         assert!(is_label_value("") && is_label_value("v1.2_x"));

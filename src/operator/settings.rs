@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
-use crate::quantity::Quantity;
+use crate::{names::is_label, quantity::Quantity};
 
 /// What a tenant's objects depend on besides the tenant. The operator's and the CLI's `render` flags.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub struct Settings {
         long = "operator-namespace",
         env = "POD_NAMESPACE",
         default_value = "bulkhead-system",
-        value_name = "NAMESPACE"
+        value_name = "NAMESPACE",
+        value_parser = namespace
     )]
     pub namespace: String,
     /// Image of the sidecar.
@@ -35,7 +36,8 @@ pub struct Settings {
         long,
         env = "BULKHEAD_CLUSTER_DOMAIN",
         default_value = "cluster.local",
-        value_name = "DOMAIN"
+        value_name = "DOMAIN",
+        value_parser = domain
     )]
     pub cluster_domain: String,
     /// Address that must be unreachable from a server pod before its server may run.
@@ -43,7 +45,8 @@ pub struct Settings {
     #[arg(long, env = "BULKHEAD_CANARY", value_name = "IP:PORT")]
     pub canary: Option<SocketAddr>,
     /// Namespace whose pods may scrape the sidecars' metrics. Without it, sidecars open no metrics port.
-    #[arg(long, env = "BULKHEAD_PROXY_METRICS_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(long, env = "BULKHEAD_PROXY_METRICS_NAMESPACE", value_name = "NAMESPACE",
+        value_parser = namespace)]
     pub proxy_metrics_namespace: Option<String>,
     /// CPU that a sidecar requests.
     #[arg(
@@ -102,6 +105,24 @@ impl PullPolicy {
     }
 }
 
+fn namespace(text: &str) -> Result<String, &'static str> {
+    if is_label(text, 63) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a name of a namespace")
+    }
+}
+
+/// A domain goes into SPIFFE IDs and host names, where anything else would only fail later.
+fn domain(text: &str) -> Result<String, &'static str> {
+    let labels = text.len() <= 190 && text.split('.').all(|label| is_label(label, 63));
+    if labels {
+        Ok(text.to_owned())
+    } else {
+        Err("not a DNS domain in lower case, of at most 190 characters")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -127,6 +148,17 @@ mod tests {
     fn a_canary_is_an_address_and_never_a_name() {
         assert!(Cli::try_parse_from(["x", "--canary", "10.0.0.1:443"]).is_ok());
         assert!(Cli::try_parse_from(["x", "--canary", "kubernetes.default:443"]).is_err());
+    }
+
+    #[test]
+    fn a_domain_is_written_in_lower_case_labels() {
+        assert!(Cli::try_parse_from(["x", "--cluster-domain", "k8s.example"]).is_ok());
+        for domain in ["", "K8s.example", "k8s.example.", "a/b"] {
+            assert!(
+                Cli::try_parse_from(["x", "--cluster-domain", domain]).is_err(),
+                "{domain}"
+            );
+        }
     }
 
     #[test]

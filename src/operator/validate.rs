@@ -354,3 +354,6 @@ impl Findings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,8 @@ fn amounts(
 fn variable(variable: &EnvVarSpec) -> EnvVar {
     EnvVar {
         name: variable.name.clone(),
-        value: variable.value.clone(),
+        // The API server leaves an empty value out, so writing one would differ from what is read back.
+        value: variable.value.clone().filter(|value| !value.is_empty()),
         value_from: variable.secret_key_ref.as_ref().map(|reference| EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
                 name: reference.name.clone(),
@@ -133,7 +134,8 @@ fn probe(probe: &ProbeSpec) -> Probe {
             port: IntOrString::Int(i32::from(get.port)),
             ..HTTPGetAction::default()
         }),
-        initial_delay_seconds: seconds(probe.initial_delay_seconds),
+        // Left out by the API server when 0, as an empty value is.
+        initial_delay_seconds: seconds(probe.initial_delay_seconds).filter(|delay| *delay != 0),
         period_seconds: seconds(probe.period_seconds),
         timeout_seconds: seconds(probe.timeout_seconds),
         failure_threshold: seconds(probe.failure_threshold),

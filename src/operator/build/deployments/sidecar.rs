@@ -9,11 +9,8 @@ use k8s_openapi::api::core::v1::{
 use super::{server::restricted, volume};
 use crate::{build::services::MTLS_PORT_NAME, settings::Settings};
 
-/// Environment of the sidecar: the port on which it serves metrics.
-const ENV_METRICS_PORT: &str = "BULKHEAD_METRICS_PORT";
-
-/// Seconds that the startup probe waits for, and then the kubelet restarts the sidecar. More than
-/// the sidecar itself takes to find out that network policies are not enforced and say so.
+/// Seconds after which the kubelet restarts a sidecar that has not started. More than the sidecar
+/// itself takes to find out that network policies are not enforced, and to say so.
 const STARTUP_SECONDS: i32 = 180;
 
 /// The sidecar of a pod whose policy has this revision.
@@ -31,7 +28,7 @@ pub(super) fn container(revision: &str, settings: &Settings) -> Container {
             .map(|canary| value(pod::ENV_CANARY, canary.to_string())),
     );
     if settings.proxy_metrics_namespace.is_some() {
-        env.push(value(ENV_METRICS_PORT, pod::METRICS_PORT.to_string()));
+        env.push(value(pod::ENV_METRICS_PORT, pod::METRICS_PORT.to_string()));
         ports.push(port("metrics", pod::METRICS_PORT));
     }
     Container {

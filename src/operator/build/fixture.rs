@@ -1,0 +1,80 @@
+//! A tenant for tests, which uses every field. No two of its names are equal, so that swapped ones show.
+
+use bulkhead_api::McpTenant;
+use serde_json::Value;
+
+use super::{Observed, PeerService, Pem};
+use crate::{settings::Settings, validate, validate::ValidatedTenant};
+
+/// Root certificates, made once with `openssl req -x509`.
+const SERVERS_ROOT: &str = include_str!("fixture/servers-root.pem");
+const AGENTS_ROOT: &str = include_str!("fixture/agents-root.pem");
+
+/// The tenant as it is written.
+pub(crate) fn tenant() -> Value {
+    serde_saphyr::from_str(include_str!("fixture/umbra.yaml")).unwrap()
+}
+
+/// The tenant as a typed object.
+pub(crate) fn typed(tenant: Value) -> McpTenant {
+    serde_json::from_value(tenant).unwrap()
+}
+
+/// The tenant, validated.
+pub(crate) fn validated(tenant: Value, settings: &Settings, observed: &Observed) -> ValidatedTenant {
+    validate::validate(&typed(tenant), settings, observed).unwrap()
+}
+
+/// Settings with every option given.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        namespace: "control".into(),
+        proxy_image: "images.example/sidecar:7".into(),
+        proxy_metrics_namespace: Some("watchers".into()),
+        canary: Some(([198, 51, 100, 9], 6443).into()),
+        cluster_domain: "cluster.example".into(),
+        ..defaults()
+    }
+}
+
+/// Settings without any option.
+pub(crate) fn defaults() -> Settings {
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        settings: Settings,
+    }
+    <Cli as clap::Parser>::parse_from(["operator"]).settings
+}
+
+/// A cluster where both roots are known.
+pub(crate) fn observed() -> Observed {
+    let service = |namespace: &str, name: &str, selector: &[(&str, &str)], addresses: &[&str]| PeerService {
+        namespace: namespace.into(),
+        name: name.into(),
+        selector: selector
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect(),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+    };
+    Observed {
+        servers_ca: Some(Pem::new(SERVERS_ROOT).unwrap()),
+        agents_ca: Some(Pem::new(AGENTS_ROOT).unwrap()),
+        services: vec![
+            service(
+                "stores",
+                "rows",
+                &[("app", "postgres"), ("role", "primary")],
+                &["10.96.0.7", "fd00::7"],
+            ),
+            service("stores", "rows-headless", &[("app", "postgres")], &[]),
+            service("stores", "all", &[("app", "postgres")], &["10.96.0.8"]),
+            service("stores", "external", &[], &["10.96.0.9"]),
+            service("stores", "queue", &[("app", "queue")], &["10.96.0.10"]),
+            service("elsewhere", "rows", &[("app", "postgres")], &["10.96.0.11"]),
+        ],
+        runtime_classes: Some(["gvisor".to_owned()].into()),
+        tenant_namespaces: ["penumbra".to_owned(), "penumbra-agents".to_owned()].into(),
+    }
+}
