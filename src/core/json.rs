@@ -93,6 +93,8 @@ pub struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// The text was read before: nothing in it is wrong, and values are only skipped.
+    checked: bool,
     /// The keys of all open objects, innermost last.
     keys: Vec<Cow<'a, str>>,
 }
@@ -104,6 +106,18 @@ impl<'a> Reader<'a> {
             text,
             at: 0,
             depth,
+            checked: false,
+            keys: Vec::with_capacity(16),
+        }
+    }
+
+    /// A reader of a raw value that was read before.
+    fn again(raw: &'a str) -> Self {
+        Self {
+            text: raw,
+            at: 0,
+            depth: usize::MAX,
+            checked: true,
             keys: Vec::new(),
         }
     }
@@ -153,6 +167,7 @@ impl<'a> Reader<'a> {
         let kind = self.kind()?;
         let start = self.at;
         match kind {
+            Kind::Object | Kind::Array if self.checked => self.skip_nested()?,
             Kind::Object => self.members(|reader, _| reader.value().map(drop))?,
             Kind::Array => self.items(|reader| reader.value().map(drop))?,
             Kind::String => drop(self.scan_string()?),
@@ -248,12 +263,35 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Moves over an object or array that was read before: only its end has to be found.
+    fn skip_nested(&mut self) -> Read<()> {
+        let mut open = 0usize;
+        loop {
+            match self.peek().ok_or(Reason::MalformedJson)? {
+                b'"' => {
+                    self.scan_string()?;
+                    continue;
+                }
+                b'{' | b'[' => open += 1,
+                b'}' | b']' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            self.at += 1;
+            if open == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     fn remember(
         &mut self,
         base: usize,
         key: Cow<'a, str>,
         many: &mut Option<HashSet<Cow<'a, str>>>,
     ) -> Read<()> {
+        if self.checked {
+            return Ok(());
+        }
         let known = &self.keys[base..];
         let new = match many {
             Some(set) => set.insert(key.clone()),
@@ -277,17 +315,17 @@ impl<'a> Reader<'a> {
         self.expect(b'"')?;
         let mut escaped = false;
         loop {
-            match self.peek().ok_or(Reason::MalformedJson)? {
-                b'"' => {
+            self.at += text::plain_len(&self.text.as_bytes()[self.at..]);
+            match self.peek() {
+                Some(b'"') => {
                     self.at += 1;
                     return Ok(escaped);
                 }
-                b'\\' => {
+                Some(b'\\') => {
                     escaped = true;
                     self.at += text::escape_len(&self.text.as_bytes()[self.at..])?;
                 }
-                0..0x20 => return Err(Reason::MalformedJson),
-                _ => self.at += 1,
+                _ => return Err(Reason::MalformedJson),
             }
         }
     }
@@ -346,13 +384,13 @@ impl<'a> Reader<'a> {
 }
 
 /// The members of an object: decoded key, raw value.
-pub type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;
+pub(crate) type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;
 
 /// The members of a raw object, or `None` when it isn't one. For values that were read before:
 /// the depth was limited then.
-pub fn members(raw: &str) -> Option<Members<'_>> {
+pub(crate) fn members(raw: &str) -> Option<Members<'_>> {
     let mut found = Vec::new();
-    let mut reader = Reader::new(raw, usize::MAX);
+    let mut reader = Reader::again(raw);
     reader
         .members(|reader, key| {
             found.push((key.clone(), reader.value()?));
@@ -363,9 +401,9 @@ pub fn members(raw: &str) -> Option<Members<'_>> {
 }
 
 /// The raw items of a raw array, or `None` when it isn't one.
-pub fn items(raw: &str) -> Option<Vec<&str>> {
+pub(crate) fn items(raw: &str) -> Option<Vec<&str>> {
     let mut found = Vec::new();
-    let mut reader = Reader::new(raw, usize::MAX);
+    let mut reader = Reader::again(raw);
     reader
         .items(|reader| {
             found.push(reader.value()?);
@@ -376,16 +414,16 @@ pub fn items(raw: &str) -> Option<Vec<&str>> {
 }
 
 /// The decoded text of a raw string, or `None` when it isn't one.
-pub fn string(raw: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     if Kind::of(raw) == Kind::String {
-        Reader::new(raw, 0).string().ok()
+        Reader::again(raw).string().ok()
     } else {
         None
     }
 }
 
 /// The raw value of a key.
-pub fn get<'a>(members: &[(Cow<'_, str>, &'a str)], key: &str) -> Option<&'a str> {
+pub(crate) fn get<'a>(members: &[(Cow<'_, str>, &'a str)], key: &str) -> Option<&'a str> {
     members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw)
 }
 

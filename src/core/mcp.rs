@@ -1,6 +1,7 @@
 //! The Model Context Protocol on raw bytes: envelopes, methods, versions, mirrored headers, event
 //! streams. No typed model of MCP: a model that doesn't know a field drops it, and one that can't
-//! read a message calls it something else (architecture notes, "No typed model").
+//! read a message calls it something else; then what
+//! was decided on isn't what is forwarded.
 
 pub mod envelope;
 pub mod headers;

@@ -2,6 +2,25 @@
 
 use crate::reason::Reason;
 
+/// Length of what is neither a quote, a backslash nor a control character, eight bytes at a time.
+pub(super) fn plain_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const TOPS: u64 = ONES << 7;
+    // Whether some byte is below `limit` (at most 0x80); a byte that follows a hit may look like
+    // one too, which only sends us to the loop below.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & TOPS != 0;
+    let words = bytes.chunks_exact(8).take_while(|chunk| {
+        let word = <[u8; 8]>::try_from(*chunk).map_or(0, u64::from_le_bytes);
+        let (quote, backslash) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5c));
+        !below(word, 0x20) && !below(quote, 1) && !below(backslash, 1)
+    });
+    let skipped = words.count() * 8;
+    let rest = bytes[skipped..]
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+    rest.map_or(bytes.len(), |at| skipped + at)
+}
+
 /// Length of the escape (or pair of surrogate escapes) at the start of `bytes`.
 pub(super) fn escape_len(bytes: &[u8]) -> Result<usize, Reason> {
     match bytes.get(1) {
@@ -97,6 +116,18 @@ mod tests {
         ];
         for (key, name, variant) in cases {
             assert_eq!(is_case_variant(key, name), variant, "{key} {name}");
+        }
+    }
+
+    #[test]
+    fn plain_text_ends_before_the_first_byte_that_is_not() {
+        for byte in 0..=u8::MAX {
+            let ends = matches!(byte, b'"' | b'\\' | 0..0x20);
+            for at in 0..20 {
+                let mut bytes = [0xc3_u8; 20];
+                bytes[at] = byte;
+                assert_eq!(plain_len(&bytes), if ends { at } else { 20 }, "{byte:#x} at {at}");
+            }
         }
     }
 

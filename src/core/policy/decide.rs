@@ -43,6 +43,15 @@ pub struct Decision {
     pub overridden: Vec<Arc<str>>,
 }
 
+/// What is known of a decision while it is made.
+#[derive(Default)]
+struct Trace {
+    era: Option<Era>,
+    tool: Option<String>,
+    rule: Option<Arc<str>>,
+    overridden: Vec<Arc<str>>,
+}
+
 /// A message that was found to be what it says, before anybody's rights.
 struct Subject<'m, 'a> {
     message: &'m Message<'a>,
@@ -71,29 +80,35 @@ impl CompiledPolicy {
         inventory: &Inventory,
         limits: Limits,
     ) -> Decision {
-        let mut decision = Decision {
-            outcome: Err(Refusal::plain(Reason::AgentUnknown)),
-            era: None,
-            tool: None,
-            rule: None,
-            overridden: Vec::new(),
-        };
+        let mut trace = Trace::default();
         let outcome = match caller {
-            Some(agent) => self.decide_for(agent, message, headers, inventory, limits, &mut decision),
+            Some(agent) => self.decide_for(agent, message, headers, inventory, limits, &mut trace),
             None => Err(Refusal::plain(Reason::AgentUnknown)),
         };
-        decision.outcome = outcome.map_err(|refusal| {
+        let outcome = outcome.map_err(|refusal| {
             if refusal.rule.is_some() {
-                decision.rule.clone_from(&refusal.rule);
+                trace.rule.clone_from(&refusal.rule);
             }
             let id = if matches!(message, Message::Request(_)) {
                 message.id()
             } else {
                 None
             };
-            refusal.answering(id).in_era(decision.era)
+            refusal.answering(id).in_era(trace.era)
         });
-        decision
+        let Trace {
+            era,
+            tool,
+            rule,
+            overridden,
+        } = trace;
+        Decision {
+            outcome,
+            era,
+            tool,
+            rule,
+            overridden,
+        }
     }
 
     fn decide_for(
@@ -103,13 +118,13 @@ impl CompiledPolicy {
         headers: &MirroredHeaders<'_>,
         inventory: &Inventory,
         limits: Limits,
-        decision: &mut Decision,
+        trace: &mut Trace,
     ) -> Result<Permitted<Forward>, Refusal> {
         headers.check()?;
         let version = version::of_message(headers, message.params())?;
-        decision.era = Some(version.era());
+        trace.era = Some(version.era());
         let subject = examine(message, version)?;
-        decision.tool = subject.name.as_deref().map(shortened);
+        trace.tool = subject.name.as_deref().map(shortened);
         headers.agree(version.era(), subject.entry.name, subject.name.as_deref())?;
 
         let authorized = self.authorize(agent, &subject, inventory)?;
@@ -121,11 +136,11 @@ impl CompiledPolicy {
                 version.era() == Era::Legacy || grant.forced.iter().any(|forced| &*forced.name == name)
             })?;
         }
-        decision.rule = Some(match authorized.grant {
+        trace.rule = Some(match authorized.grant {
             Some(grant) => grant.tool.rule.clone(),
             None => methods::rule(subject.entry).into(),
         });
-        decision.overridden = authorized.overridden;
+        trace.overridden = authorized.overridden;
 
         let rewritten = !authorized.edits.is_empty();
         let body = splice::apply(message.body(), authorized.edits);
