@@ -36,7 +36,10 @@ fn main() -> Result<ExitCode> {
             other => bail!("unknown argument {other}; there are --check and --with-manifest"),
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the crate is in src/api")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .context("the crate is in src/api")?;
 
     let mut stale = settle(root, check, crd::files()?)?;
     stale.extend(settle(root, check, vec![reference::file()?])?);

@@ -11,6 +11,13 @@ pub(crate) const PATH: &str = "manifests/install.yaml";
 const HEADER: &str = "\
 # Generated from charts/bulkhead by `make generate`; edits are lost.
 # Needs cert-manager. Install: kubectl apply --server-side -f install.yaml
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: bulkhead-system
+  labels:
+    pod-security.kubernetes.io/enforce: restricted
 ";
 
 /// Renders the chart with the program in `HELM` or, without it, `helm`.
@@ -19,8 +26,7 @@ pub(crate) fn file(root: &Path) -> Result<Generated> {
     let output = Command::new(&helm)
         .args(["template", "bulkhead"])
         .arg(root.join("charts/bulkhead"))
-        .args(["--namespace", "bulkhead-system", "--values"])
-        .arg(root.join("manifests/install.values.yaml"))
+        .args(["--namespace", "bulkhead-system"])
         .output()
         .with_context(|| {
             format!(
@@ -30,8 +36,14 @@ pub(crate) fn file(root: &Path) -> Result<Generated> {
             )
         })?;
     if !output.status.success() {
-        bail!("helm template: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "helm template: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     let rendered = String::from_utf8(output.stdout).context("Helm writes UTF-8")?;
-    Ok(Generated { path: PATH, content: format!("{HEADER}{rendered}") })
+    Ok(Generated {
+        path: PATH,
+        content: format!("{HEADER}{rendered}"),
+    })
 }

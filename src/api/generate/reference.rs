@@ -24,16 +24,27 @@ pub(crate) fn file() -> Result<Generated> {
     page.push_str("\n## Rules about the whole\n\n");
     rules(&mut page, schema, "");
     for part in ["spec", "status"] {
-        let root = properties.get(part).with_context(|| format!("the schema has {part}"))?;
+        let root = properties
+            .get(part)
+            .with_context(|| format!("the schema has {part}"))?;
         write!(page, "\n## `{part}`\n\n{}\n", sentence(root))?;
         rules(&mut page, root, "\n");
         fields(&mut page, part, root)?;
     }
-    Ok(Generated { path: "docs/api.md", content: page })
+    Ok(Generated {
+        path: "docs/api.md",
+        content: page,
+    })
 }
 
 fn schema(crd: &CustomResourceDefinition) -> Option<&JSONSchemaProps> {
-    crd.spec.versions.first()?.schema.as_ref()?.open_api_v3_schema.as_ref()
+    crd.spec
+        .versions
+        .first()?
+        .schema
+        .as_ref()?
+        .open_api_v3_schema
+        .as_ref()
 }
 
 /// The fields below `path`, a heading each, in the order of the schema.
@@ -79,8 +90,12 @@ fn fields(page: &mut String, path: &str, parent: &JSONSchemaProps) -> Result<()>
 
 /// The messages of the CEL rules at this place.
 fn rules(page: &mut String, schema: &JSONSchemaProps, lead: &str) {
-    let messages: Vec<&str> =
-        schema.x_kubernetes_validations.iter().flatten().filter_map(|rule| rule.message.as_deref()).collect();
+    let messages: Vec<&str> = schema
+        .x_kubernetes_validations
+        .iter()
+        .flatten()
+        .filter_map(|rule| rule.message.as_deref())
+        .collect();
     if messages.is_empty() {
         return;
     }
@@ -98,7 +113,16 @@ fn kind(field: &JSONSchemaProps) -> String {
     if let Some(item) = items(field) {
         let how = match field.x_kubernetes_list_type.as_deref() {
             Some("map") => {
-                format!("merged by `{}`", field.x_kubernetes_list_map_keys.iter().flatten().cloned().collect::<Vec<_>>().join("`, `"))
+                format!(
+                    "merged by `{}`",
+                    field
+                        .x_kubernetes_list_map_keys
+                        .iter()
+                        .flatten()
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join("`, `")
+                )
             }
             _ => "replaced as a whole".into(),
         };
@@ -109,7 +133,10 @@ fn kind(field: &JSONSchemaProps) -> String {
     }
     match &field.enum_ {
         Some(choices) => {
-            let choices: Vec<String> = choices.iter().map(|choice| format!("`{}`", choice.0.as_str().unwrap_or("?"))).collect();
+            let choices: Vec<String> = choices
+                .iter()
+                .map(|choice| format!("`{}`", choice.0.as_str().unwrap_or("?")))
+                .collect();
             format!("one of {}", choices.join(", "))
         }
         None => name.to_owned(),
@@ -128,9 +155,17 @@ fn bounds(field: &JSONSchemaProps) -> Vec<String> {
     let number = |value: Option<f64>| value.map(|value| format!("{value}"));
     let count = |value: Option<i64>| value.map(|value| value.to_string());
     bounds.extend(range(number(field.minimum), number(field.maximum), ""));
-    bounds.extend(range(count(field.min_length), count(field.max_length), " characters"));
+    bounds.extend(range(
+        count(field.min_length),
+        count(field.max_length),
+        " characters",
+    ));
     bounds.extend(range(count(field.min_items), count(field.max_items), " items"));
-    bounds.extend(range(count(field.min_properties), count(field.max_properties), " entries"));
+    bounds.extend(range(
+        count(field.min_properties),
+        count(field.max_properties),
+        " entries",
+    ));
     if let Some(pattern) = &field.pattern {
         bounds.push(format!("matching `{pattern}`"));
     }
@@ -139,7 +174,13 @@ fn bounds(field: &JSONSchemaProps) -> Vec<String> {
 
 /// The description as one paragraph.
 fn sentence(field: &JSONSchemaProps) -> String {
-    field.description.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    field
+        .description
+        .as_deref()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn items(field: &JSONSchemaProps) -> Option<&JSONSchemaProps> {

@@ -14,7 +14,8 @@ use table::{By, Changes, Row, Table};
 /// What the rules say against an object, `None` when nothing.
 fn verdict(table: &Table, row: &Row, changes: &Changes) -> Option<String> {
     let read = |changes: &Changes| -> McpTenant {
-        serde_json::from_value(table.object(changes)).unwrap_or_else(|error| panic!("“{}”, {changes:?}: {error}", row.about))
+        serde_json::from_value(table.object(changes))
+            .unwrap_or_else(|error| panic!("“{}”, {changes:?}: {error}", row.about))
     };
     let outcome = match &row.old {
         Some(old) => validate_cel_update(&read(changes), &read(old)),
@@ -30,13 +31,19 @@ fn rules_refuse_what_they_are_about_and_nothing_else() {
     for row in &table.rows {
         for changes in &row.accept {
             if let Some(errors) = verdict(&table, row, changes) {
-                wrong.push(format!("“{}” should accept {changes:?}, but: {errors}", row.about));
+                wrong.push(format!(
+                    "“{}” should accept {changes:?}, but: {errors}",
+                    row.about
+                ));
             }
         }
         for changes in row.reject.iter().filter(|_| row.by == By::Cel) {
             match verdict(&table, row, changes) {
                 Some(errors) if errors.contains(&row.says) => {}
-                Some(errors) => wrong.push(format!("“{}”, {changes:?}: refused otherwise: {errors}", row.about)),
+                Some(errors) => wrong.push(format!(
+                    "“{}”, {changes:?}: refused otherwise: {errors}",
+                    row.about
+                )),
                 None => wrong.push(format!("“{}” should reject {changes:?}", row.about)),
             }
         }
@@ -52,9 +59,14 @@ fn every_rule_has_a_row_and_a_message() {
     collect_rules(&crd, &mut rules);
     assert!(!rules.is_empty());
     for rule in rules {
-        let message = rule["message"].as_str().unwrap_or_else(|| panic!("no message: {rule}"));
+        let message = rule["message"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no message: {rule}"));
         assert!(
-            table.rows.iter().any(|row| row.by == By::Cel && message.contains(&row.says)),
+            table
+                .rows
+                .iter()
+                .any(|row| row.by == By::Cel && message.contains(&row.says)),
             "no row of rules.yaml is about “{message}”"
         );
     }

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 /// 16 servers of 128 tools of 16 arguments, 64 agents, and every other list that grants filled to its end.
 pub fn tenant() -> Value {
     let roles: Vec<String> = (0..16).map(|number| format!("role{number:02}")).collect();
-    let people: Vec<Value> = (0..32).map(|number| json!({"kind": "User", "name": format!("person-{number:02}")})).collect();
+    let people: Vec<Value> = (0..32)
+        .map(|number| json!({"kind": "User", "name": format!("person-{number:02}")}))
+        .collect();
     json!({
         "apiVersion": "bulkhead.dev/v1alpha1",
         "kind": "McpTenant",
@@ -48,7 +50,10 @@ pub fn tenant() -> Value {
 }
 
 fn attributes() -> Value {
-    (0..16u8).map(|number| (char::from(b'a' + number).to_string(), json!("value"))).collect::<Map<_, _>>().into()
+    (0..16u8)
+        .map(|number| (char::from(b'a' + number).to_string(), json!("value")))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// Half of both kinds, so that rules about one meet the other.
@@ -64,9 +69,15 @@ fn egress() -> Value {
 
 /// Every one of them is looked up in the tenant's attributes.
 fn forced() -> Value {
-    (0..8).map(|number| (format!("forced_{number:02}"), json!({"attribute": "p"}))).collect::<Map<_, _>>().into()
+    (0..8)
+        .map(|number| (format!("forced_{number:02}"), json!({"attribute": "p"})))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn bounds() -> Value {
-    (0..8).map(|number| (format!("bound_{number:02}"), json!({"maximum": 100}))).collect::<Map<_, _>>().into()
+    (0..8)
+        .map(|number| (format!("bound_{number:02}"), json!({"maximum": 100})))
+        .collect::<Map<_, _>>()
+        .into()
 }

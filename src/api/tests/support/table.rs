@@ -38,9 +38,14 @@ pub type Changes = BTreeMap<String, Value>;
 
 impl Table {
     pub fn read() -> Self {
-        let table: Self = serde_saphyr::from_str(include_str!("../rules.yaml")).expect("rules.yaml is a table");
+        let table: Self =
+            serde_saphyr::from_str(include_str!("../rules.yaml")).expect("rules.yaml is a table");
         for row in &table.rows {
-            assert!(!row.accept.is_empty() && !row.reject.is_empty(), "“{}” must be shown both ways", row.about);
+            assert!(
+                !row.accept.is_empty() && !row.reject.is_empty(),
+                "“{}” must be shown both ways",
+                row.about
+            );
         }
         table
     }

@@ -1,0 +1,369 @@
+//! The chart, rendered by Helm with its defaults and with each switch thrown.
+
+use std::process::Command;
+
+use bulkhead_cluster::{Paths, program};
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// Renders the chart with these `--set` arguments.
+fn render(settings: &[&str]) -> Result<Vec<Value>, String> {
+    let helm = program(&Paths::from_env().unwrap(), "helm").expect("Helm renders the chart");
+    let mut command = Command::new(helm);
+    command.args([
+        "template",
+        "bulkhead",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/bulkhead"),
+    ]);
+    command.args(["--namespace", "bulkhead-system"]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    let output = command.output().unwrap();
+    if !output.status.success() {
+        return Err(String::from_utf8(output.stderr).unwrap());
+    }
+    let documents: Vec<Option<Value>> =
+        serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    Ok(documents.into_iter().flatten().collect())
+}
+
+fn named<'a>(documents: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
+    documents
+        .iter()
+        .find(|document| document["kind"] == kind && document["metadata"]["name"] == name)
+}
+
+fn operator(documents: &[Value]) -> &Value {
+    &named(documents, "Deployment", "bulkhead-operator").expect("a Deployment")["spec"]["template"]["spec"]
+}
+
+fn variable<'a>(documents: &'a [Value], name: &str) -> Option<&'a Value> {
+    let variables = operator(documents)["containers"][0]["env"]
+        .as_array()
+        .expect("an environment");
+    variables
+        .iter()
+        .find(|variable| variable["name"] == name)
+        .map(|variable| &variable["value"])
+}
+
+/// Reads a document as its type and fails on whatever the type doesn't know.
+fn read<T: DeserializeOwned + Serialize>(document: &Value) {
+    let typed: T =
+        serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{error}: {document}"));
+    let back = serde_json::to_value(typed).unwrap();
+    lost(document, &back, &document["kind"].to_string());
+}
+
+fn lost(given: &Value, kept: &Value, place: &str) {
+    match (given, kept) {
+        (Value::Object(given), Value::Object(kept)) => {
+            for (name, value) in given {
+                // Empty is as good as absent.
+                let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+                let found = kept.get(name).unwrap_or(&Value::Null);
+                assert!(empty || !found.is_null(), "{place}: no type knows {name}");
+                lost(value, found, &format!("{place}.{name}"));
+            }
+        }
+        (Value::Array(given), Value::Array(kept)) => {
+            assert_eq!(given.len(), kept.len(), "{place}");
+            for (given, kept) in given.iter().zip(kept) {
+                lost(given, kept, &format!("{place}[]"));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Every switch and every value that changes what is rendered.
+const SETTINGS: [&[&str]; 12] = [
+    &[],
+    &["crds.enabled=false"],
+    &["crds.keep=false"],
+    &["operator.replicas=1"],
+    &["operator.podDisruptionBudget.enabled=false"],
+    &[
+        "operator.priorityClassName=system-cluster-critical",
+        "operator.nodeSelector.pool=platform",
+    ],
+    &[
+        "operator.tolerations[0].operator=Exists",
+        "imagePullSecrets[0].name=registry",
+    ],
+    &["canary=192.0.2.1:443", "clusterDomain=cluster.example"],
+    &[
+        "metrics.namespace=monitoring",
+        "proxy.metrics.enabled=true",
+        "metrics.annotations=false",
+    ],
+    &[
+        "metrics.namespace=monitoring",
+        "metrics.serviceMonitor.enabled=true",
+        "metrics.serviceMonitor.labels.team=a",
+    ],
+    &["networkPolicy.enabled=false"],
+    &[
+        "networkPolicy.apiServer.cidrs[0]=192.0.2.1/32",
+        "networkPolicy.apiServer.ports[0]=6443",
+    ],
+];
+
+#[test]
+fn every_rendered_document_is_one_that_its_type_knows() {
+    for settings in SETTINGS {
+        for document in render(settings).unwrap() {
+            match document["kind"].as_str().unwrap() {
+                "ClusterRole" => read::<ClusterRole>(&document),
+                "ClusterRoleBinding" => read::<ClusterRoleBinding>(&document),
+                "CustomResourceDefinition" => read::<CustomResourceDefinition>(&document),
+                "Deployment" => read::<Deployment>(&document),
+                "NetworkPolicy" => read::<NetworkPolicy>(&document),
+                "PodDisruptionBudget" => read::<PodDisruptionBudget>(&document),
+                "Role" => read::<Role>(&document),
+                "RoleBinding" => read::<RoleBinding>(&document),
+                "Service" => read::<Service>(&document),
+                "ServiceAccount" => read::<ServiceAccount>(&document),
+                // Of the Prometheus operator, which ships no types here.
+                "ServiceMonitor" => assert_eq!(document["apiVersion"], "monitoring.coreos.com/v1"),
+                other => panic!("{settings:?} renders a {other}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_grants_everything_or_secrets_or_escalation() {
+    for document in render(&[]).unwrap() {
+        for rule in document["rules"].as_array().into_iter().flatten() {
+            let place = format!("{}: {rule}", document["metadata"]["name"]);
+            let has = |field: &str, words: &[&str]| {
+                rule[field]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|word| words.contains(&word.as_str().unwrap()))
+            };
+            for field in ["apiGroups", "resources", "verbs"] {
+                assert!(!has(field, &["*"]), "{place}");
+            }
+            assert!(
+                !has("resources", &["secrets", "serviceaccounts/token"]),
+                "{place}"
+            );
+            assert!(
+                !has(
+                    "resources",
+                    &[
+                        "pods/exec",
+                        "pods/attach",
+                        "pods/portforward",
+                        "pods/proxy",
+                        "pods/ephemeralcontainers"
+                    ]
+                ),
+                "{place}"
+            );
+            assert!(!has("apiGroups", &["admissionregistration.k8s.io"]), "{place}");
+            assert!(!has("verbs", &["escalate", "impersonate"]), "{place}");
+            assert!(
+                !has("verbs", &["bind"]) || !rule["resourceNames"].as_array().unwrap().is_empty(),
+                "{place}"
+            );
+            let roles = has("resources", &["roles", "clusterroles"]);
+            assert!(!roles || rule["verbs"] == serde_json::json!(["bind"]), "{place}");
+        }
+    }
+}
+
+#[test]
+fn the_roles_of_a_tenants_people_do_not_write_where_servers_run() {
+    let documents = render(&[]).unwrap();
+    let admin = named(&documents, "ClusterRole", "bulkhead:tenant:admin").unwrap();
+    for rule in admin["rules"].as_array().unwrap() {
+        assert_eq!(
+            rule["verbs"],
+            serde_json::json!(["get", "list", "watch"]),
+            "an admin runs nothing: {rule}"
+        );
+    }
+}
+
+#[test]
+fn the_operator_meets_pod_security_restricted() {
+    for settings in SETTINGS {
+        let documents = render(settings).unwrap();
+        let pod = operator(&documents);
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        for host in [
+            "hostNetwork",
+            "hostPID",
+            "hostIPC",
+            "hostUsers",
+            "volumes",
+            "initContainers",
+        ] {
+            assert!(pod[host].is_null(), "{host}");
+        }
+        for container in pod["containers"].as_array().unwrap() {
+            let context = &container["securityContext"];
+            assert_eq!(context["allowPrivilegeEscalation"], false);
+            assert_eq!(context["readOnlyRootFilesystem"], true);
+            assert_eq!(context["capabilities"], serde_json::json!({"drop": ["ALL"]}));
+        }
+    }
+}
+
+#[test]
+fn switches_switch() {
+    let crd = "mcptenants.bulkhead.dev";
+    let present =
+        |settings: &[&str], kind: &str, name: &str| named(&render(settings).unwrap(), kind, name).is_some();
+    assert!(present(&[], "CustomResourceDefinition", crd));
+    assert!(!present(&["crds.enabled=false"], "CustomResourceDefinition", crd));
+    assert!(present(&[], "PodDisruptionBudget", "bulkhead-operator"));
+    assert!(!present(
+        &["operator.replicas=1"],
+        "PodDisruptionBudget",
+        "bulkhead-operator"
+    ));
+    assert!(!present(
+        &["operator.podDisruptionBudget.enabled=false"],
+        "PodDisruptionBudget",
+        "bulkhead-operator"
+    ));
+    assert!(present(&[], "NetworkPolicy", "bulkhead-operator"));
+    assert!(!present(
+        &["networkPolicy.enabled=false"],
+        "NetworkPolicy",
+        "bulkhead-operator"
+    ));
+    assert!(!present(&[], "ServiceMonitor", "bulkhead-operator"));
+    assert!(present(
+        &["metrics.serviceMonitor.enabled=true"],
+        "ServiceMonitor",
+        "bulkhead-operator"
+    ));
+}
+
+#[test]
+fn an_uninstall_keeps_the_tenants_only_when_told_to() {
+    for (settings, kept) in [(&["crds.keep=true"], true), (&["crds.keep=false"], false)] {
+        let documents = render(settings).unwrap();
+        for (kind, name) in [
+            ("CustomResourceDefinition", "mcptenants.bulkhead.dev"),
+            ("ClusterRole", "bulkhead:tenant:admin"),
+            ("ClusterRole", "bulkhead:tenant:developer"),
+        ] {
+            let policy =
+                &named(&documents, kind, name).unwrap()["metadata"]["annotations"]["helm.sh/resource-policy"];
+            assert_eq!(policy == "keep", kept, "{name}");
+        }
+    }
+}
+
+#[test]
+fn images_are_named_by_digest_tag_or_version() {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let by_digest = format!("proxy.image.digest={digest}");
+    for (setting, image) in [
+        (
+            "proxy.image.repository=localhost/proxy",
+            format!("localhost/proxy:{}", env!("CARGO_PKG_VERSION")),
+        ),
+        ("proxy.image.tag=dev", "bulkhead-proxy:dev".to_owned()),
+        (by_digest.as_str(), format!("bulkhead-proxy@{digest}")),
+    ] {
+        let documents = render(&[setting]).unwrap();
+        assert_eq!(
+            variable(&documents, "BULKHEAD_PROXY_IMAGE"),
+            Some(&Value::from(image))
+        );
+    }
+}
+
+#[test]
+fn the_operator_is_reached_by_metrics_alone_and_only_from_the_named_namespace() {
+    let policy = |settings: &[&str]| {
+        named(&render(settings).unwrap(), "NetworkPolicy", "bulkhead-operator")
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        policy(&[])["spec"]["policyTypes"],
+        serde_json::json!(["Ingress", "Egress"])
+    );
+    assert_eq!(policy(&[])["spec"]["ingress"], serde_json::json!([]));
+    let scraped = policy(&["metrics.namespace=monitoring"]);
+    assert_eq!(
+        scraped["spec"]["ingress"][0]["ports"],
+        serde_json::json!([{"port": 8080, "protocol": "TCP"}])
+    );
+    assert_eq!(
+        scraped["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+        "monitoring"
+    );
+}
+
+#[test]
+fn wrong_values_are_refused_with_their_name() {
+    for (settings, says) in [
+        (&["replicas=3"][..], "replicas"),
+        (&["operator.image.digest=latest"], "digest"),
+        (&["operator.replicas=0"], "replicas"),
+        (&["canary=kubernetes.default:443"], "canary"),
+        (&["metrics.namespace=Monitoring"], "namespace"),
+        (&["proxy.metrics.enabled=true"], "metrics.namespace"),
+        (&["operator.resync=often"], "resync"),
+    ] {
+        let refusal = render(settings).expect_err("it is wrong");
+        assert!(refusal.contains(says), "{settings:?}: {refusal}");
+    }
+}
+
+/// The README lists every value, and `values.yaml` says what each is for.
+#[test]
+fn every_value_is_documented() {
+    let values = include_str!("../../../charts/bulkhead/values.yaml");
+    let readme = include_str!("../../../charts/bulkhead/README.md");
+    let mut comment = false;
+    let mut path: Vec<(usize, &str)> = Vec::new();
+    let mut documented = 0;
+    for line in values.lines() {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        if let Some(said) = text.strip_prefix('#') {
+            comment |= said.starts_with(" -- ");
+            continue;
+        }
+        let Some((name, _)) = text.split_once(':') else {
+            continue;
+        };
+        while path.last().is_some_and(|(depth, _)| *depth >= indent) {
+            path.pop();
+        }
+        path.push((indent, name));
+        if comment {
+            let full = path.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(".");
+            assert!(
+                readme.contains(&format!("| `{full}` |")),
+                "{full} is not in charts/bulkhead/README.md"
+            );
+            documented += 1;
+        }
+        comment = false;
+    }
+    assert!(documented > 30, "{documented}");
+}
