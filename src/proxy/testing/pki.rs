@@ -10,6 +10,8 @@ use rcgen::{
     KeyUsagePurpose, SanType, SerialNumber,
 };
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// A certificate authority.
@@ -58,24 +60,37 @@ impl Authority {
 
     /// A client's certificate with these URI SANs.
     pub fn client(&self, uris: &[&str]) -> Leaf {
-        self.client_for(uris, Duration::from_secs(3600))
+        self.client_for(uris, HOUR)
     }
 
-    /// A client's certificate that expires after a while; rounded up to a second.
+    /// A client's certificate that expires after a while; certificates count whole seconds.
     pub fn client_for(&self, uris: &[&str], life: Duration) -> Leaf {
+        self.client_until(uris, SystemTime::now() + life)
+    }
+
+    /// A client's certificate that has expired.
+    pub fn expired_client(&self, uris: &[&str]) -> Leaf {
+        self.client_until(uris, SystemTime::now() - Duration::from_secs(10))
+    }
+
+    fn client_until(&self, uris: &[&str], not_after: SystemTime) -> Leaf {
         let mut params = CertificateParams::default();
         params.subject_alt_names = uris
             .iter()
             .map(|uri| SanType::URI((*uri).try_into().unwrap()))
             .collect();
-        self.issue(params, ExtendedKeyUsagePurpose::ClientAuth, life)
+        self.issue(params, ExtendedKeyUsagePurpose::ClientAuth, not_after)
     }
 
-    fn issue(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose, life: Duration) -> Leaf {
+    fn issue(
+        &self,
+        mut params: CertificateParams,
+        usage: ExtendedKeyUsagePurpose,
+        not_after: SystemTime,
+    ) -> Leaf {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::now();
-        params.not_before = (now - Duration::from_secs(60)).into();
-        params.not_after = (now + life).into();
+        params.not_before = (SystemTime::now() - HOUR).into();
+        params.not_after = not_after.into();
         params.serial_number = Some(SerialNumber::from(serial));
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().unwrap();

@@ -1,0 +1,260 @@
+//! Start, probes, load, cancellation, drain.
+
+use std::{sync::Arc, time::Duration};
+
+use bulkhead_proxy::{
+    drain::Drained,
+    probe::{self, Probe},
+    testing::{
+        Answer, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar, sidecar::spiffe, until, upstream,
+    },
+};
+use http::StatusCode;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+    time::timeout,
+};
+
+/// A server that answers a tool call when the test lets it.
+async fn held_back() -> (RecordingUpstream, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let upstream = RecordingUpstream::answering(move |request| {
+        let (id, gate) = (request.json()["id"].clone(), Arc::clone(&opened));
+        let answer = json!({"jsonrpc": "2.0", "id": id, "result": {"content": []}});
+        Answer::Events(Box::pin(futures::stream::once(async move {
+            gate.acquire().await.unwrap().forget();
+            format!("data: {answer}\n\n").into()
+        })))
+    })
+    .await;
+    (upstream, gate)
+}
+
+async fn get(address: std::net::SocketAddr, target: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(format!("{target} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut text = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut text))
+        .await
+        .unwrap()
+        .unwrap();
+    text
+}
+
+#[tokio::test]
+async fn the_probes_say_what_is_missing_and_pass_when_nothing_is() {
+    let upstream = RecordingUpstream::start().await;
+    let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
+    let error = probe::ask(&sidecar.admin_socket, Probe::Startup)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("not proven closed"), "{error}");
+    until("the canary was refused five times", || {
+        sidecar.shared.readiness.network_is_closed()
+    })
+    .await;
+    probe::ask(&sidecar.admin_socket, Probe::Startup).await.unwrap();
+    probe::ask(&sidecar.admin_socket, Probe::Ready).await.unwrap();
+    drop(upstream);
+    let error = probe::ask(&sidecar.admin_socket, Probe::Ready)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("MCP server does not accept"), "{error}");
+    let (_, metrics) = probe::get(&sidecar.admin_socket, "/metrics").await.unwrap();
+    assert!(
+        metrics.contains("bulkhead_certificate_expiry_timestamp_seconds"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_canary_that_can_be_reached_holds_the_start_back() {
+    let canary = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.canary = Some(canary.local_addr().unwrap());
+    let sidecar = TestSidecar::start(setup).await;
+    for _ in 0..6 {
+        canary.accept().await.unwrap();
+    }
+    assert!(!sidecar.shared.readiness.network_is_closed());
+    assert!(probe::ask(&sidecar.admin_socket, Probe::Startup).await.is_err());
+}
+
+#[tokio::test]
+async fn a_policy_of_another_revision_is_not_enforced_before_the_pod_s_own() {
+    let upstream = RecordingUpstream::start().await;
+    let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
+    let first = sidecar.shared.live.policy().unwrap().revision().to_owned();
+    let mut policy = Setup::new(upstream.port()).policy;
+    policy.agents.clear();
+    sidecar.mount_policy(&policy).await;
+    assert_ne!(
+        sidecar.shared.live.policy().unwrap().revision(),
+        first,
+        "once seen, newer ones follow"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_its_call() {
+    let (upstream, _gate) = held_back().await;
+    let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
+    let leaf = sidecar.agents_ca.client(&[&spiffe("billing")]);
+    let mut client = sidecar.client_with(&leaf, Protocol::Http2).await;
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
+    let response = client
+        .send(client.request("POST", &[], call.to_string()))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    drop(response);
+    until("the outcome is recorded", || {
+        sidecar
+            .audit()
+            .last()
+            .is_some_and(|record| record["outcome"] == "cancelled")
+    })
+    .await;
+    assert_eq!(sidecar.shared.drain.calls(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_over_its_bound_is_refused_and_another_is_served() {
+    let (upstream, gate) = held_back().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.limits.calls_per_agent = 1;
+    let sidecar = TestSidecar::start(setup).await;
+    let leaf = sidecar.agents_ca.client(&[&spiffe("billing")]);
+    let mut first = sidecar.client_with(&leaf, Protocol::Http1).await;
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
+    let pending = first
+        .send(first.request("POST", &[], call.to_string()))
+        .await
+        .unwrap();
+
+    let reply = sidecar
+        .client_with(&leaf, Protocol::Http1)
+        .await
+        .call("list_invoices", None)
+        .await;
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "agent_busy")
+    );
+    gate.add_permits(2);
+    assert_eq!(
+        sidecar
+            .client("support")
+            .await
+            .call("delete_invoice", None)
+            .await
+            .status,
+        StatusCode::OK
+    );
+    drop(pending);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_slow_body_times_out() {
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.limits.body = Duration::from_millis(50);
+    let sidecar = TestSidecar::start(setup).await;
+    let leaf = sidecar.agents_ca.client(&[&spiffe("billing")]);
+    let ca = sidecar.servers_ca.pem();
+    let mut stream =
+        bulkhead_proxy::testing::client::connect_tls(sidecar.address, "crm.acme.svc", &ca, Some(&leaf), None)
+            .await
+            .unwrap();
+    let head = "POST /mcp HTTP/1.1\r\nhost: crm.acme.svc\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(answer, b"HTTP/1.1 408");
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn a_drain_fails_no_call_and_ends_when_none_is_under_way() {
+    let (upstream, gate) = held_back().await;
+    let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
+    let mut client = sidecar.client("billing").await;
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
+    let response = client
+        .send(client.request("POST", &[], call.to_string()))
+        .await
+        .unwrap();
+
+    let address = sidecar.drain_address;
+    let hook = tokio::spawn(async move { get(address, "GET /drain").await });
+    timeout(PATIENCE, sidecar.shared.drain.closing()).await.unwrap();
+    let error = probe::ask(&sidecar.admin_socket, Probe::Ready)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("draining"), "{error}");
+    assert!(!hook.is_finished(), "a call is under way");
+
+    // A connection that was opened before endpoints propagated is still served.
+    gate.add_permits(2);
+    assert_eq!(
+        sidecar
+            .client("support")
+            .await
+            .call("delete_invoice", None)
+            .await
+            .status,
+        StatusCode::OK
+    );
+    let body = http_body_util::BodyExt::collect(response.into_body())
+        .await
+        .unwrap()
+        .to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("\"result\""));
+    assert!(hook.await.unwrap().starts_with("HTTP/1.1 200"));
+    timeout(PATIENCE, client.connection)
+        .await
+        .expect("the connection must be closed")
+        .unwrap();
+    assert_eq!(
+        sidecar.shared.drain.run(Duration::ZERO, Duration::ZERO).await,
+        Drained::Idle
+    );
+}
+
+#[tokio::test]
+async fn the_drain_port_serves_nothing_else() {
+    let upstream = RecordingUpstream::answering(upstream::plain).await;
+    let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
+    for (target, status) in [
+        ("POST /drain", "405"),
+        ("GET /metrics", "404"),
+        ("GET /readyz", "404"),
+        ("GET /", "404"),
+    ] {
+        assert!(
+            get(sidecar.drain_address, target)
+                .await
+                .starts_with(&format!("HTTP/1.1 {status}")),
+            "{target}"
+        );
+    }
+    assert!(!sidecar.shared.drain.has_begun());
+}
