@@ -51,7 +51,7 @@ for each in operator proxy cli ledger probe postgres; do
 done
 cat > "$values" <<VALUES
 # What the chart is installed with here: the images that were built from this tree.
-image: {repository: "${image[operator]%:*}", tag: "${image[operator]##*:}"}
+operator: {image: {repository: "${image[operator]%:*}", tag: "${image[operator]##*:}"}}
 proxy: {image: {repository: "${image[proxy]%:*}", tag: "${image[proxy]##*:}"}}
 VALUES
 
