@@ -1,4 +1,5 @@
 //! The chart, rendered by Helm with its defaults and with each switch thrown.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Clippy sees no tests in these helpers.
 
 use std::process::Command;
 

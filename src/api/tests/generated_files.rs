@@ -1,4 +1,5 @@
 //! Generated files are what the types and the chart say.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Clippy sees no tests in these helpers.
 
 use std::process::Command;
 

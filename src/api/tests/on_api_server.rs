@@ -1,5 +1,6 @@
 //! The CRD on a real API server: it is taken without a warning, every row of `rules.yaml` is decided as it says, and the
 //! greatest object fits.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Clippy sees no tests in these helpers.
 
 #[path = "support/maximum.rs"]
 mod maximum;
