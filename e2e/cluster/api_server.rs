@@ -63,7 +63,9 @@ impl ApiServer {
     }
 
     fn attempt(paths: &Paths, audit: AuditLevel) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("bulkhead-api-server-").tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("bulkhead-api-server-")
+            .tempdir()?;
         let [port, etcd_port, etcd_peer_port] = free_ports()?;
         let plane = ControlPlane {
             name: "api-server".into(),
@@ -77,7 +79,12 @@ impl ApiServer {
             audit_log: dir.path().join("audit.log"),
         };
         plane.prepare()?;
-        let mut server = Self { paths: paths.clone(), plane, processes: Vec::new(), dir };
+        let mut server = Self {
+            paths: paths.clone(),
+            plane,
+            processes: Vec::new(),
+            dir,
+        };
         let args = server.plane.etcd();
         server.spawn("etcd", &args)?;
         let mut args = server.plane.api_server();
@@ -100,7 +107,13 @@ impl ApiServer {
         let mut args = self.plane.controller_manager(port);
         args.push(format!("--controllers={CONTROLLERS}"));
         self.spawn("kube-controller-manager", &args)?;
-        let account = ["get", "serviceaccount", "default", "--namespace=default", "--output=name"];
+        let account = [
+            "get",
+            "serviceaccount",
+            "default",
+            "--namespace=default",
+            "--output=name",
+        ];
         self.wait("kube-controller-manager", |server| {
             Ok(run::succeeds(server.kubectl()?.args(account)).then_some(()))
         })?;
@@ -114,7 +127,8 @@ impl ApiServer {
 
     /// A kubeconfig for a user of this name in these groups, to whom only their own bindings apply.
     pub fn user_kubeconfig(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
-        self.plane.ensure_kubeconfig(&user_stem(user, groups), user, groups)
+        self.plane
+            .ensure_kubeconfig(&user_stem(user, groups), user, groups)
     }
 
     /// The audit log: one JSON object per line.
@@ -124,7 +138,10 @@ impl ApiServer {
 
     /// `kubectl` with the rights of the administrator.
     pub fn kubectl(&self) -> Result<std::process::Command> {
-        Ok(kubectl(&parts::program(&self.paths, "kubectl")?, &self.kubeconfig_path()))
+        Ok(kubectl(
+            &parts::program(&self.paths, "kubectl")?,
+            &self.kubeconfig_path(),
+        ))
     }
 
     fn spawn(&mut self, program: &str, args: &[String]) -> Result<()> {
@@ -151,12 +168,17 @@ impl ApiServer {
 
     fn wait(&mut self, program: &str, mut ready: impl FnMut(&Self) -> Result<Option<()>>) -> Result<()> {
         let log = self.log(program);
-        let answer = wait_for(&format!("{program} ready"), Duration::from_mins(2), Duration::from_millis(50), || {
-            for process in &mut self.processes {
-                process.still_runs()?;
-            }
-            ready(self)
-        });
+        let answer = wait_for(
+            &format!("{program} ready"),
+            Duration::from_mins(2),
+            Duration::from_millis(50),
+            || {
+                for process in &mut self.processes {
+                    process.still_runs()?;
+                }
+                ready(self)
+            },
+        );
         answer.with_context(|| format!("the end of {program}'s log:\n{}", tail(&log, 15)))
     }
 }
@@ -177,7 +199,10 @@ pub(crate) fn user_stem(user: &str, groups: &[&str]) -> String {
         stem.push('+');
         stem.push_str(group);
     }
-    stem.replace(|character: char| !character.is_ascii_alphanumeric() && !"-+.".contains(character), "_")
+    stem.replace(
+        |character: char| !character.is_ascii_alphanumeric() && !"-+.".contains(character),
+        "_",
+    )
 }
 
 /// Ports that nobody listens on at the moment.
@@ -203,7 +228,8 @@ struct Process {
     log: PathBuf,
     child: Child,
     guard: Child,
-    _pipe: Option<ChildStdin>,
+    /// Held, never written to.
+    pipe: Option<ChildStdin>,
 }
 
 impl Process {
@@ -219,7 +245,11 @@ impl Process {
         let folder = log.parent().context("a log has a folder")?;
         let guard = command("sh")
             // It must survive the Ctrl-C that ends its parent.
-            .args(["-c", r#"trap "" INT TERM HUP; read -r _; kill -KILL "$1"; rm -rf "$2""#, "guard"])
+            .args([
+                "-c",
+                r#"trap "" INT TERM HUP; read -r _; kill -KILL "$1"; rm -rf "$2""#,
+                "guard",
+            ])
             .arg(child.id().to_string())
             .arg(folder)
             .stdin(Stdio::piped())
@@ -228,11 +258,15 @@ impl Process {
             .spawn();
         let mut process = match guard {
             Ok(guard) => Self {
-                name: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                name: program
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
                 log: log.to_owned(),
                 child,
                 guard,
-                _pipe: None,
+                pipe: None,
             },
             Err(error) => {
                 let mut child = child;
@@ -241,7 +275,7 @@ impl Process {
                 return Err(error).context("start the shell that guards a child");
             }
         };
-        process._pipe = process.guard.stdin.take();
+        process.pipe = process.guard.stdin.take();
         Ok(process)
     }
 
@@ -270,7 +304,10 @@ mod tests {
     #[test]
     fn a_user_without_a_group_and_one_with_are_two_files() {
         assert_ne!(user_stem("jane", &[]), user_stem("jane", &["people"]));
-        assert_eq!(user_stem("system:serviceaccount:a:b", &[]), "user-system_serviceaccount_a_b");
+        assert_eq!(
+            user_stem("system:serviceaccount:a:b", &[]),
+            "user-system_serviceaccount_a_b"
+        );
     }
 
     #[test]

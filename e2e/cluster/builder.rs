@@ -41,7 +41,10 @@ pub fn build(paths: &Paths, parts: &[&'static Part]) -> Result<()> {
     let seconds: u32 = missing.iter().map(|part| part.usual_seconds).sum();
     let names: Vec<&str> = missing.iter().map(|part| part.name).collect();
     let minutes = seconds.div_ceil(60);
-    eprintln!("building {} from Go modules, once: about {minutes} min on two idle cores", names.join(", "));
+    eprintln!(
+        "building {} from Go modules, once: about {minutes} min on two idle cores",
+        names.join(", ")
+    );
 
     // One part keeps two cores busy; more at once only helps where there are more.
     let workers = thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1));
@@ -75,7 +78,10 @@ fn build_part(paths: &Paths, part: &Part) -> Result<()> {
     let parent = goal.parent().context("a folder below the cache")?;
     fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
     // Two runs at once: the second waits here, and then finds the part built.
-    let lock = host::lock(&parent.join(format!("{}.lock", part.name)), &format!("another build of {}", part.name))?;
+    let lock = host::lock(
+        &parent.join(format!("{}.lock", part.name)),
+        &format!("another build of {}", part.name),
+    )?;
     if goal.is_dir() {
         return Ok(());
     }
@@ -92,7 +98,12 @@ fn build_part(paths: &Paths, part: &Part) -> Result<()> {
     compile(part, &source, &unfinished, &log)?;
     for (built, called) in part.programs {
         let from = unfinished.join(built);
-        ensure!(from.is_file(), "{}: the build made no {built}; see {}", part.name, log.display());
+        ensure!(
+            from.is_file(),
+            "{}: the build made no {built}; see {}",
+            part.name,
+            log.display()
+        );
         if built != called {
             fs::rename(from, unfinished.join(called))?;
         }
@@ -108,14 +119,33 @@ fn compile(part: &Part, source: &Path, into: &Path, log: &Path) -> Result<()> {
     let file = fs::File::create(log).with_context(|| format!("write {}", log.display()))?;
     // Modules come from the network, so this is the one command that keeps the proxy's environment.
     let mut go = std::process::Command::new("nice");
-    go.args(["-n", "5", "go", "build", "-trimpath", "-ldflags", part.ldflags, "-o"]).arg(into);
+    go.args([
+        "-n",
+        "5",
+        "go",
+        "build",
+        "-trimpath",
+        "-ldflags",
+        part.ldflags,
+        "-o",
+    ])
+    .arg(into);
     if !part.tags.is_empty() {
         go.args(["-tags", part.tags]);
     }
-    go.arg(if matches!(part.source, Source::Own) { "." } else { "tool" });
+    go.arg(if matches!(part.source, Source::Own) {
+        "."
+    } else {
+        "tool"
+    });
     // Static programs: they go into images that hold nothing else.
-    go.env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly -buildvcs=false").env("GOWORK", "off");
-    go.current_dir(source).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    go.env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-mod=readonly -buildvcs=false")
+        .env("GOWORK", "off");
+    go.current_dir(source)
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file);
     let mut child = go.spawn().context("start go")?;
     let start = Instant::now();
     let mut progress = Progress::new(part);
@@ -132,14 +162,23 @@ fn compile(part: &Part, source: &Path, into: &Path, log: &Path) -> Result<()> {
     }
     let end = tail(log, 25);
     let hint = match &end {
-        end if ["dial tcp", "no such host", "i/o timeout", "connection refused"].iter().any(|sign| end.contains(sign)) => {
+        end if ["dial tcp", "no such host", "i/o timeout", "connection refused"]
+            .iter()
+            .any(|sign| end.contains(sign)) =>
+        {
             "\nThe modules could not be downloaded: check the network, or name a module proxy in GOPROXY. \
              What is built stays built; run the same command again."
         }
-        end if end.contains("no space left") => "\nThe disk is full: make room, or name another folder in BULKHEAD_CACHE.",
+        end if end.contains("no space left") => {
+            "\nThe disk is full: make room, or name another folder in BULKHEAD_CACHE."
+        }
         _ => "",
     };
-    bail!("building {} failed ({status}). {}:\n{end}{hint}", part.name, log.display())
+    bail!(
+        "building {} failed ({status}). {}:\n{end}{hint}",
+        part.name,
+        log.display()
+    )
 }
 
 /// A copy of the part's module whose dependency is a changed copy. (`go build -overlay` refuses files that are in the
@@ -158,19 +197,21 @@ fn patched(paths: &Paths, part: &Part, patch: &Patch) -> Result<PathBuf> {
     check(command("cp").arg("-r").arg(&original).arg(&copy))?;
     // The module cache is read-only, and so is what was copied from it.
     check(command("chmod").args(["-R", "u+w"]).arg(&copy))?;
-    let path = copy.join(patch.file);
-    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let file = copy.join(patch.file);
+    let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
     ensure!(
         text.matches(patch.from).count() == 1,
         "{} has changed: {} is no longer there once",
         patch.file,
         patch.from
     );
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
-    fs::write(&path, text.replace(patch.from, patch.to))?;
-    let mut module = fs::read_to_string(work.join("go.mod"))?;
-    module.push_str(&format!("\nreplace {} => ./module\n", patch.module));
-    fs::write(work.join("go.mod"), module)?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+    fs::write(&file, text.replace(patch.from, patch.to))?;
+    let module = fs::read_to_string(work.join("go.mod"))?;
+    fs::write(
+        work.join("go.mod"),
+        format!("{module}\nreplace {} => ./module\n", patch.module),
+    )?;
     Ok(work)
 }
 
@@ -178,7 +219,12 @@ fn patched(paths: &Paths, part: &Part, patch: &Patch) -> Result<PathBuf> {
 pub(crate) fn module_folder(folder: &Path, module: &str) -> Result<PathBuf> {
     let go = |args: &[&str]| -> Result<String> {
         let mut go = std::process::Command::new("go");
-        check(go.args(args).current_dir(folder).env("GOWORK", "off").env("GOFLAGS", "-mod=readonly"))
+        check(
+            go.args(args)
+                .current_dir(folder)
+                .env("GOWORK", "off")
+                .env("GOFLAGS", "-mod=readonly"),
+        )
     };
     go(&["mod", "download", module])?;
     let found = go(&["list", "-m", "-f", "{{.Dir}}", module])?;
@@ -199,7 +245,12 @@ struct Progress {
 
 impl Progress {
     fn new(part: &Part) -> Self {
-        Self { part: part.name, usual: part.usual_seconds, terminal: std::io::stderr().is_terminal(), said: 0 }
+        Self {
+            part: part.name,
+            usual: part.usual_seconds,
+            terminal: std::io::stderr().is_terminal(),
+            said: 0,
+        }
     }
 
     fn tick(&mut self, elapsed: Duration) {
@@ -217,6 +268,10 @@ impl Progress {
     fn end(&self, elapsed: Duration, success: bool) {
         let back = if self.terminal { "\r" } else { "" };
         let outcome = if success { "built" } else { "failed" };
-        eprintln!("{back}  {:<12} {:>4} s {outcome}              ", self.part, elapsed.as_secs());
+        eprintln!(
+            "{back}  {:<12} {:>4} s {outcome}              ",
+            self.part,
+            elapsed.as_secs()
+        );
     }
 }

@@ -37,27 +37,49 @@ pub fn install_cert_manager(cluster: &Cluster) -> Result<()> {
     let helm = || -> Result<Command> {
         let mut helm = command(parts::program(paths, "helm")?);
         let home = paths.state.join("helm");
-        helm.env("KUBECONFIG", &kubeconfig).env("HELM_CACHE_HOME", home.join("cache"));
-        helm.env("HELM_CONFIG_HOME", home.join("config")).env("HELM_DATA_HOME", home.join("data"));
+        helm.env("KUBECONFIG", &kubeconfig)
+            .env("HELM_CACHE_HOME", home.join("cache"));
+        helm.env("HELM_CONFIG_HOME", home.join("config"))
+            .env("HELM_DATA_HOME", home.join("data"));
         Ok(helm)
     };
-    let images = at_once(IMAGES, |(program, key)| Ok((key, images::of_program(paths, "cert-manager", program)?)))?;
+    let images = at_once(IMAGES, |(program, key)| {
+        Ok((key, images::of_program(paths, "cert-manager", program)?))
+    })?;
     let installed = check(helm()?.args(["status", NAMESPACE, "--namespace", NAMESPACE, "-o", "json"]));
     if let Ok(installed) = installed {
         let release: Value = serde_json::from_str(&installed)?;
-        let (_, tag) = images[0].1.reference.rsplit_once(':').context("a reference has a tag")?;
+        let (_, tag) = images[0]
+            .1
+            .reference
+            .rsplit_once(':')
+            .context("a reference has a tag")?;
         if release["info"]["status"] == "deployed" && release["config"]["image"]["tag"] == tag {
             eprintln!("cert-manager is installed");
             return Ok(());
         }
-    } else if succeeds(cluster.kubectl()?.args(["get", "crd", "certificates.cert-manager.io"])) {
+    } else if succeeds(
+        cluster
+            .kubectl()?
+            .args(["get", "crd", "certificates.cert-manager.io"]),
+    ) {
         eprintln!("the cluster has a cert-manager of its own: it is used as it is");
         return Ok(());
     }
     let mut install = helm()?;
-    install.args(["upgrade", "--install", NAMESPACE]).arg(chart(cluster)?);
-    install.args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout=5m"]);
-    for (key, reference) in at_once(images, |(key, image)| Ok((key, cluster.load_image(&image.archive)?)))? {
+    install
+        .args(["upgrade", "--install", NAMESPACE])
+        .arg(chart(cluster)?);
+    install.args([
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--wait",
+        "--timeout=5m",
+    ]);
+    for (key, reference) in at_once(images, |(key, image)| {
+        Ok((key, cluster.load_image(&image.archive)?))
+    })? {
         let (repository, tag) = reference.rsplit_once(':').context("a reference has a tag")?;
         install.arg(format!("--set={key}.repository={repository}"));
         install.arg(format!("--set-string={key}.tag={tag}"));
@@ -66,7 +88,10 @@ pub fn install_cert_manager(cluster: &Cluster) -> Result<()> {
     install.arg("--set=startupapicheck.enabled=false");
     install.arg(format!("--set=global.leaderElection.namespace={NAMESPACE}"));
     check(&mut install).context("install cert-manager")?;
-    eprintln!("cert-manager is installed after {:.0} s", start.elapsed().as_secs_f32());
+    eprintln!(
+        "cert-manager is installed after {:.0} s",
+        start.elapsed().as_secs_f32()
+    );
     Ok(())
 }
 
@@ -91,7 +116,12 @@ fn chart(cluster: &Cluster) -> Result<PathBuf> {
     fs::create_dir_all(parent)?;
     let work = tempfile::tempdir_in(parent)?;
     let unfinished = work.path().join("cert-manager");
-    check(command("cp").arg("-r").arg(module.join("deploy/charts/cert-manager")).arg(&unfinished))?;
+    check(
+        command("cp")
+            .arg("-r")
+            .arg(module.join("deploy/charts/cert-manager"))
+            .arg(&unfinished),
+    )?;
     check(command("chmod").args(["-R", "u+w"]).arg(work.path()))?;
     let template = fs::read_to_string(unfinished.join("Chart.template.yaml"))?;
     fs::write(unfinished.join("Chart.yaml"), chart_yaml(&template, &version))?;
@@ -115,14 +145,11 @@ fn copy_definitions(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn chart_yaml(template: &str, version: &str) -> String {
-    template.lines().fold(String::new(), |mut text, line| {
-        match line.split_once(':') {
-            Some((key @ ("version" | "appVersion"), _)) => text.push_str(&format!("{key}: {version}")),
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-        text
-    })
+    let line = |line: &str| match line.split_once(':') {
+        Some((key @ ("version" | "appVersion"), _)) => format!("{key}: {version}\n"),
+        _ => format!("{line}\n"),
+    };
+    template.lines().map(line).collect()
 }
 
 #[cfg(test)]
@@ -131,7 +158,13 @@ mod tests {
 
     #[test]
     fn the_chart_gets_the_version_of_its_module() {
-        let text = chart_yaml("name: cert-manager\nversion: v0.1.0\nappVersion: v0.1.0\n", "v1.11.5");
-        assert_eq!(text, "name: cert-manager\nversion: v1.11.5\nappVersion: v1.11.5\n");
+        let text = chart_yaml(
+            "name: cert-manager\nversion: v0.1.0\nappVersion: v0.1.0\n",
+            "v1.11.5",
+        );
+        assert_eq!(
+            text,
+            "name: cert-manager\nversion: v1.11.5\nappVersion: v1.11.5\n"
+        );
     }
 }

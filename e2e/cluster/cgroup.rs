@@ -28,7 +28,12 @@ impl Cgroups {
         if hierarchies.is_empty() {
             bail!("no control groups are mounted under /sys/fs/cgroup: nodes cannot run here");
         }
-        Ok(Self { hierarchies, beside, unified, name })
+        Ok(Self {
+            hierarchies,
+            beside,
+            unified,
+            name,
+        })
     }
 
     /// The file that a process writes its number to, to become one of the cluster's.
@@ -40,7 +45,10 @@ impl Cgroups {
 
     /// One hierarchy is enough to find processes by; that of `pids` has no resources to be set up first.
     fn tracking(&self) -> &Path {
-        self.hierarchies.iter().find(|path| path.ends_with("pids")).unwrap_or(&self.hierarchies[0])
+        self.hierarchies
+            .iter()
+            .find(|path| path.ends_with("pids"))
+            .unwrap_or(&self.hierarchies[0])
     }
 
     /// Makes the group below which a kubelet keeps its pods, and gives its name. Two kubelets see one tree, so each needs
@@ -73,7 +81,12 @@ impl Cgroups {
         for root in self.roots() {
             walk(&root, &mut |group| {
                 let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-                found.extend(processes.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+                found.extend(
+                    processes
+                        .lines()
+                        .filter_map(|line| line.parse::<u32>().ok())
+                        .filter(|pid| *pid != 0),
+                );
             });
         }
         found.sort_unstable();
@@ -95,7 +108,10 @@ impl Cgroups {
     }
 
     fn roots(&self) -> impl Iterator<Item = PathBuf> {
-        self.hierarchies.iter().chain(&self.beside).map(|hierarchy| hierarchy.join(&self.name))
+        self.hierarchies
+            .iter()
+            .chain(&self.beside)
+            .map(|hierarchy| hierarchy.join(&self.name))
     }
 }
 
@@ -126,13 +142,19 @@ fn hierarchies(mounts: &str) -> (Vec<PathBuf>, Vec<PathBuf>, bool) {
     };
     let first = of_kind("cgroup");
     let second = of_kind("cgroup2");
-    if first.is_empty() { (second, Vec::new(), true) } else { (first, second, false) }
+    if first.is_empty() {
+        (second, Vec::new(), true)
+    } else {
+        (first, second, false)
+    }
 }
 
 /// A new cpuset group of version 1 is empty, and nothing can run in it before it has processors and memory.
 fn inherit(parent: &Path, group: &Path, file: &str) -> Result<()> {
     let to = group.join(file);
-    let Ok(there) = fs::read_to_string(&to) else { return Ok(()) };
+    let Ok(there) = fs::read_to_string(&to) else {
+        return Ok(());
+    };
     if !there.trim().is_empty() {
         return Ok(());
     }
@@ -162,7 +184,10 @@ mod tests {
                      cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n\
                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         let (found, beside, unified) = hierarchies(mixed);
-        assert_eq!(found, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/pids"].map(PathBuf::from));
+        assert_eq!(
+            found,
+            ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/pids"].map(PathBuf::from)
+        );
         assert_eq!(beside, [PathBuf::from("/sys/fs/cgroup/unified")]);
         assert!(!unified);
         let (found, _, unified) = hierarchies("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");

@@ -10,9 +10,11 @@ use anyhow::{Result, bail};
 use crate::{
     Paths,
     context::{Existing, Load},
-    local::{Local, UpOptions},
+    local::Local,
     node::Node,
-    oci, run,
+    oci,
+    record::UpOptions,
+    run,
 };
 
 /// A Kubernetes cluster: one of this machine's own, or one that somebody already has.
@@ -30,12 +32,16 @@ enum Backend {
 impl Cluster {
     /// The cluster of this name, made of processes of this machine. It need not be up yet.
     pub fn local(name: &str) -> Result<Self> {
-        Ok(Self { backend: Backend::Local(Local::new(Paths::from_env()?, name)?) })
+        Ok(Self {
+            backend: Backend::Local(Local::new(Paths::from_env()?, name)?),
+        })
     }
 
     /// The cluster of a kubeconfig context, with the way in which images get there.
     pub fn existing(context: &str, load: Option<Load>) -> Result<Self> {
-        Ok(Self { backend: Backend::Existing(Existing::new(Paths::from_env()?, context, load)) })
+        Ok(Self {
+            backend: Backend::Existing(Existing::new(Paths::from_env()?, context, load)),
+        })
     }
 
     /// Brings it up, or makes sure that it is.
@@ -100,11 +106,17 @@ impl Cluster {
 
     /// A command that runs in a node's network and mounts.
     pub fn command(&self, node: &str, argv: &[&str]) -> Result<Command> {
-        let [program, args @ ..] = argv else { bail!("nothing to run") };
+        let [program, rest @ ..] = argv else {
+            bail!("nothing to run")
+        };
         match &self.backend {
             Backend::Local(local) => {
-                let mut command = local.with_node(local.node_number(node)?, |node: &Node<'_>| Ok(node.enter(program)))?;
-                command.args(args);
+                let mut command =
+                    local.with_node(
+                        local.node_number(node)?,
+                        |node: &Node<'_>| Ok(node.enter(program)),
+                    )?;
+                command.args(rest);
                 Ok(command)
             }
             Backend::Existing(existing) => bail!(
@@ -115,7 +127,11 @@ impl Cluster {
 
     /// The names of the nodes.
     pub fn nodes(&self) -> Result<Vec<String>> {
-        let names = run::check(self.kubectl()?.args(["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]))?;
+        let names =
+            run::check(
+                self.kubectl()?
+                    .args(["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]),
+            )?;
         Ok(names.split_whitespace().map(str::to_owned).collect())
     }
 
@@ -139,7 +155,7 @@ impl Cluster {
     pub fn status(&self) -> Result<(Vec<String>, bool)> {
         match &self.backend {
             Backend::Local(local) => local.status(),
-            Backend::Existing(existing) => existing.status(),
+            Backend::Existing(existing) => Ok(existing.status()),
         }
     }
 

@@ -4,7 +4,6 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,7 +16,7 @@ use crate::{
     host, images,
     kubeconfig::write_private,
     oci, parts,
-    run::{check, command, wait_for},
+    run::{check, command},
 };
 
 /// How an image gets into a cluster that is not ours.
@@ -45,7 +44,11 @@ impl fmt::Display for Existing {
 
 impl Existing {
     pub(crate) fn new(paths: Paths, context: &str, load: Option<Load>) -> Self {
-        Self { paths, context: context.to_owned(), load }
+        Self {
+            paths,
+            context: context.to_owned(),
+            load,
+        }
     }
 
     /// Nothing is started. What would fail later is asked now.
@@ -54,12 +57,24 @@ impl Existing {
             options.nodes.is_none() && !options.no_network_policy && !options.gvisor,
             "{self} is as it is: nodes, network and runtimes are chosen where it was made"
         );
-        let version = check(self.kubectl()?.args(["version", "--request-timeout=10s", "-o", "json"]))
-            .with_context(|| format!("{self} does not answer"))?;
+        let version = check(
+            self.kubectl()?
+                .args(["version", "--request-timeout=10s", "-o", "json"]),
+        )
+        .with_context(|| format!("{self} does not answer"))?;
         let version: Value = serde_json::from_str(&version)?;
-        let may = check(self.kubectl()?.args(["auth", "can-i", "*", "*", "--all-namespaces"]));
-        ensure!(may.is_ok(), "{self} answers, but its user is no administrator, and an operator needs one to be installed");
-        eprintln!("{self} answers: Kubernetes {}", version["serverVersion"]["gitVersion"].as_str().unwrap_or("?"));
+        let may = check(
+            self.kubectl()?
+                .args(["auth", "can-i", "*", "*", "--all-namespaces"]),
+        );
+        ensure!(
+            may.is_ok(),
+            "{self} answers, but its user is no administrator, and an operator needs one to be installed"
+        );
+        eprintln!(
+            "{self} answers: Kubernetes {}",
+            version["serverVersion"]["gitVersion"].as_str().unwrap_or("?")
+        );
         Ok(())
     }
 
@@ -73,18 +88,25 @@ impl Existing {
         match &self.load {
             Some(Load::Command(line)) => {
                 // Through a shell, so that a person can write it as they would type it.
-                check(command("sh").args(["-c", &format!("{line} \"$1\""), "sh"]).arg(&archive))
-                    .with_context(|| format!("load {} with: {line}", archive.display()))?;
+                check(
+                    command("sh")
+                        .args(["-c", &format!("{line} \"$1\""), "sh"])
+                        .arg(&archive),
+                )
+                .with_context(|| format!("load {} with: {line}", archive.display()))?;
                 Ok(reference)
             }
             Some(Load::Registry(registry)) => {
                 let pushed = in_registry(registry, &reference);
                 let buildah = images::buildah(&self.paths)?;
-                // As the archive says what it is, in whichever of the two formats.
-                let source = oci::transport(&archive)?;
-                // A registry is outside: this keeps the environment's proxy.
-                check(Command::new(buildah).args(["pull", "--quiet", &source]))?;
-                check(Command::new(images::buildah(&self.paths)?).args(["push", "--quiet", &reference]).arg(format!("docker://{pushed}")))
+                check(Command::new(&buildah).args(["pull", "--quiet", &oci::transport(&archive)?]))?;
+                let mut push = Command::new(&buildah);
+                push.args(["push", "--quiet", "--retry=2"]);
+                if is_loopback(registry) {
+                    // Nobody has a certificate for it, and nobody is in between.
+                    push.arg("--tls-verify=false");
+                }
+                check(push.arg(&reference).arg(format!("docker://{pushed}")))
                     .with_context(|| format!("push {reference} to {registry}"))?;
                 Ok(pushed)
             }
@@ -96,7 +118,17 @@ impl Existing {
 
     /// The one context, by itself in a file, so that nobody depends on which is the current one.
     pub(crate) fn kubeconfig(&self) -> Result<PathBuf> {
-        let view = ["config", "view", "--raw", "--minify", "--flatten", "-o", "json", "--context", &self.context];
+        let view = [
+            "config",
+            "view",
+            "--raw",
+            "--minify",
+            "--flatten",
+            "-o",
+            "json",
+            "--context",
+            &self.context,
+        ];
         let text = check(command(self.kubectl_program()?).args(view))
             .with_context(|| format!("no kubeconfig has a context {}", self.context))?;
         let path = self.dir().join("admin.json");
@@ -104,12 +136,13 @@ impl Existing {
         Ok(path)
     }
 
-    /// A certificate for another user, signed by the cluster itself: we do not have its key.
+    /// The administrator acting as another user, because we cannot issue certificates for this cluster. Rights are those
+    /// of that user; the audit log names both.
     pub(crate) fn user_kubeconfig(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
-        let admin: Value = serde_json::from_str(&std::fs::read_to_string(self.kubeconfig()?)?)?;
-        let mut config = admin;
-        // The administrator acts as that user. Rights are those of the user; the audit log names both.
-        let entry = config["users"][0]["user"].as_object_mut().context("the context has a user")?;
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(self.kubeconfig()?)?)?;
+        let entry = config["users"][0]["user"]
+            .as_object_mut()
+            .context("the context has a user")?;
         entry.insert("as".into(), json!(user));
         entry.insert("as-groups".into(), json!(groups));
         let path = self.dir().join(format!("{}.json", user_stem(user, groups)));
@@ -127,18 +160,29 @@ impl Existing {
             .context("no kubectl on the PATH, and none is built: install one, or run: make cluster-tools")
     }
 
-    pub(crate) fn status(&self) -> Result<(Vec<String>, bool)> {
-        let ask = || Ok(check(self.kubectl()?.args(["get", "nodes", "--request-timeout=5s"])).ok());
-        let once = Duration::ZERO;
-        Ok(match wait_for("an answer", once, once, ask) {
+    /// The nodes, and whether the cluster answers.
+    pub(crate) fn status(&self) -> (Vec<String>, bool) {
+        let nodes = self
+            .kubectl()
+            .and_then(|mut kubectl| check(kubectl.args(["get", "nodes", "--request-timeout=5s"])));
+        match nodes {
             Ok(nodes) => (nodes.lines().map(str::to_owned).collect(), true),
             Err(_) => (vec![format!("{self} does not answer")], false),
-        })
+        }
     }
 
     fn dir(&self) -> PathBuf {
-        let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '-' };
-        self.paths.state.join("contexts").join(self.context.chars().map(plain).collect::<String>())
+        let plain = |character: char| {
+            if character.is_ascii_alphanumeric() {
+                character
+            } else {
+                '-'
+            }
+        };
+        self.paths
+            .state
+            .join("contexts")
+            .join(self.context.chars().map(plain).collect::<String>())
     }
 }
 
@@ -148,13 +192,34 @@ fn in_registry(registry: &str, reference: &str) -> String {
     format!("{}/{name}", registry.trim_end_matches('/'))
 }
 
+fn is_loopback(registry: &str) -> bool {
+    let authority = registry.split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host == "localhost"
+        || host
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn only_this_machine_is_trusted_without_a_certificate() {
+        assert!(is_loopback("localhost:5000/team") && is_loopback("127.0.0.1:5000"));
+        assert!(!is_loopback("registry.example/localhost") && !is_loopback("localhost.example:5000"));
+    }
+
+    #[test]
     fn an_image_keeps_its_last_name_in_a_registry() {
-        assert_eq!(in_registry("registry.example/team/", "localhost/bulkhead-proxy:1"), "registry.example/team/bulkhead-proxy:1");
-        assert_eq!(in_registry("registry.example", "proxy:1"), "registry.example/proxy:1");
+        assert_eq!(
+            in_registry("registry.example/team/", "localhost/bulkhead-proxy:1"),
+            "registry.example/team/bulkhead-proxy:1"
+        );
+        assert_eq!(
+            in_registry("registry.example", "proxy:1"),
+            "registry.example/proxy:1"
+        );
     }
 }

@@ -69,9 +69,16 @@ impl ControlPlane {
             "kubernetes.default.svc.cluster.local",
         ];
         let addresses = [self.address, SERVICE_API.parse()?, [127, 0, 0, 1].into()];
-        self.pki.ensure_server("apiserver", "kube-apiserver", &[], &names, &addresses)?;
-        self.pki.ensure_client("ca", "apiserver-kubelet-client", "kube-apiserver-kubelet-client", &[ADMINS])?;
-        self.pki.ensure_client("front-proxy-ca", "front-proxy-client", "front-proxy-client", &[])?;
+        self.pki
+            .ensure_server("apiserver", "kube-apiserver", &[], &names, &addresses)?;
+        self.pki.ensure_client(
+            "ca",
+            "apiserver-kubelet-client",
+            "kube-apiserver-kubelet-client",
+            &[ADMINS],
+        )?;
+        self.pki
+            .ensure_client("front-proxy-ca", "front-proxy-client", "front-proxy-client", &[])?;
         self.ensure_kubeconfig("admin", "kubernetes-admin", &[ADMINS])?;
         self.ensure_kubeconfig("controller-manager", "system:kube-controller-manager", &[])?;
         self.ensure_kubeconfig("scheduler", "system:kube-scheduler", &[])?;
@@ -82,7 +89,10 @@ impl ControlPlane {
     pub(crate) fn ensure_kubeconfig(&self, stem: &str, user: &str, groups: &[&str]) -> Result<PathBuf> {
         let identity = self.pki.ensure_client("ca", stem, user, groups)?;
         let path = self.kubeconfig(stem);
-        write_private(&path, &render(&self.name, &self.server(), &self.pki.ca_pem()?, &identity))?;
+        write_private(
+            &path,
+            &render(&self.name, &self.server(), &self.pki.ca_pem()?, &identity),
+        )?;
         Ok(path)
     }
 
@@ -127,7 +137,10 @@ impl ControlPlane {
             format!("--tls-cert-file={}", key("apiserver.crt")),
             format!("--tls-private-key-file={}", key("apiserver.key")),
             format!("--kubelet-certificate-authority={}", key("ca.crt")),
-            format!("--kubelet-client-certificate={}", key("apiserver-kubelet-client.crt")),
+            format!(
+                "--kubelet-client-certificate={}",
+                key("apiserver-kubelet-client.crt")
+            ),
             format!("--kubelet-client-key={}", key("apiserver-kubelet-client.key")),
             "--kubelet-preferred-address-types=InternalIP".into(),
             format!("--service-account-issuer={ISSUER}"),
@@ -169,7 +182,10 @@ impl ControlPlane {
             "--leader-elect=false".into(),
             "--allocate-node-cidrs=false".into(),
             // It makes the folder, and the usual one is the machine's.
-            format!("--flex-volume-plugin-dir={}", self.dir.join("flex-volumes").display()),
+            format!(
+                "--flex-volume-plugin-dir={}",
+                self.dir.join("flex-volumes").display()
+            ),
             "--profiling=false".into(),
         ]
     }
@@ -234,8 +250,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let plane = control_plane(dir.path());
         plane.prepare().unwrap();
-        assert!(plane.api_server().contains(&"--etcd-servers=http://127.0.0.1:2379".to_owned()));
-        assert!(plane.etcd().contains(&"--listen-client-urls=http://127.0.0.1:2379".to_owned()));
+        assert!(
+            plane
+                .api_server()
+                .contains(&"--etcd-servers=http://127.0.0.1:2379".to_owned())
+        );
+        assert!(
+            plane
+                .etcd()
+                .contains(&"--listen-client-urls=http://127.0.0.1:2379".to_owned())
+        );
         for arg in plane.api_server().into_iter().chain(plane.controller_manager(0)) {
             if let Some((flag, path)) = arg.split_once("=/")
                 && flag != "--audit-log-path"

@@ -61,19 +61,26 @@ pub(crate) fn ensure_image_programs() -> Result<()> {
 }
 
 fn ensure_programs(programs: &[(&str, &str)]) -> Result<()> {
-    let mut packages: Vec<&str> =
-        programs.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    let mut packages: Vec<&str> = programs
+        .iter()
+        .filter(|(program, _)| !has(program))
+        .map(|(_, package)| *package)
+        .collect();
     packages.dedup();
     if packages.is_empty() {
         return Ok(());
     }
     let wanted = packages.join(" ");
-    ensure!(has("apt-get"), "missing: {wanted}. Install them with this system's package manager");
+    ensure!(
+        has("apt-get"),
+        "missing: {wanted}. Install them with this system's package manager"
+    );
     ensure_root(&format!("installing {wanted}"))?;
     eprintln!("installing Debian packages: {wanted}");
     let install = || {
         let mut apt = Command::new("apt-get");
-        apt.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&packages);
+        apt.args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(&packages);
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         output(&mut apt)
     };
@@ -94,7 +101,8 @@ fn ensure_programs(programs: &[(&str, &str)]) -> Result<()> {
 /// Refuses to begin what would fill the disk.
 pub(crate) fn ensure_disk(folder: &Path, gib: u64) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let stat = rustix::fs::statvfs(folder).with_context(|| format!("ask for the room in {}", folder.display()))?;
+    let stat =
+        rustix::fs::statvfs(folder).with_context(|| format!("ask for the room in {}", folder.display()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize) >> 30;
     ensure!(
         free >= gib,
@@ -142,7 +150,9 @@ mod tests {
 
     #[test]
     fn too_little_room_names_the_way_out() {
-        let error = ensure_disk(Path::new("/tmp"), u64::MAX >> 30).unwrap_err().to_string();
+        let error = ensure_disk(Path::new("/tmp"), u64::MAX >> 30)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("BULKHEAD_CACHE"), "{error}");
     }
 }

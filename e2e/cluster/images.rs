@@ -29,11 +29,20 @@ pub struct Image {
 pub(crate) fn of_program(paths: &Paths, part: &str, program: &str) -> Result<Image> {
     let part = Part::named(part)?;
     let folder = part.binaries(paths)?;
-    let name = folder.file_name().context("a part's folder has a name")?.to_string_lossy().into_owned();
+    let name = folder
+        .file_name()
+        .context("a part's folder has a name")?
+        .to_string_lossy()
+        .into_owned();
     let tag = name.rsplit('-').next().unwrap_or_default();
     let reference = format!("localhost/bulkhead-cluster/{program}:{tag}");
     let archive = paths.cache.join("images").join(format!("{program}-{tag}.tar"));
-    ProgramImage { reference: &reference, program: &part.program(paths, program)?, name: program }.ensure(&archive)?;
+    ProgramImage {
+        reference: &reference,
+        program: &part.program(paths, program)?,
+        name: program,
+    }
+    .ensure(&archive)?;
     Ok(Image { reference, archive })
 }
 
@@ -89,7 +98,12 @@ pub fn base_image(paths: &Paths) -> Result<String> {
     let container = check(Command::new(&buildah).args(["from", "scratch"]))?;
     let container = container.trim();
     let built = (|| {
-        check(Command::new(&buildah).args(["add", "--quiet", container]).arg(root.path()).arg("/"))?;
+        check(
+            Command::new(&buildah)
+                .args(["add", "--quiet", container])
+                .arg(root.path())
+                .arg("/"),
+        )?;
         check(Command::new(&buildah).args(["config", "--user=65532:65532", "--workingdir=/", container]))?;
         check(Command::new(&buildah).args(["commit", "--quiet", container, &reference]))
     })();
@@ -115,12 +129,17 @@ fn download(folder: &Path) -> Result<Vec<PathBuf>> {
     if files.len() == BASE_PACKAGES.len() {
         return Ok(files);
     }
-    ensure!(host::has("apt-get"), "the base image is made of Debian packages, and there is no apt-get here");
+    ensure!(
+        host::has("apt-get"),
+        "the base image is made of Debian packages, and there is no apt-get here"
+    );
     fs::create_dir_all(folder)?;
     // apt drops its rights before it downloads, and complains when it then can't write here.
     let download = || {
         let mut apt = Command::new("apt-get");
-        apt.args(["download", "--quiet", "-o", "APT::Sandbox::User=root"]).args(BASE_PACKAGES).current_dir(folder);
+        apt.args(["download", "--quiet", "-o", "APT::Sandbox::User=root"])
+            .args(BASE_PACKAGES)
+            .current_dir(folder);
         output(&mut apt)
     };
     let mut outcome = download()?;
@@ -143,9 +162,15 @@ fn finish_root(root: &Path) -> Result<()> {
     fs::create_dir_all(etc.join("ssl/certs"))?;
     let mut bundle = String::new();
     collect_certificates(&root.join("usr/share/ca-certificates"), &mut bundle)?;
-    ensure!(bundle.contains("BEGIN CERTIFICATE"), "the package ca-certificates holds no certificates");
+    ensure!(
+        bundle.contains("BEGIN CERTIFICATE"),
+        "the package ca-certificates holds no certificates"
+    );
     fs::write(etc.join("ssl/certs/ca-certificates.crt"), bundle)?;
-    fs::write(etc.join("passwd"), "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n")?;
+    fs::write(
+        etc.join("passwd"),
+        "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n",
+    )?;
     fs::write(etc.join("group"), "root:x:0:\nnonroot:x:65532:\n")?;
     fs::write(etc.join("nsswitch.conf"), "hosts: files dns\n")?;
     fs::create_dir_all(root.join("tmp"))?;

@@ -52,7 +52,10 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0_usize, |group, byte| group << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+        let group = chunk
+            .iter()
+            .fold(0_usize, |group, byte| group << 8 | usize::from(*byte))
+            << (8 * (3 - chunk.len()));
         for position in 0..4 {
             if position <= chunk.len() {
                 text.push(char::from(ALPHABET[group >> (18 - 6 * position) & 0x3f]));
@@ -70,7 +73,14 @@ mod tests {
 
     #[test]
     fn base64_pads_as_rfc_4648_shows() {
-        let shown = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")];
+        let shown = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+        ];
         for (plain, encoded) in shown {
             assert_eq!(base64(plain.as_bytes()), encoded);
         }
@@ -78,10 +88,21 @@ mod tests {
 
     #[test]
     fn a_kubeconfig_points_at_its_only_context() {
-        let user = Identity { name: "jane".into(), certificate_pem: "cert".into(), key_pem: "key".into() };
-        let value: Value = serde_json::from_str(&render("demo", "https://192.0.2.1:6443", "ca", &user)).unwrap();
+        let user = Identity {
+            name: "jane".into(),
+            certificate_pem: "cert".into(),
+            key_pem: "key".into(),
+        };
+        let value: Value =
+            serde_json::from_str(&render("demo", "https://192.0.2.1:6443", "ca", &user)).unwrap();
         assert_eq!(value["current-context"], "demo");
-        assert_eq!(value["contexts"][0]["context"], json!({"cluster": "demo", "user": "jane"}));
-        assert_eq!(value["clusters"][0]["cluster"]["server"], "https://192.0.2.1:6443");
+        assert_eq!(
+            value["contexts"][0]["context"],
+            json!({"cluster": "demo", "user": "jane"})
+        );
+        assert_eq!(
+            value["clusters"][0]["cluster"]["server"],
+            "https://192.0.2.1:6443"
+        );
     }
 }

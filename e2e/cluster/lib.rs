@@ -21,6 +21,7 @@ mod paths;
 mod pki;
 mod plan;
 mod process;
+mod record;
 mod run;
 mod start;
 mod status;
@@ -33,7 +34,7 @@ pub use crate::{
     context::Load,
     control_plane::AuditLevel,
     images::{Image, base_image, buildah},
-    local::UpOptions,
     parts::{PARTS, Part, program},
     paths::Paths,
+    record::UpOptions,
 };

@@ -8,72 +8,21 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 
 use crate::{
     AuditLevel, Paths,
     api_server::user_stem,
-    cgroup::Cgroups,
     control_plane::{ControlPlane, kubectl},
     host, images, machine, namespaces,
-    node::{Node, component},
-    parts::{self, Part},
+    node::Node,
+    parts,
     pki::Pki,
-    plan::{MOST_NODES, Numbers, Plan},
+    plan::Numbers,
     process::{self, Identity, Supervisor},
+    record::{Record, UpOptions},
     run::{self, at_once, wait_for},
     start::Start,
 };
-
-/// What `up` is asked for. Left out, a running cluster stays as it is, and a new one has two nodes.
-#[derive(Clone, Debug, Default)]
-pub struct UpOptions {
-    /// How many nodes. Nodes can be added to a running cluster.
-    pub nodes: Option<u8>,
-    /// A cluster whose network enforces no NetworkPolicy.
-    pub no_network_policy: bool,
-    /// The runtime class `gvisor`.
-    pub gvisor: bool,
-}
-
-/// What is written down of a cluster.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) number: u8,
-    pub(crate) nodes: u8,
-    pub(crate) network_policy: bool,
-    pub(crate) gvisor: bool,
-}
-
-impl Record {
-    /// The record that a cluster has after it was asked for these options.
-    fn with(had: Option<&Self>, number: u8, options: &UpOptions) -> Result<Self> {
-        let nodes = options.nodes.or(had.map(|had| had.nodes)).unwrap_or(2);
-        ensure!((1..=MOST_NODES).contains(&nodes), "a cluster has 1 to {MOST_NODES} nodes");
-        let Some(had) = had else {
-            return Ok(Self { number, nodes, network_policy: !options.no_network_policy, gvisor: options.gvisor });
-        };
-        ensure!(nodes >= had.nodes, "the cluster has {} nodes, and none can be taken away: run `down` first", had.nodes);
-        ensure!(
-            !(options.no_network_policy && had.network_policy),
-            "the cluster enforces NetworkPolicies: run `down` first to have one that does not"
-        );
-        ensure!(!options.gvisor || had.gvisor, "the cluster was made without gVisor: run `down` first");
-        Ok(Self { nodes, ..had.clone() })
-    }
-
-    /// The parts that have to be built.
-    fn parts(&self) -> Result<Vec<&'static Part>> {
-        let mut names = vec!["etcd", "kubernetes", "containerd", "cni", "pause", "coredns"];
-        if self.network_policy {
-            names.push("kube-router");
-        }
-        if self.gvisor {
-            names.push("gvisor");
-        }
-        names.into_iter().map(Part::named).collect()
-    }
-}
 
 /// A cluster of this machine, by name.
 #[derive(Clone, Debug)]
@@ -84,12 +33,17 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn new(paths: Paths, name: &str) -> Result<Self> {
-        let plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+        let plain = |character: char| {
+            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+        };
         ensure!(
             !name.is_empty() && name.len() <= 40 && name.chars().all(plain) && !name.starts_with('-'),
             "a cluster's name has lower case letters, digits and hyphens, 40 at most: {name:?}"
         );
-        Ok(Self { paths, name: name.to_owned() })
+        Ok(Self {
+            paths,
+            name: name.to_owned(),
+        })
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
@@ -110,7 +64,8 @@ impl Local {
 
     /// The record, or an error that says how to get one.
     pub(crate) fn existing(&self) -> Result<Record> {
-        self.record().with_context(|| format!("there is no cluster {0}: run `up --name {0}`", self.name))
+        self.record()
+            .with_context(|| format!("there is no cluster {0}: run `up --name {0}`", self.name))
     }
 
     pub(crate) fn node_name(&self, node: u8) -> String {
@@ -122,7 +77,7 @@ impl Local {
         Ok(ControlPlane {
             name: self.name.clone(),
             pki: Pki::ensure(dir.join("pki"))?,
-            address: Plan { number: record.number }.node(0).into(),
+            address: record.plan().node(0).into(),
             port: 6443,
             etcd_port: 2379,
             etcd_peer_port: 2380,
@@ -137,11 +92,11 @@ impl Local {
     }
 
     pub(crate) fn supervisor(&self, record: &Record) -> Result<Supervisor> {
-        Supervisor::new(self.dir().join("processes"), self.logs(), self.cgroups(record)?.system()?)
-    }
-
-    pub(crate) fn cgroups(&self, record: &Record) -> Result<Cgroups> {
-        Cgroups::of_this_machine(Plan { number: record.number }.cgroup())
+        Supervisor::new(
+            self.dir().join("processes"),
+            self.logs(),
+            record.cgroups()?.system()?,
+        )
     }
 
     pub(crate) fn kubeconfig(&self) -> Result<PathBuf> {
@@ -150,11 +105,15 @@ impl Local {
     }
 
     pub(crate) fn user_kubeconfig(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
-        self.plane(&self.existing()?)?.ensure_kubeconfig(&user_stem(user, groups), user, groups)
+        self.plane(&self.existing()?)?
+            .ensure_kubeconfig(&user_stem(user, groups), user, groups)
     }
 
     pub(crate) fn kubectl(&self) -> Result<Command> {
-        Ok(kubectl(&parts::program(&self.paths, "kubectl")?, &self.kubeconfig()?))
+        Ok(kubectl(
+            &parts::program(&self.paths, "kubectl")?,
+            &self.kubeconfig()?,
+        ))
     }
 
     /// Brings the cluster up, or makes sure that it is.
@@ -185,18 +144,27 @@ impl Local {
         crate::kubeconfig::write_private(&self.record_path(), &serde_json::to_string_pretty(&record)?)?;
         machine::prepare(&numbers.shared())?;
         eprintln!("starting cluster {} with {} nodes", self.name, record.nodes);
-        self.start(&record).with_context(|| format!("logs are in {}", self.logs().display()))?;
-        eprintln!("cluster {} is up after {:.0} s", self.name, start.elapsed().as_secs_f32());
+        self.start(&record)
+            .with_context(|| format!("logs are in {}", self.logs().display()))?;
+        eprintln!(
+            "cluster {} is up after {:.0} s",
+            self.name,
+            start.elapsed().as_secs_f32()
+        );
         Ok(())
     }
 
     fn start(&self, record: &Record) -> Result<()> {
         let supervisor = self.supervisor(record)?;
-        if supervisor.names().iter().any(|name| namespaces::is_holder(name) && supervisor.running(name).is_none()) {
+        if supervisor
+            .names()
+            .iter()
+            .any(|name| namespaces::is_holder(name) && supervisor.running(name).is_none())
+        {
             // Whatever else still runs, runs in namespaces that nobody can enter any more.
             self.stop(record)?;
             // The group of the cluster's programs went with the last of them.
-            self.cgroups(record)?.system()?;
+            record.cgroups()?.system()?;
         }
         let pause = images::of_program(&self.paths, "pause", "pause")?;
         let coredns = images::of_program(&self.paths, "coredns", "coredns")?;
@@ -207,31 +175,24 @@ impl Local {
     pub(crate) fn is_healthy(&self, record: &Record) -> Result<bool> {
         let supervisor = self.supervisor(record)?;
         // Asked first: without its network, the API server's address leads out of this machine.
-        if self.components(record).iter().any(|name| supervisor.running(name).is_none()) {
+        if record
+            .components()
+            .iter()
+            .any(|name| supervisor.running(name).is_none())
+        {
             return Ok(false);
         }
         let conditions = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
-        let said = run::check(self.kubectl()?.args(["get", "nodes", "--request-timeout=5s", "-o", conditions]));
+        let said =
+            run::check(
+                self.kubectl()?
+                    .args(["get", "nodes", "--request-timeout=5s", "-o", conditions]),
+            );
         let ready = said.is_ok_and(|said| {
             let nodes: Vec<&str> = said.split_whitespace().collect();
             nodes.len() == usize::from(record.nodes) && nodes.iter().all(|status| *status == "True")
         });
         Ok(ready)
-    }
-
-    /// Every program that runs in a cluster like this.
-    pub(crate) fn components(&self, record: &Record) -> Vec<String> {
-        let mut names: Vec<String> = namespaces::holders(record.nodes);
-        names.extend(["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].map(str::to_owned));
-        for node in 0..record.nodes {
-            for program in ["containerd", "kubelet", "kube-proxy"] {
-                names.push(component(node, program));
-            }
-            if record.network_policy {
-                names.push(component(node, "kube-router"));
-            }
-        }
-        names
     }
 
     /// Removes the cluster and everything that it made; its logs stay until the next `up`.
@@ -254,38 +215,56 @@ impl Local {
         let numbers = Numbers::of_this_machine();
         fs::remove_file(self.record_path())?;
         numbers.release(record.number, &self.dir())?;
-        eprintln!("cluster {} is down; its logs are in {}", self.name, self.logs().display());
+        eprintln!(
+            "cluster {} is down; its logs are in {}",
+            self.name,
+            self.logs().display()
+        );
         Ok(())
     }
 
     /// Ends every process of the cluster. Data stays.
     fn stop(&self, record: &Record) -> Result<()> {
         let supervisor = self.supervisor(record)?;
-        let plan = Plan { number: record.number };
+        let plan = record.plan();
         // Kubelets first, or they would start again what is ended next; etcd last, because an API server that has lost
         // it does not leave by itself.
         let running = |wanted: &dyn Fn(&str) -> bool| -> Vec<Identity> {
-            supervisor.names().iter().filter(|name| wanted(name)).filter_map(|name| supervisor.running(name)).collect()
+            supervisor
+                .names()
+                .iter()
+                .filter(|name| wanted(name))
+                .filter_map(|name| supervisor.running(name))
+                .collect()
         };
         let patience = Duration::from_secs(2);
         process::end(&running(&|name| name.ends_with("kubelet")), patience);
-        process::end(&running(&|name| name != "etcd" && !namespaces::is_holder(name)), patience);
+        process::end(
+            &running(&|name| name != "etcd" && !namespaces::is_holder(name)),
+            patience,
+        );
         process::end(&running(&|name| name == "etcd"), patience);
-        let cgroups = self.cgroups(record)?;
-        wait_for("the end of all processes", Duration::from_secs(30), Duration::from_millis(50), || {
-            let listed: Vec<Identity> = cgroups.processes().into_iter().filter_map(Identity::of).collect();
-            // Listed again after they were identified: a number that went to a stranger in between is not in the group.
-            let still = cgroups.processes();
-            for process in listed {
-                if still.contains(&process.pid) {
-                    process.signal(rustix::process::Signal::KILL);
+        let cgroups = record.cgroups()?;
+        wait_for(
+            "the end of all processes",
+            Duration::from_secs(30),
+            Duration::from_millis(50),
+            || {
+                let listed: Vec<Identity> =
+                    cgroups.processes().into_iter().filter_map(Identity::of).collect();
+                // Listed again after they were identified: a number that went to a stranger in between is not in the group.
+                let still = cgroups.processes();
+                for process in listed {
+                    if still.contains(&process.pid) {
+                        process.signal(rustix::process::Signal::KILL);
+                    }
                 }
-            }
-            if still.is_empty() {
-                cgroups.remove();
-            }
-            Ok((!cgroups.any_left()).then_some(()))
-        })?;
+                if still.is_empty() {
+                    cgroups.remove();
+                }
+                Ok((!cgroups.any_left()).then_some(()))
+            },
+        )?;
         namespaces::remove_switch(plan);
         for name in supervisor.names() {
             supervisor.end(&name, Duration::ZERO);
@@ -294,7 +273,11 @@ impl Local {
     }
 
     fn lock(&self) -> Result<fs::File> {
-        let path = self.paths.state.join("clusters").join(format!("{}.lock", self.name));
+        let path = self
+            .paths
+            .state
+            .join("clusters")
+            .join(format!("{}.lock", self.name));
         host::lock(&path, &format!("another command on cluster {}", self.name))
     }
 
@@ -310,7 +293,7 @@ impl Local {
         act(&Node {
             number,
             name,
-            address: Plan { number: record.number }.node(number),
+            address: record.plan().node(number),
             dir: self.dir().join(format!("node-{number}")),
             logs: self.logs(),
             namespaces,
@@ -322,30 +305,47 @@ impl Local {
     /// Loads an image archive into every node.
     pub(crate) fn load_image(&self, archive: &Path) -> Result<()> {
         let nodes = self.existing()?.nodes;
-        at_once(0..nodes, |number| self.with_node(number, |node| node.load_image(archive)))?;
+        at_once(0..nodes, |number| {
+            self.with_node(number, |node| node.load_image(archive))
+        })?;
         Ok(())
     }
 
     /// The number of a node by its name.
     pub(crate) fn node_number(&self, name: &str) -> Result<u8> {
         let nodes = self.existing()?.nodes;
-        (0..nodes).find(|node| self.node_name(*node) == name).with_context(|| {
-            let names: Vec<String> = (0..nodes).map(|node| self.node_name(node)).collect();
-            format!("cluster {} has no node {name}: there are {}", self.name, names.join(", "))
-        })
+        (0..nodes)
+            .find(|node| self.node_name(*node) == name)
+            .with_context(|| {
+                let names: Vec<String> = (0..nodes).map(|node| self.node_name(node)).collect();
+                format!(
+                    "cluster {} has no node {name}: there are {}",
+                    self.name,
+                    names.join(", ")
+                )
+            })
     }
 }
 
 /// Removes a file or a folder. Mounts in a namespace that has just ended are let go a moment later.
 fn remove(path: &Path) -> Result<()> {
-    wait_for(&format!("removing {}", path.display()), Duration::from_secs(10), Duration::from_millis(200), || {
-        let outcome = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        match outcome {
-            Ok(()) => Ok(Some(())),
-            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
-        }
-    })
+    wait_for(
+        &format!("removing {}", path.display()),
+        Duration::from_secs(10),
+        Duration::from_millis(200),
+        || {
+            let outcome = if path.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            };
+            match outcome {
+                Ok(()) => Ok(Some(())),
+                Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Ok(None),
+                Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
+            }
+        },
+    )
 }
 
 #[cfg(test)]
@@ -353,19 +353,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_running_cluster_grows_and_does_not_shrink_or_change_kind() {
-        let had = Record { number: 3, nodes: 2, network_policy: true, gvisor: false };
-        let with = |options: &UpOptions| Record::with(Some(&had), 0, options);
-        assert_eq!(with(&UpOptions::default()).unwrap(), had);
-        assert_eq!(with(&UpOptions { nodes: Some(3), ..UpOptions::default() }).unwrap().nodes, 3);
-        assert!(with(&UpOptions { nodes: Some(1), ..UpOptions::default() }).is_err());
-        assert!(with(&UpOptions { gvisor: true, ..UpOptions::default() }).is_err());
-        assert!(with(&UpOptions { no_network_policy: true, ..UpOptions::default() }).is_err());
-    }
-
-    #[test]
     fn names_that_would_be_no_host_name_are_refused() {
-        let paths = Paths { cache: "/c".into(), state: "/s".into(), parts: "/p".into() };
+        let paths = Paths {
+            cache: "/c".into(),
+            state: "/s".into(),
+            parts: "/p".into(),
+        };
         assert!(Local::new(paths.clone(), "demo-2").is_ok());
         for name in ["", "Demo", "a/b", "-x", "a_b"] {
             assert!(Local::new(paths.clone(), name).is_err(), "{name}");

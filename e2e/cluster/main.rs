@@ -52,7 +52,7 @@ enum Command {
         /// How many nodes (a new cluster: 2).
         #[arg(long)]
         nodes: Option<u8>,
-        /// A network that enforces no NetworkPolicy.
+        /// A network that enforces no network policy.
         #[arg(long)]
         no_network_policy: bool,
         /// Add the runtime class `gvisor`.
@@ -118,7 +118,10 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         None => Cluster::local(&cli.target.name),
         Some(context) => {
             let command = cli.target.load.clone().map(Load::Command);
-            Cluster::existing(context, command.or(cli.target.registry.clone().map(Load::Registry)))
+            Cluster::existing(
+                context,
+                command.or(cli.target.registry.clone().map(Load::Registry)),
+            )
         }
     };
     match &cli.command {
@@ -126,11 +129,18 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let parts: Vec<&'static Part> = if parts.is_empty() {
                 PARTS.iter().filter(|part| *all || !part.optional).collect()
             } else {
-                parts.iter().map(|name| Part::named(name)).collect::<Result<_>>()?
+                parts
+                    .iter()
+                    .map(|name| Part::named(name))
+                    .collect::<Result<_>>()?
             };
             build(&Paths::from_env()?, &parts)?;
         }
-        Command::Up { nodes, no_network_policy, gvisor } => cluster()?.up(&UpOptions {
+        Command::Up {
+            nodes,
+            no_network_policy,
+            gvisor,
+        } => cluster()?.up(&UpOptions {
             nodes: *nodes,
             no_network_policy: *no_network_policy,
             gvisor: *gvisor,
@@ -141,13 +151,18 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let cluster = cluster()?;
             let path = match user {
                 None => cluster.kubeconfig()?,
-                Some(user) => cluster.user_kubeconfig(user, &group.iter().map(String::as_str).collect::<Vec<_>>())?,
+                Some(user) => {
+                    cluster.user_kubeconfig(user, &group.iter().map(String::as_str).collect::<Vec<_>>())?
+                }
             };
             say(path.display());
         }
         Command::Exec { node, argv } => {
             let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-            let status = cluster()?.command(node, &argv)?.status().context("enter the node")?;
+            let status = cluster()?
+                .command(node, &argv)?
+                .status()
+                .context("enter the node")?;
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
         }

@@ -8,14 +8,12 @@ use crate::plan::SERVICE_DNS;
 pub(crate) const KUBE_ROUTER: &str = "system:kube-router";
 
 /// Several objects as one document.
-pub(crate) fn list(items: Vec<Value>) -> String {
+pub(crate) fn list(items: &[Value]) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
 pub(crate) fn kube_router() -> Vec<Value> {
-    let read = |group: &str, resources: &[&str]| {
-        json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]})
-    };
+    let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
     vec![
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -46,7 +44,7 @@ pub(crate) fn gvisor() -> Vec<Value> {
     })]
 }
 
-/// `template` stands before `kubernetes` in CoreDNS's fixed order of plugins, so what is left over needs a block of its
+/// `template` stands before `kubernetes` in its fixed order of plugins, so what is left over needs a block of its
 /// own. Names outside the cluster do not exist: an answer, where silence would cost every lookup a timeout.
 const COREFILE: &str = "\
 cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
@@ -66,7 +64,8 @@ cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
 ";
 
 pub(crate) fn coredns(image: &str) -> Vec<Value> {
-    let metadata = |name: &str| json!({"name": name, "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}});
+    let metadata =
+        |name: &str| json!({"name": name, "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}});
     let selector = json!({"k8s-app": "kube-dns"});
     let role = "system:coredns";
     vec![
@@ -158,7 +157,13 @@ mod tests {
         let objects = coredns("localhost/coredns:1");
         let service = objects.iter().find(|object| object["kind"] == "Service").unwrap();
         assert_eq!(service["spec"]["clusterIP"], SERVICE_DNS);
-        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
-        assert_eq!(deployment["spec"]["template"]["metadata"]["labels"], service["spec"]["selector"]);
+        let deployment = objects
+            .iter()
+            .find(|object| object["kind"] == "Deployment")
+            .unwrap();
+        assert_eq!(
+            deployment["spec"]["template"]["metadata"]["labels"],
+            service["spec"]["selector"]
+        );
     }
 }

@@ -35,10 +35,12 @@ impl NodeNamespaces {
     pub(crate) fn enter(self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         // Not `ip netns exec`: that one mounts a new /sys and so hides the control groups from the kubelet.
         let mut nsenter = command("nsenter");
-        nsenter.arg(format!("--target={}", self.holder.pid)).args(["--net", "--uts", "--mount", "--"]).arg(program);
+        nsenter
+            .arg(format!("--target={}", self.holder.pid))
+            .args(["--net", "--uts", "--mount", "--"])
+            .arg(program);
         nsenter
     }
-
 }
 
 /// The name of the process that holds a node's namespaces.
@@ -48,7 +50,9 @@ fn holder(node: u8) -> String {
 
 /// The names of all processes that hold namespaces.
 pub(crate) fn holders(nodes: u8) -> Vec<String> {
-    std::iter::once(SWITCH.to_owned()).chain((0..nodes).map(holder)).collect()
+    std::iter::once(SWITCH.to_owned())
+        .chain((0..nodes).map(holder))
+        .collect()
 }
 
 /// Whether a process of the cluster is one that holds namespaces.
@@ -58,7 +62,9 @@ pub(crate) fn is_holder(name: &str) -> bool {
 
 /// The namespaces of a node that is up.
 pub(crate) fn of_node(supervisor: &Supervisor, node: u8) -> Option<NodeNamespaces> {
-    supervisor.running(&holder(node)).map(|holder| NodeNamespaces { holder })
+    supervisor
+        .running(&holder(node))
+        .map(|holder| NodeNamespaces { holder })
 }
 
 /// Makes the bridge and the cable from the machine to it.
@@ -90,7 +96,9 @@ pub(crate) fn ensure_node(
     dir: &Path,
 ) -> Result<NodeNamespaces> {
     let kinds = ["--net", "--uts", "--mount", "--propagation=private"];
-    let namespaces = NodeNamespaces { holder: hold(supervisor, &holder(node), &kinds)? };
+    let namespaces = NodeNamespaces {
+        holder: hold(supervisor, &holder(node), &kinds)?,
+    };
     if succeeds(namespaces.enter("test").args(["-e", READY])) {
         return Ok(namespaces);
     }
@@ -118,15 +126,25 @@ pub(crate) fn ensure_node(
         address = plan.node(node),
         host = plan.host(),
     );
-    check(namespaces.enter("sh").args(["-c", &script, "sh"]).arg(&kubelet).arg(name))
-        .with_context(|| format!("set up the namespaces of {name}"))?;
+    check(
+        namespaces
+            .enter("sh")
+            .args(["-c", &script, "sh"])
+            .arg(&kubelet)
+            .arg(name),
+    )
+    .with_context(|| format!("set up the namespaces of {name}"))?;
     Ok(namespaces)
 }
 
 /// Tells a node where the pods of another are.
 pub(crate) fn route_pods(namespaces: NodeNamespaces, plan: Plan, other: u8) -> Result<()> {
     let via = plan.node(other).to_string();
-    check(namespaces.enter("ip").args(["route", "replace", &Plan::pods(other), "via", &via]))?;
+    check(
+        namespaces
+            .enter("ip")
+            .args(["route", "replace", &Plan::pods(other), "via", &via]),
+    )?;
     Ok(())
 }
 
@@ -144,20 +162,27 @@ fn hold(supervisor: &Supervisor, name: &str, kinds: &[&str]) -> Result<Identity>
         .filter(|(_, flag)| kinds.contains(flag))
         .map(|(kind, _)| *kind)
         .collect();
-    wait_for(&format!("namespaces of {name}"), Duration::from_secs(5), Duration::from_millis(5), || {
-        supervisor.still_runs(name)?;
-        let mut apart = true;
-        for kind in &kinds {
-            apart &= namespace(&pid, kind)? != namespace("self", kind)?;
-        }
-        Ok(apart.then_some(()))
-    })?;
+    wait_for(
+        &format!("namespaces of {name}"),
+        Duration::from_secs(5),
+        Duration::from_millis(5),
+        || {
+            supervisor.still_runs(name)?;
+            let mut apart = true;
+            for kind in &kinds {
+                apart &= namespace(&pid, kind)? != namespace("self", kind)?;
+            }
+            Ok(apart.then_some(()))
+        },
+    )?;
     Ok(holder)
 }
 
 fn enter_net(holder: Identity) -> Command {
     let mut nsenter = command("nsenter");
-    nsenter.arg(format!("--target={}", holder.pid)).args(["--net", "--"]);
+    nsenter
+        .arg(format!("--target={}", holder.pid))
+        .args(["--net", "--"]);
     nsenter
 }
 
@@ -171,7 +196,9 @@ fn connect(switch: Identity, port: &str, name: &str, to: Option<Identity>) -> Re
     };
     // What is left of an attempt that was cut short.
     succeeds(switch().args(["link", "delete", port]));
-    check(switch().args(["link", "add", port, "type", "veth", "peer", "name", name, "netns", &target]))?;
+    check(switch().args([
+        "link", "add", port, "type", "veth", "peer", "name", name, "netns", &target,
+    ]))?;
     check(switch().args(["link", "set", port, "master", "br0", "up"]))?;
     Ok(())
 }

@@ -57,7 +57,9 @@ impl Node<'_> {
         let mut command = self.namespaces.enter(program);
         command.env("PATH", self.search_path());
         // So that `ctr` needs no flags.
-        command.env("CONTAINERD_ADDRESS", CONTAINERD).env("CONTAINERD_NAMESPACE", "k8s.io");
+        command
+            .env("CONTAINERD_ADDRESS", CONTAINERD)
+            .env("CONTAINERD_NAMESPACE", "k8s.io");
         command
     }
 
@@ -73,7 +75,10 @@ impl Node<'_> {
         let name = component(self.number, "containerd");
         if self.supervisor.running(&name).is_none() {
             let network = self.dir.join("cni");
-            write_private(&network.join("10-bulkhead.conflist"), &format!("{:#}\n", cni_config(self.number)))?;
+            write_private(
+                &network.join("10-bulkhead.conflist"),
+                &format!("{:#}\n", cni_config(self.number)),
+            )?;
             let gvisor = self.programs.gvisor.as_ref().map(|_| self.dir.join("runsc.toml"));
             if let Some(path) = &gvisor {
                 // The platform that needs no virtualization.
@@ -85,7 +90,9 @@ impl Node<'_> {
             containerd.arg("--config").arg(&config);
             self.supervisor.ensure(&name, &containerd)?;
         }
-        self.wait("containerd", || Ok(succeeds(self.enter("ctr").arg("version")).then_some(())))
+        self.wait("containerd", || {
+            Ok(succeeds(self.enter("ctr").arg("version")).then_some(()))
+        })
     }
 
     /// Makes an image archive known to this node.
@@ -95,21 +102,36 @@ impl Node<'_> {
         Ok(())
     }
 
-    pub(crate) fn ensure_kubelet(&self, pki: &crate::pki::Pki, kubeconfig: &Path, cgroup: &str) -> Result<()> {
+    pub(crate) fn ensure_kubelet(
+        &self,
+        pki: &crate::pki::Pki,
+        kubeconfig: &Path,
+        cgroup: &str,
+    ) -> Result<()> {
         let name = component(self.number, "kubelet");
         if self.supervisor.running(&name).is_some() {
             return Ok(());
         }
         let stem = component(self.number, "kubelet-server");
         let user = format!("system:node:{}", self.name);
-        pki.ensure_server(&stem, &user, &["system:nodes"], &[&self.name], &[self.address.into()])?;
+        pki.ensure_server(
+            &stem,
+            &user,
+            &["system:nodes"],
+            &[&self.name],
+            &[self.address.into()],
+        )?;
         let resolv = self.dir.join("resolv.conf");
         // The machine's own servers and search list are none of the pods' business.
         write_private(&resolv, "# Nothing outside the cluster has a name here.\n")?;
         let config = self.dir.join("kubelet.json");
         let text = self.kubelet_config(
             cgroup,
-            &[&pki.path("ca.crt"), &pki.path(&format!("{stem}.crt")), &pki.path(&format!("{stem}.key"))],
+            &[
+                &pki.path("ca.crt"),
+                &pki.path(&format!("{stem}.crt")),
+                &pki.path(&format!("{stem}.key")),
+            ],
             &resolv,
         );
         write_private(&config, &format!("{text:#}\n"))?;
@@ -126,33 +148,49 @@ impl Node<'_> {
     pub(crate) fn ensure_kube_proxy(&self, kubeconfig: &Path) -> Result<()> {
         let name = component(self.number, "kube-proxy");
         let config = self.dir.join("kube-proxy.json");
-        write_private(&config, &format!("{:#}\n", kube_proxy_config(&self.name, kubeconfig)))?;
+        write_private(
+            &config,
+            &format!("{:#}\n", kube_proxy_config(&self.name, kubeconfig)),
+        )?;
         let mut proxy = self.enter(self.programs.kubernetes.join("kube-proxy"));
         proxy.arg(format!("--config={}", config.display()));
         self.supervisor.ensure(&name, &proxy)?;
         Ok(())
     }
 
-    /// Starts the enforcement of NetworkPolicies. The Node object has to be there: kube-router does not wait for it.
+    /// Starts the enforcement of `NetworkPolicy`. The Node object has to be there: kube-router does not wait for it.
     pub(crate) fn ensure_kube_router(&self, kubeconfig: &Path) -> Result<()> {
-        let Some(program) = &self.programs.kube_router else { return Ok(()) };
+        let Some(program) = &self.programs.kube_router else {
+            return Ok(());
+        };
         let mut router = self.enter(program);
         router
-            .args(["--run-router=false", "--run-service-proxy=false", "--run-firewall=true", "--enable-cni=false"])
+            .args([
+                "--run-router=false",
+                "--run-service-proxy=false",
+                "--run-firewall=true",
+                "--enable-cni=false",
+            ])
             .args(["--health-port=0", "--metrics-port=0"])
             .arg(format!("--service-cluster-ip-range={SERVICE_RANGE}"))
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(format!("--hostname-override={}", self.name));
-        self.supervisor.ensure(&component(self.number, "kube-router"), &router)?;
+        self.supervisor
+            .ensure(&component(self.number, "kube-router"), &router)?;
         Ok(())
     }
 
     fn wait(&self, program: &str, mut ready: impl FnMut() -> Result<Option<()>>) -> Result<()> {
         let name = component(self.number, program);
-        wait_for(&format!("{name} ready"), Duration::from_mins(1), Duration::from_millis(100), || {
-            self.supervisor.still_runs(&name)?;
-            ready()
-        })
+        wait_for(
+            &format!("{name} ready"),
+            Duration::from_mins(1),
+            Duration::from_millis(100),
+            || {
+                self.supervisor.still_runs(&name)?;
+                ready()
+            },
+        )
     }
 
     fn containerd_config(&self, network: &Path, runsc: Option<&Path>) -> String {
@@ -243,7 +281,11 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 fn snapshotter(dir: &Path) -> &'static str {
     const OVERLAYFS: i64 = 0x794c_7630;
     let kind = rustix::fs::statfs(dir).map(|stat| stat.f_type);
-    if kind.is_ok_and(|kind| kind == OVERLAYFS) { "native" } else { "overlayfs" }
+    if kind.is_ok_and(|kind| kind == OVERLAYFS) {
+        "native"
+    } else {
+        "overlayfs"
+    }
 }
 
 /// Every pod has a cable of its own to the node, so that all traffic is routed and passes the chain where policies are

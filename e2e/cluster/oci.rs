@@ -29,7 +29,9 @@ impl ProgramImage<'_> {
         let parent = archive.parent().context("an archive has a folder")?;
         fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
         let work = tempfile::tempdir_in(parent)?;
-        let layout = self.layout(work.path()).with_context(|| format!("make the image {}", self.reference))?;
+        let layout = self
+            .layout(work.path())
+            .with_context(|| format!("make the image {}", self.reference))?;
         let unfinished = work.path().join("archive.tar");
         tar(&layout, &unfinished)?;
         fs::rename(&unfinished, archive)?;
@@ -106,8 +108,23 @@ fn image_config(program: &str, layer: &str) -> Value {
 
 /// The same folder gives the same bytes, whoever packs it and when.
 fn tar(folder: &Path, archive: &Path) -> Result<()> {
-    let fixed = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"];
-    check(command("tar").args(fixed).arg("-C").arg(folder).arg("-cf").arg(archive).arg("."))?;
+    let fixed = [
+        "--sort=name",
+        "--mtime=@0",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+        "--format=gnu",
+    ];
+    check(
+        command("tar")
+            .args(fixed)
+            .arg("-C")
+            .arg(folder)
+            .arg("-cf")
+            .arg(archive)
+            .arg("."),
+    )?;
     Ok(())
 }
 
@@ -121,7 +138,11 @@ fn store(blobs: &Path, file: &Path) -> Result<(String, u64)> {
 
 /// The name of the image in an archive.
 pub(crate) fn reference(archive: &Path) -> Result<String> {
-    ensure!(archive.is_file(), "there is no image archive {}", archive.display());
+    ensure!(
+        archive.is_file(),
+        "there is no image archive {}",
+        archive.display()
+    );
     let found = match member(archive, "index.json") {
         Ok(index) => in_index(&index),
         Err(_) => in_docker_manifest(&member(archive, "manifest.json")?),
@@ -131,7 +152,11 @@ pub(crate) fn reference(archive: &Path) -> Result<String> {
 
 /// How buildah is told to read an archive.
 pub(crate) fn transport(archive: &Path) -> Result<String> {
-    let kind = if member(archive, "index.json").is_ok() { "oci-archive" } else { "docker-archive" };
+    let kind = if member(archive, "index.json").is_ok() {
+        "oci-archive"
+    } else {
+        "docker-archive"
+    };
     Ok(format!("{kind}:{}", std::path::absolute(archive)?.display()))
 }
 
@@ -157,7 +182,12 @@ fn member(archive: &Path, name: &str) -> Result<Value> {
 /// The digest of a file, by the program that is fast in every build profile.
 pub(crate) fn sha256(file: &Path) -> Result<String> {
     let said = check(command("sha256sum").arg("--").arg(file))?;
-    Ok(said.split_whitespace().next().context("sha256sum prints the digest first")?.trim_start_matches('\\').to_owned())
+    Ok(said
+        .split_whitespace()
+        .next()
+        .context("sha256sum prints the digest first")?
+        .trim_start_matches('\\')
+        .to_owned())
 }
 
 #[cfg(test)]
@@ -166,7 +196,10 @@ mod tests {
 
     #[test]
     fn the_older_kind_of_archive_has_a_name_too() {
-        assert_eq!(in_docker_manifest(&json!([{"RepoTags": ["localhost/a:1"]}])).as_deref(), Some("localhost/a:1"));
+        assert_eq!(
+            in_docker_manifest(&json!([{"RepoTags": ["localhost/a:1"]}])).as_deref(),
+            Some("localhost/a:1")
+        );
         assert_eq!(in_docker_manifest(&json!([{"RepoTags": null}])), None);
     }
 
@@ -175,7 +208,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
         fs::write(&program, "#!/bin/sh").unwrap();
-        let image = ProgramImage { reference: "localhost/program:1", program: &program, name: "program" };
+        let image = ProgramImage {
+            reference: "localhost/program:1",
+            program: &program,
+            name: "program",
+        };
         let (one, two) = (dir.path().join("one/a.tar"), dir.path().join("two/b.tar"));
         image.ensure(&one).unwrap();
         image.ensure(&two).unwrap();

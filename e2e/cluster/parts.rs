@@ -99,7 +99,12 @@ pub const PARTS: &[Part] = &[
         name: "cni",
         usual_seconds: 5,
         optional: false,
-        programs: &[("ptp", "ptp"), ("host-local", "host-local"), ("loopback", "loopback"), ("portmap", "portmap")],
+        programs: &[
+            ("ptp", "ptp"),
+            ("host-local", "host-local"),
+            ("loopback", "loopback"),
+            ("portmap", "portmap"),
+        ],
         tags: "",
         ldflags: STRIPPED,
         source: Source::Tools,
@@ -173,13 +178,10 @@ pub const PARTS: &[Part] = &[
 impl Part {
     /// The part of that name, or an error that lists them.
     pub fn named(name: &str) -> Result<&'static Self> {
-        match PARTS.iter().find(|part| part.name == name) {
-            Some(part) => Ok(part),
-            None => {
-                let known: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
-                bail!("no part is called {name}: there are {}", known.join(", "))
-            }
-        }
+        PARTS.iter().find(|part| part.name == name).with_context(|| {
+            let known: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
+            format!("no part is called {name}: there are {}", known.join(", "))
+        })
     }
 
     pub(crate) fn folder(&self, paths: &Paths) -> PathBuf {
@@ -193,8 +195,14 @@ impl Part {
             hash.update(format!("{path}\0{}\0", bytes.len()));
             hash.update(bytes);
         }
-        hash.update(format!("{:?}{}{}{:?}", self.programs, self.tags, self.ldflags, self.source));
-        Ok(paths.cache.join("bin").join(format!("{}-{}", self.name, short(&hash.finalize()))))
+        hash.update(format!(
+            "{:?}{}{}{:?}",
+            self.programs, self.tags, self.ldflags, self.source
+        ));
+        Ok(paths
+            .cache
+            .join("bin")
+            .join(format!("{}-{}", self.name, short(&hash.finalize()))))
     }
 
     /// Whether it has been built.
@@ -227,7 +235,10 @@ fn sources(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
-            files.push((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?));
+            files.push((
+                entry.file_name().to_string_lossy().into_owned(),
+                fs::read(entry.path())?,
+            ));
         }
     }
     files.sort();
@@ -253,7 +264,10 @@ mod tests {
             let folder = part.folder(&paths);
             assert!(folder.join("go.sum").is_file(), "{}", part.name);
             let module = fs::read_to_string(folder.join("go.mod")).unwrap();
-            let tools = module.lines().filter(|line| line.trim_start().starts_with("tool ")).count();
+            let tools = module
+                .lines()
+                .filter(|line| line.trim_start().starts_with("tool "))
+                .count();
             let own = matches!(part.source, Source::Own);
             assert!(own || tools > 0 || module.contains("tool ("), "{}", part.name);
         }
@@ -262,7 +276,11 @@ mod tests {
     #[test]
     fn a_changed_pin_is_another_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { cache: dir.path().join("cache"), state: dir.path().into(), parts: dir.path().into() };
+        let paths = Paths {
+            cache: dir.path().join("cache"),
+            state: dir.path().into(),
+            parts: dir.path().into(),
+        };
         let part = Part::named("pause").unwrap();
         fs::create_dir(part.folder(&paths)).unwrap();
         fs::write(part.folder(&paths).join("go.mod"), "module a").unwrap();
@@ -273,6 +291,11 @@ mod tests {
 
     #[test]
     fn an_unknown_part_is_answered_with_the_known_ones() {
-        assert!(Part::named("dockerd").unwrap_err().to_string().contains("containerd"));
+        assert!(
+            Part::named("dockerd")
+                .unwrap_err()
+                .to_string()
+                .contains("containerd")
+        );
     }
 }

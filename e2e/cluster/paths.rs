@@ -22,7 +22,10 @@ impl Paths {
     /// The folders that the environment names (`BULKHEAD_CACHE`, `BULKHEAD_STATE`), or the usual ones.
     pub fn from_env() -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let repository = here.ancestors().nth(2).context("the crate lives two folders below the repository")?;
+        let repository = here
+            .ancestors()
+            .nth(2)
+            .context("the crate lives two folders below the repository")?;
         let cache = match env::var_os("BULKHEAD_CACHE") {
             Some(cache) => PathBuf::from(cache),
             None => home()?.join(".cache/bulkhead"),

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 
 use crate::kubeconfig::write_private;
@@ -62,24 +62,43 @@ impl Pki {
         let mut params = CertificateParams::default();
         params.distinguished_name = subject(name, &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        let certificate = params.self_signed(&key).with_context(|| format!("issue {name}"))?;
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        let certificate = params
+            .self_signed(&key)
+            .with_context(|| format!("issue {name}"))?;
         write_private(&self.path(&format!("{stem}.key")), &key.serialize_pem())?;
         write_private(&self.path(&format!("{stem}.crt")), &certificate.pem())
     }
 
     fn authority(&self, stem: &str) -> Result<Issuer<'static, KeyPair>> {
         let key = KeyPair::from_pem(&read(&self.path(&format!("{stem}.key")))?)?;
-        Ok(Issuer::from_ca_cert_pem(&read(&self.path(&format!("{stem}.crt")))?, key)?)
+        Ok(Issuer::from_ca_cert_pem(
+            &read(&self.path(&format!("{stem}.crt")))?,
+            key,
+        )?)
     }
 
     /// `STEM.crt` and `STEM.key` for a server with these names and addresses.
-    pub(crate) fn ensure_server(&self, stem: &str, user: &str, groups: &[&str], names: &[&str], addresses: &[IpAddr]) -> Result<()> {
+    pub(crate) fn ensure_server(
+        &self,
+        stem: &str,
+        user: &str,
+        groups: &[&str],
+        names: &[&str],
+        addresses: &[IpAddr],
+    ) -> Result<()> {
         if self.path(&format!("{stem}.crt")).exists() {
             return Ok(());
         }
-        let sans: Vec<String> =
-            names.iter().map(ToString::to_string).chain(addresses.iter().map(ToString::to_string)).collect();
+        let sans: Vec<String> = names
+            .iter()
+            .map(ToString::to_string)
+            .chain(addresses.iter().map(ToString::to_string))
+            .collect();
         let mut params = CertificateParams::new(sans)?;
         params.distinguished_name = subject(user, groups)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -88,7 +107,13 @@ impl Pki {
     }
 
     /// `STEM.crt` and `STEM.key` for a client, from the authority `ca` or `front-proxy-ca`.
-    pub(crate) fn ensure_client(&self, authority: &str, stem: &str, user: &str, groups: &[&str]) -> Result<Identity> {
+    pub(crate) fn ensure_client(
+        &self,
+        authority: &str,
+        stem: &str,
+        user: &str,
+        groups: &[&str],
+    ) -> Result<Identity> {
         if !self.path(&format!("{stem}.crt")).exists() {
             let mut params = CertificateParams::default();
             params.distinguished_name = subject(user, groups)?;
@@ -105,8 +130,9 @@ impl Pki {
 
     fn issue(&self, authority: &str, stem: &str, params: &CertificateParams) -> Result<()> {
         let key = KeyPair::generate()?;
-        let certificate =
-            params.signed_by(&key, &self.authority(authority)?).with_context(|| format!("issue {stem}"))?;
+        let certificate = params
+            .signed_by(&key, &self.authority(authority)?)
+            .with_context(|| format!("issue {stem}"))?;
         write_private(&self.path(&format!("{stem}.key")), &key.serialize_pem())?;
         write_private(&self.path(&format!("{stem}.crt")), &certificate.pem())
     }
@@ -118,7 +144,11 @@ fn subject(user: &str, groups: &[&str]) -> Result<DistinguishedName> {
     // A `DistinguishedName` holds one value per type. The same attribute under its number is a type of its own to it,
     // which makes two groups possible, and no third.
     let types = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
-    ensure!(groups.len() <= types.len(), "a certificate carries at most {} groups here", types.len());
+    ensure!(
+        groups.len() <= types.len(),
+        "a certificate carries at most {} groups here",
+        types.len()
+    );
     for (kind, group) in types.into_iter().zip(groups) {
         subject.push(kind, DnValue::Utf8String((*group).to_owned()));
     }
@@ -138,9 +168,13 @@ mod tests {
     fn what_was_issued_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::ensure(dir.path().to_owned()).unwrap();
-        let first = pki.ensure_client("ca", "jane", "jane", &["acme-admins", "people"]).unwrap();
+        let first = pki
+            .ensure_client("ca", "jane", "jane", &["acme-admins", "people"])
+            .unwrap();
         let pki = Pki::ensure(dir.path().to_owned()).unwrap();
-        let second = pki.ensure_client("ca", "jane", "jane", &["acme-admins", "people"]).unwrap();
+        let second = pki
+            .ensure_client("ca", "jane", "jane", &["acme-admins", "people"])
+            .unwrap();
         assert_eq!(first.certificate_pem, second.certificate_pem);
     }
 

@@ -19,7 +19,7 @@ use crate::{
 
 /// All pods of a cluster.
 pub(crate) const POD_RANGE: &str = "10.244.0.0/16";
-/// Where CoreDNS answers.
+/// Where the cluster's names are served.
 pub(crate) const SERVICE_DNS: &str = "10.96.0.10";
 /// Enough for tests; the address plan has room for more.
 pub(crate) const MOST_NODES: u8 = 16;
@@ -68,7 +68,9 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     pub(crate) fn of_this_machine() -> Self {
-        Self { marks: PathBuf::from("/run/bulkhead-cluster") }
+        Self {
+            marks: PathBuf::from("/run/bulkhead-cluster"),
+        }
     }
 
     /// Takes the number that the cluster had, or the lowest free one.
@@ -111,7 +113,11 @@ impl Numbers {
         if fs::read(&mark).is_ok_and(|holder| holder == owner.as_os_str().as_encoded_bytes()) {
             fs::remove_file(&mark)?;
         }
-        let others = fs::read_dir(&self.marks).into_iter().flatten().flatten().any(|entry| entry.path().is_file());
+        let others = fs::read_dir(&self.marks)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.path().is_file());
         if !others {
             machine::restore(&self.shared());
             let _ = fs::remove_dir(&self.marks);
@@ -131,15 +137,18 @@ impl Numbers {
 
 /// Whether the machine has a route into a network of ours already: a VPN that also uses the shared range, say.
 fn is_routed(routes: &str, number: u8) -> bool {
-    routes.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with("100."))).any(|destination| {
-        let (address, length) = destination.split_once('/').unwrap_or((destination, "32"));
-        let (Ok(address), Ok(length)) = (address.parse::<Ipv4Addr>(), length.parse::<u32>()) else {
-            return false;
-        };
-        let ours = u32::from(Ipv4Addr::new(100, 64, number, 0));
-        let mask = u32::MAX.checked_shl(32 - length.min(24)).unwrap_or(0);
-        u32::from(address) & mask == ours & mask
-    })
+    routes
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("100.")))
+        .any(|destination| {
+            let (address, length) = destination.split_once('/').unwrap_or((destination, "32"));
+            let (Ok(address), Ok(length)) = (address.parse::<Ipv4Addr>(), length.parse::<u32>()) else {
+                return false;
+            };
+            let ours = u32::from(Ipv4Addr::new(100, 64, number, 0));
+            let mask = u32::MAX.checked_shl(32 - length.min(24)).unwrap_or(0);
+            u32::from(address) & mask == ours & mask
+        })
 }
 
 #[cfg(test)]
@@ -158,7 +167,9 @@ mod tests {
     #[test]
     fn a_number_belongs_to_one_cluster_until_it_is_released() {
         let dir = tempfile::tempdir().unwrap();
-        let numbers = Numbers { marks: dir.path().join("marks") };
+        let numbers = Numbers {
+            marks: dir.path().join("marks"),
+        };
         let (a, b) = (Path::new("/a"), Path::new("/b"));
         let first = numbers.claim(a, None).unwrap();
         assert_eq!(numbers.claim(a, Some(first)).unwrap(), first);
@@ -175,6 +186,9 @@ mod tests {
         assert!(is_routed("100.64.3.0/24 dev tun0 scope link", 3));
         assert!(is_routed("100.64.0.0/10 dev tun0", 3));
         assert!(is_routed("local 100.64.3.7 dev tun0 table local", 3));
-        assert!(!is_routed("default via 192.0.2.1 dev eth0\n100.64.4.0/24 dev tun0", 3));
+        assert!(!is_routed(
+            "default via 192.0.2.1 dev eth0\n100.64.4.0/24 dev tun0",
+            3
+        ));
     }
 }

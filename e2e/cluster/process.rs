@@ -34,8 +34,12 @@ impl Identity {
 
     /// Sends a signal to this process and to no other that has taken its number since.
     pub(crate) fn signal(self, signal: Signal) {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };
-        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
+            return;
+        };
+        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return;
+        };
         // Checked after the handle is taken: from here on it means one process, whatever happens to the number.
         if self.runs() {
             let _ = pidfd_send_signal(handle, signal);
@@ -109,8 +113,18 @@ impl Supervisor {
         // In a session of its own and a child of init, so that neither a Ctrl-C nor our end reaches it. The shell joins
         // the control group and leaves its number before it becomes the program.
         let mut detached = command("setsid");
-        detached.args(["--fork", "sh", "-c", r#"echo $$ > "$1" && echo $$ > "$2" && shift 2 && exec "$@""#, "sh"]);
-        detached.arg(&self.group).arg(&pid_file).arg(program.get_program()).args(program.get_args());
+        detached.args([
+            "--fork",
+            "sh",
+            "-c",
+            r#"echo $$ > "$1" && echo $$ > "$2" && shift 2 && exec "$@""#,
+            "sh",
+        ]);
+        detached
+            .arg(&self.group)
+            .arg(&pid_file)
+            .arg(program.get_program())
+            .args(program.get_args());
         for (key, value) in program.get_envs() {
             match value {
                 Some(value) => detached.env(key, value),
@@ -120,15 +134,25 @@ impl Supervisor {
         if let Some(folder) = program.get_current_dir() {
             detached.current_dir(folder);
         }
-        detached.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        detached
+            .stdin(std::process::Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
         let status = detached.status().context("start setsid")?;
         if !status.success() {
             bail!("{name} did not start ({status})");
         }
         let second = Duration::from_secs(5);
-        let pid = wait_for(&format!("{name} started"), second, Duration::from_millis(5), || {
-            Ok(fs::read_to_string(&pid_file).ok().and_then(|text| text.trim_end().parse::<u32>().ok()))
-        })
+        let pid = wait_for(
+            &format!("{name} started"),
+            second,
+            Duration::from_millis(5),
+            || {
+                Ok(fs::read_to_string(&pid_file)
+                    .ok()
+                    .and_then(|text| text.trim_end().parse::<u32>().ok()))
+            },
+        )
         .with_context(|| format!("{}:\n{}", log.display(), tail(&log, 15)))?;
         let _ = fs::remove_file(&pid_file);
         let Some(identity) = Identity::of(pid) else {
@@ -170,7 +194,13 @@ fn names(records: &Path) -> Vec<String> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| entry.file_name().to_string_lossy().strip_suffix(".json").map(str::to_owned))
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .strip_suffix(".json")
+                .map(str::to_owned)
+        })
         .collect();
     names.sort();
     names
@@ -190,14 +220,24 @@ mod tests {
     fn a_process_with_a_used_number_is_not_the_recorded_one() {
         let ours = Identity::of(std::process::id()).unwrap();
         assert!(ours.runs());
-        assert!(!Identity { started: ours.started + 1, ..ours }.runs());
+        assert!(
+            !Identity {
+                started: ours.started + 1,
+                ..ours
+            }
+            .runs()
+        );
     }
 
     #[test]
     fn a_program_is_started_once_and_ended_by_its_record() {
         let dir = tempfile::tempdir().unwrap();
-        let supervisor =
-            Supervisor::new(dir.path().join("run"), dir.path().join("logs"), "/dev/null".into()).unwrap();
+        let supervisor = Supervisor::new(
+            dir.path().join("run"),
+            dir.path().join("logs"),
+            "/dev/null".into(),
+        )
+        .unwrap();
         let mut sleep = command("sleep");
         sleep.arg("60");
         let first = supervisor.ensure("sleeper", &sleep).unwrap();
@@ -210,8 +250,12 @@ mod tests {
     #[test]
     fn a_program_that_ends_at_once_is_an_error_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
-        let supervisor =
-            Supervisor::new(dir.path().join("run"), dir.path().join("logs"), "/dev/null".into()).unwrap();
+        let supervisor = Supervisor::new(
+            dir.path().join("run"),
+            dir.path().join("logs"),
+            "/dev/null".into(),
+        )
+        .unwrap();
         let mut fails = command("sh");
         fails.args(["-c", "echo no such flag >&2; exit 1"]);
         let started = supervisor.ensure("hasty", &fails);

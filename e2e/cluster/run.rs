@@ -15,7 +15,14 @@ use anyhow::{Context as _, Result, bail};
 /// A command whose environment sends nothing through a proxy: everything here is on this machine.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+    for name in [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ] {
         command.env_remove(name);
     }
     command
@@ -30,8 +37,13 @@ pub(crate) fn check(command: &mut Command) -> Result<String> {
 
 /// Runs a command with `input` on its standard input.
 pub(crate) fn check_with_input(command: &mut Command, input: &[u8]) -> Result<String> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("start {}", line(command)))?;
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("start {}", line(command)))?;
     let mut stdin = child.stdin.take().context("standard input was asked for")?;
     let output = thread::scope(|scope| {
         // Written beside the reading: a child that answers before it has read everything must not block us.
@@ -44,7 +56,10 @@ pub(crate) fn check_with_input(command: &mut Command, input: &[u8]) -> Result<St
 
 /// Runs a command and collects what it writes.
 pub(crate) fn output(command: &mut Command) -> Result<Output> {
-    command.stdin(Stdio::null()).output().with_context(|| format!("start {}", line(command)))
+    command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("start {}", line(command)))
 }
 
 /// Whether a command ends with success; what it writes is dropped.
@@ -64,7 +79,12 @@ fn succeeded(command: &Command, output: &Output) -> Result<()> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let stdout = String::from_utf8_lossy(&output.stdout);
     let said = if stderr.trim().is_empty() { stdout } else { stderr };
-    bail!("{} ({}):\n{}", line(command), output.status, last_lines(&said, 20))
+    bail!(
+        "{} ({}):\n{}",
+        line(command),
+        output.status,
+        last_lines(&said, 20)
+    )
 }
 
 /// A command as a person would type it, cut where it gets long.
@@ -128,10 +148,17 @@ pub(crate) fn at_once<I: Send, T: Send>(
 ) -> Result<Vec<T>> {
     let act = &act;
     thread::scope(|scope| {
-        let running: Vec<_> = items.into_iter().map(|item| scope.spawn(move || act(item))).collect();
+        let running: Vec<_> = items
+            .into_iter()
+            .map(|item| scope.spawn(move || act(item)))
+            .collect();
         let done: Vec<_> = running
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a step that runs beside others panicked")))
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| bail!("a step that runs beside others panicked"))
+            })
             .collect();
         done.into_iter().collect()
     })
@@ -143,14 +170,22 @@ mod tests {
 
     #[test]
     fn a_failed_command_says_what_it_wrote_to_standard_error() {
-        let error = check(command("sh").args(["-c", "echo no room >&2; exit 3"])).unwrap_err().to_string();
-        assert!(error.contains("no room") && error.contains("exit status: 3"), "{error}");
+        let error = check(command("sh").args(["-c", "echo no room >&2; exit 3"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no room") && error.contains("exit status: 3"),
+            "{error}"
+        );
     }
 
     #[test]
     fn input_larger_than_a_pipe_passes_through() {
         let input = vec![b'x'; 1 << 20];
-        assert_eq!(check_with_input(&mut command("cat"), &input).unwrap().len(), input.len());
+        assert_eq!(
+            check_with_input(&mut command("cat"), &input).unwrap().len(),
+            input.len()
+        );
     }
 
     #[test]

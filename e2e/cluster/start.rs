@@ -11,12 +11,13 @@ use serde_json::json;
 use crate::{
     control_plane::ControlPlane,
     images::Image,
-    local::{Local, Record},
+    local::Local,
     manifests, namespaces,
     node::{Node, Programs, component, ensure_folders},
     parts::{self, Part},
     plan::Plan,
     process::Supervisor,
+    record::Record,
     run::{at_once, check, check_with_input, succeeds, tail, wait_for},
 };
 
@@ -45,7 +46,7 @@ impl<'a> Start<'a> {
             images: [pause, coredns],
             plane: local.plane(record)?,
             programs: Self::programs(local, record, &pause.reference)?,
-            plan: Plan { number: record.number },
+            plan: record.plan(),
         })
     }
 
@@ -56,11 +57,16 @@ impl<'a> Start<'a> {
             kubernetes: folder("kubernetes")?,
             containerd: folder("containerd")?,
             cni: folder("cni")?,
-            kube_router: match record.network_policy {
-                true => Some(parts::program(&local.paths, "kube-router")?),
-                false => None,
+            kube_router: if record.network_policy {
+                Some(parts::program(&local.paths, "kube-router")?)
+            } else {
+                None
             },
-            gvisor: if record.gvisor { Some(folder("gvisor")?) } else { None },
+            gvisor: if record.gvisor {
+                Some(folder("gvisor")?)
+            } else {
+                None
+            },
             pause_image: pause_image.to_owned(),
         })
     }
@@ -133,7 +139,9 @@ impl<'a> Start<'a> {
 
     fn containerd(&self, node: &Node<'_>) -> Result<()> {
         node.ensure_containerd()?;
-        self.images.iter().try_for_each(|image| node.load_image(&image.archive))
+        self.images
+            .iter()
+            .try_for_each(|image| node.load_image(&image.archive))
     }
 
     fn controllers(&self, node: &Node<'_>) -> Result<()> {
@@ -153,35 +161,68 @@ impl<'a> Start<'a> {
             objects.extend(manifests::gvisor());
         }
         let mut kubectl = self.local.kubectl()?;
-        kubectl.args(["apply", "--server-side", "--force-conflicts", "--field-manager=bulkhead-cluster", "-f", "-"]);
-        check_with_input(&mut kubectl, manifests::list(objects).as_bytes()).context("apply the cluster's own objects")?;
+        kubectl.args([
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=bulkhead-cluster",
+            "-f",
+            "-",
+        ]);
+        check_with_input(&mut kubectl, manifests::list(&objects).as_bytes())
+            .context("apply the cluster's own objects")?;
         Ok(())
     }
 
     fn node(&self, node: &Node<'_>) -> Result<()> {
         let identity = |program: &str, user: &str, groups: &[&str]| -> Result<PathBuf> {
-            self.plane.ensure_kubeconfig(&component(node.number, program), user, groups)
+            self.plane
+                .ensure_kubeconfig(&component(node.number, program), user, groups)
         };
-        let kubelet = identity("kubelet", &format!("system:node:{}", node.name), &["system:nodes"])?;
-        let cgroup = self.local.cgroups(self.record)?.ensure_node(node.number)?;
+        let kubelet = identity(
+            "kubelet",
+            &format!("system:node:{}", node.name),
+            &["system:nodes"],
+        )?;
+        let cgroup = self.record.cgroups()?.ensure_node(node.number)?;
         node.ensure_kubelet(&self.plane.pki, &kubelet, &cgroup)?;
         node.ensure_kube_proxy(&identity("kube-proxy", "system:kube-proxy", &[])?)?;
         self.wait(&component(node.number, "kubelet"), || {
-            Ok(succeeds(self.local.kubectl()?.args(["get", "node", &node.name, "-o", "name"])))
+            Ok(succeeds(
+                self.local
+                    .kubectl()?
+                    .args(["get", "node", &node.name, "-o", "name"]),
+            ))
         })?;
         let range = Plan::pods(node.number);
         let patch = json!({"spec": {"podCIDR": range, "podCIDRs": [range]}}).to_string();
-        check(self.local.kubectl()?.args(["patch", "node", &node.name, "--type=merge", "--patch", &patch]))?;
+        check(
+            self.local
+                .kubectl()?
+                .args(["patch", "node", &node.name, "--type=merge", "--patch", &patch]),
+        )?;
         node.ensure_kube_router(&identity("kube-router", manifests::KUBE_ROUTER, &[])?)
     }
 
     fn wait_until_ready(&self) -> Result<()> {
-        let ready = check(self.local.kubectl()?.args(["wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s"]))
-            .and_then(|_| {
-                let rollout = ["rollout", "status", "deployment/coredns", "--namespace=kube-system", "--timeout=120s"];
-                check(self.local.kubectl()?.args(rollout))
-            });
-        for name in self.local.components(self.record) {
+        let ready = check(self.local.kubectl()?.args([
+            "wait",
+            "--for=condition=Ready",
+            "nodes",
+            "--all",
+            "--timeout=120s",
+        ]))
+        .and_then(|_| {
+            let rollout = [
+                "rollout",
+                "status",
+                "deployment/coredns",
+                "--namespace=kube-system",
+                "--timeout=120s",
+            ];
+            check(self.local.kubectl()?.args(rollout))
+        });
+        for name in self.record.components() {
             self.supervisor.still_runs(&name)?;
         }
         ready.with_context(|| {
@@ -193,10 +234,15 @@ impl<'a> Start<'a> {
 
     fn wait(&self, name: &str, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
         let log = self.supervisor.log(name);
-        wait_for(&format!("{name} ready"), Duration::from_mins(3), Duration::from_millis(150), || {
-            self.supervisor.still_runs(name)?;
-            Ok(ready()?.then_some(()))
-        })
+        wait_for(
+            &format!("{name} ready"),
+            Duration::from_mins(3),
+            Duration::from_millis(150),
+            || {
+                self.supervisor.still_runs(name)?;
+                Ok(ready()?.then_some(()))
+            },
+        )
         .with_context(|| format!("{}:\n{}", log.display(), tail(&log, 15)))
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{local::Local, plan::Plan, run::check};
+use crate::{local::Local, run::check};
 
 impl Local {
     /// The lines, and whether the cluster is up.
@@ -10,20 +10,34 @@ impl Local {
         let Some(record) = self.record() else {
             return Ok((vec![format!("cluster {} does not exist", self.name)], false));
         };
-        let plan = Plan { number: record.number };
+        let plan = record.plan();
         let healthy = self.is_healthy(&record)?;
         let mut lines = vec![
-            format!("cluster     {} ({})", self.name, if healthy { "up" } else { "not up" }),
+            format!(
+                "cluster     {} ({})",
+                self.name,
+                if healthy { "up" } else { "not up" }
+            ),
             format!("kubeconfig  {}", self.kubeconfig()?.display()),
             format!("logs        {}", self.logs().display()),
-            format!("network     {}, policies {}", plan.host(), if record.network_policy { "enforced" } else { "ignored" }),
+            format!(
+                "network     {}, policies {}",
+                plan.host(),
+                if record.network_policy {
+                    "enforced"
+                } else {
+                    "ignored"
+                }
+            ),
         ];
         if record.gvisor {
             lines.push("runtimes    runc, gvisor".into());
         }
         let supervisor = self.supervisor(&record)?;
-        for name in self.components(&record) {
-            let state = supervisor.running(&name).map_or("not running".into(), |identity| format!("pid {}", identity.pid));
+        for name in record.components() {
+            let state = supervisor
+                .running(&name)
+                .map_or("not running".into(), |identity| format!("pid {}", identity.pid));
             lines.push(format!("  {name:<26} {state}"));
         }
         if healthy && let Ok(nodes) = check(self.kubectl()?.args(["get", "nodes", "--request-timeout=5s"])) {

@@ -18,7 +18,11 @@ fn an_api_server_serves_audits_and_leaves() {
     // Only a controller removes the finalizer of a namespace.
     assert!(kubectl(&["delete", "namespace", "left-over", "--timeout=30s"]));
     let audit = fs::read_to_string(server.audit_log()).unwrap();
-    assert!(audit.lines().any(|line| line.contains(r#""verb":"create""#) && line.contains("left-over")));
+    assert!(
+        audit
+            .lines()
+            .any(|line| line.contains(r#""verb":"create""#) && line.contains("left-over"))
+    );
 
     let folder = server.kubeconfig_path().parent().unwrap().to_owned();
     drop(server);
@@ -29,14 +33,32 @@ fn an_api_server_serves_audits_and_leaves() {
 fn a_user_has_the_rights_of_its_groups_and_no_others() {
     let server = ApiServer::start().unwrap();
     for args in [
-        &["create", "clusterrole", "pod-lister", "--verb=list", "--resource=pods"][..],
-        &["create", "clusterrolebinding", "auditors", "--clusterrole=pod-lister", "--group=auditors"],
+        &[
+            "create",
+            "clusterrole",
+            "pod-lister",
+            "--verb=list",
+            "--resource=pods",
+        ][..],
+        &[
+            "create",
+            "clusterrolebinding",
+            "auditors",
+            "--clusterrole=pod-lister",
+            "--group=auditors",
+        ],
     ] {
         assert!(server.kubectl().unwrap().args(args).status().unwrap().success());
     }
     let may = |kubeconfig: &std::path::Path, verb: &str| {
         let mut kubectl = server.kubectl().unwrap();
-        kubectl.arg("--kubeconfig").arg(kubeconfig).args(["auth", "can-i", verb, "pods"]).status().unwrap().success()
+        kubectl
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(["auth", "can-i", verb, "pods"])
+            .status()
+            .unwrap()
+            .success()
     };
     // The second group is the one bound: both have to arrive.
     let jane = server.user_kubeconfig("jane", &["people", "auditors"]).unwrap();

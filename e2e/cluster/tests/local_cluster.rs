@@ -1,0 +1,230 @@
+//! A local cluster from nothing to nothing. It takes root and minutes, so it runs only when asked for.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use bulkhead_cluster::{Cluster, UpOptions, install_cert_manager};
+
+const DENY: &str = r#"{
+  "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+  "metadata": {"name": "deny", "namespace": "kube-system"},
+  "spec": {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}, "policyTypes": ["Ingress"]}
+}"#;
+
+#[test]
+#[ignore = "makes two clusters, as root: cargo test -p bulkhead-cluster --test local_cluster -- --ignored"]
+fn a_cluster_comes_up_works_and_leaves_nothing() {
+    let cluster = Cluster::local("selftest").unwrap();
+    let _gone = Down(&cluster);
+    cluster
+        .up(&UpOptions {
+            gvisor: true,
+            ..UpOptions::default()
+        })
+        .unwrap();
+    assert_eq!(cluster.nodes().unwrap(), ["selftest-0", "selftest-1"]);
+
+    let start = Instant::now();
+    cluster.up(&UpOptions::default()).unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "a cluster that is up is left alone"
+    );
+
+    install_cert_manager(&cluster).unwrap();
+    policies_are_enforced_between_nodes(&cluster);
+    pods_run_under_gvisor(&cluster);
+    users_have_names_and_groups(&cluster);
+    a_lost_program_is_started_again(&cluster);
+
+    let other = Cluster::local("selftest-2").unwrap();
+    let _other_gone = Down(&other);
+    other
+        .up(&UpOptions {
+            nodes: Some(1),
+            no_network_policy: true,
+            ..UpOptions::default()
+        })
+        .unwrap();
+    assert_ne!(server(&cluster), server(&other));
+    other.down().unwrap();
+    assert_eq!(
+        kubectl(&cluster, &["get", "nodes", "-o", "name"]).lines().count(),
+        2,
+        "the neighbour is untouched"
+    );
+
+    let address = server(&cluster);
+    cluster.down().unwrap();
+    assert!(TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err());
+    nothing_is_left();
+}
+
+fn policies_are_enforced_between_nodes(cluster: &Cluster) {
+    let pod = |field: &str| {
+        let path = format!("jsonpath={{.items[0].{field}}}");
+        kubectl(
+            cluster,
+            &[
+                "get",
+                "pods",
+                "-n",
+                "kube-system",
+                "-l",
+                "k8s-app=kube-dns",
+                "-o",
+                &path,
+            ],
+        )
+    };
+    let other = if pod("spec.nodeName") == "selftest-0" {
+        "selftest-1"
+    } else {
+        "selftest-0"
+    };
+    let probe = format!("timeout 2 bash -c '</dev/tcp/{}/8080'", pod("status.podIP"));
+    let reaches = || {
+        cluster
+            .exec(other, &["sh", "-c", &probe])
+            .unwrap()
+            .status
+            .success()
+    };
+    assert!(reaches());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), DENY).unwrap();
+    kubectl(cluster, &["apply", "-f", file.path().to_str().unwrap()]);
+    eventually("the policy holds", || !reaches());
+    kubectl(cluster, &["delete", "-f", file.path().to_str().unwrap()]);
+    eventually("the policy is gone", reaches);
+}
+
+fn pods_run_under_gvisor(cluster: &Cluster) {
+    let images = cluster
+        .exec("selftest-0", &["ctr", "images", "ls", "-q"])
+        .unwrap();
+    let images = String::from_utf8(images.stdout).unwrap();
+    let image = images.lines().find(|image| image.contains("/pause:")).unwrap();
+    let sandbox = r#"{"spec": {"runtimeClassName": "gvisor", "nodeName": "selftest-0"}}"#;
+    kubectl(
+        cluster,
+        &["run", "sandboxed", "--image", image, "--overrides", sandbox],
+    );
+    kubectl(
+        cluster,
+        &["wait", "--for=condition=Ready", "pod/sandboxed", "--timeout=60s"],
+    );
+    let containers = cluster.exec("selftest-0", &["ctr", "containers", "ls"]).unwrap();
+    assert!(
+        String::from_utf8(containers.stdout)
+            .unwrap()
+            .contains("io.containerd.runsc.v1")
+    );
+}
+
+fn users_have_names_and_groups(cluster: &Cluster) {
+    let jane = cluster.user_kubeconfig("jane", &["people", "admins"]).unwrap();
+    let said = kubectl(
+        cluster,
+        &[
+            "--kubeconfig",
+            jane.to_str().unwrap(),
+            "auth",
+            "whoami",
+            "-o",
+            "json",
+        ],
+    );
+    assert!(
+        said.contains(r#""jane""#) && said.contains(r#""people""#) && said.contains(r#""admins""#),
+        "{said}"
+    );
+    let audit = fs::read_to_string(cluster.audit_log().unwrap()).unwrap();
+    assert!(audit.contains(r#""username":"jane""#));
+}
+
+fn a_lost_program_is_started_again(cluster: &Cluster) {
+    let kubelet = || {
+        let (lines, up) = cluster.status().unwrap();
+        let line = lines
+            .into_iter()
+            .find(|line| line.contains("node-1-kubelet"))
+            .unwrap();
+        (line.split_whitespace().last().unwrap().to_owned(), up)
+    };
+    let (pid, _) = kubelet();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-KILL", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    eventually("the loss is seen", || !kubelet().1);
+    cluster.up(&UpOptions::default()).unwrap();
+    assert_ne!(kubelet(), (pid, true));
+}
+
+fn nothing_is_left() {
+    let links = std::process::Command::new("ip")
+        .args(["-o", "link"])
+        .output()
+        .unwrap();
+    assert!(!String::from_utf8(links.stdout).unwrap().contains("bulkhead"));
+    assert!(
+        !fs::read_to_string("/proc/self/mounts")
+            .unwrap()
+            .contains("selftest")
+    );
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
+        let groups = fs::read_dir(hierarchy.unwrap().path())
+            .into_iter()
+            .flatten()
+            .flatten();
+        for group in groups {
+            assert!(
+                !group.file_name().to_string_lossy().starts_with("bulkhead-"),
+                "{}",
+                group.path().display()
+            );
+        }
+    }
+}
+
+fn kubectl(cluster: &Cluster, args: &[&str]) -> String {
+    let output = cluster.kubectl().unwrap().args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn server(cluster: &Cluster) -> SocketAddr {
+    let path = "jsonpath={.clusters[0].cluster.server}";
+    kubectl(cluster, &["config", "view", "-o", path])
+        .trim_start_matches("https://")
+        .parse()
+        .unwrap()
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// A failed test leaves nothing either.
+struct Down<'a>(&'a Cluster);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.down();
+    }
+}
