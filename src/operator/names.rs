@@ -1,7 +1,7 @@
 //! Names: of tenants, servers and agents (checked), of everything that is made for them, and the
 //! labels, SPIFFE IDs and host names that follow from them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use sha2::{Digest, Sha256};
 
@@ -266,12 +266,12 @@ pub fn claim_name(kind: ClaimKind, value: &str) -> String {
     digest.update(kind.as_str());
     digest.update([0]);
     digest.update(value);
-    let hex: String = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("claim-{hex}")
+    let mut name = String::from("claim-");
+    for byte in digest.finalize() {
+        // Writing to a String can't fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
 }
 
 #[cfg(test)]

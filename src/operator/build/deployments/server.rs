@@ -1,5 +1,7 @@
 //! The MCP server's container: a user of its own, a read-only root, and nothing of Bulkhead's.
 
+use std::collections::BTreeMap;
+
 use bulkhead_api::tenant::{EnvVar as EnvVarSpec, Probe as ProbeSpec};
 use bulkhead_core::pod;
 use k8s_openapi::{
@@ -8,7 +10,7 @@ use k8s_openapi::{
         LifecycleHandler, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
         VolumeMount,
     },
-    apimachinery::pkg::util::intstr::IntOrString,
+    apimachinery::pkg::{api::resource::Quantity as ApiQuantity, util::intstr::IntOrString},
 };
 
 use super::volume;
@@ -46,8 +48,8 @@ pub(super) fn container(server: &Server) -> Container {
         args: some(&server.args),
         env: (!server.env.is_empty()).then(|| server.env.iter().map(variable).collect()),
         resources: Some(ResourceRequirements {
-            requests: amounts(&server.resources.requests),
-            limits: amounts(&server.resources.limits),
+            requests: Some(amounts(&server.resources.requests)),
+            limits: Some(amounts(&server.resources.limits)),
             claims: None,
         }),
         startup_probe: server.probes.startup.as_ref().map(probe),
@@ -94,17 +96,13 @@ pub(super) fn restricted(user: i64) -> SecurityContext {
     }
 }
 
-fn amounts(
-    amounts: &Amounts,
-) -> Option<std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>> {
-    Some(
-        [
-            ("cpu".to_owned(), amounts.cpu.to_api()),
-            ("memory".to_owned(), amounts.memory.to_api()),
-            ("ephemeral-storage".to_owned(), amounts.ephemeral_storage.to_api()),
-        ]
-        .into(),
-    )
+fn amounts(amounts: &Amounts) -> BTreeMap<String, ApiQuantity> {
+    [
+        ("cpu".to_owned(), amounts.cpu.to_api()),
+        ("memory".to_owned(), amounts.memory.to_api()),
+        ("ephemeral-storage".to_owned(), amounts.ephemeral_storage.to_api()),
+    ]
+    .into()
 }
 
 fn variable(variable: &EnvVarSpec) -> EnvVar {
