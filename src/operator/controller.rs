@@ -62,11 +62,11 @@ pub async fn run(
         queue.map(Ok::<_, std::convert::Infallible>),
         Config::default().debounce(DEBOUNCE).concurrency(concurrency),
     )
-    .for_each(async |result| match result {
-        // A tenant that is gone needs nothing.
-        Err(controller::Error::ObjectNotFound(tenant)) => debug!(%tenant, "gone"),
-        // Its own span told of it already.
-        Ok(_) | Err(_) => {}
+    .for_each(async |result| {
+        // Anything else was told of where it happened. A tenant that is gone needs nothing.
+        if let Err(controller::Error::ObjectNotFound(tenant)) = result {
+            debug!(%tenant, "gone");
+        }
     })
     .await;
 }
@@ -202,14 +202,12 @@ async fn pursue(
         namespaces: &before.namespaces,
     };
     let applied = apply::apply(context, owner, children, trust_known).await?;
-    Ok(match &applied.refused {
-        Some(refusal) => unusable(refusal),
-        None => {
-            let view = View::gather(&context.cache, &applied, &certificates, servers, trust_known);
-            let Applied { namespaces, .. } = applied;
-            Outcome::Applied { namespaces, view }
-        }
-    })
+    if let Some(refusal) = &applied.refused {
+        return Ok(unusable(refusal));
+    }
+    let view = View::gather(&context.cache, &applied, &certificates, servers, trust_known);
+    let Applied { namespaces, .. } = applied;
+    Ok(Outcome::Applied { namespaces, view })
 }
 
 /// The revision of the policy that a server's pods are told to enforce.

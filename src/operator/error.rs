@@ -68,19 +68,17 @@ impl Error {
 
     /// The whole chain of causes, bounded.
     pub fn chain(&self) -> String {
+        if let Some(status) = self.status() {
+            // kube's own text of it repeats itself in a debug form that nobody wants to read.
+            return bounded(&format!("{self}: {}", status.message));
+        }
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            // kube's errors repeat their source's text in a debug form that nobody wants to read.
-            let part = match error.downcast_ref::<kube::Error>() {
-                Some(kube::Error::Api(status)) => status.message.clone(),
-                _ => error.to_string(),
-            };
-            if !part.is_empty() && !text.contains(&part) {
+            let part = error.to_string();
+            // Many an error repeats what it was caused by.
+            if !text.contains(&part) {
                 text = format!("{text}: {part}");
-            }
-            if matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(_))) {
-                break;
             }
             cause = error.source();
         }

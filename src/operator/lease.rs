@@ -76,7 +76,7 @@ impl Lease {
     ) -> Result<Option<String>, kube::Error> {
         let Some(lease) = self.api.get_opt(NAME).await? else {
             let lease = self.object(None);
-            return match self.api.create(&self.parameters(), &lease).await {
+            return match self.api.create(&parameters(), &lease).await {
                 Ok(_) => Ok(None),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {
                     Ok(Some("another replica".into()))
@@ -105,7 +105,7 @@ impl Lease {
         // The resource version makes this the only taker.
         match self
             .api
-            .replace(NAME, &self.parameters(), &self.object(Some(&lease)))
+            .replace(NAME, &parameters(), &self.object(Some(&lease)))
             .await
         {
             Ok(_) => Ok(None),
@@ -141,7 +141,7 @@ impl Lease {
             other => return Err(Renewal::Taken(other.unwrap_or_else(|| "nobody".into()))),
         }
         self.api
-            .replace(NAME, &self.parameters(), &self.object(Some(&lease)))
+            .replace(NAME, &parameters(), &self.object(Some(&lease)))
             .await
             .map_err(Renewal::Failed)?;
         debug!("renewed the lease");
@@ -160,16 +160,9 @@ impl Lease {
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
         }
-        self.api.replace(NAME, &self.parameters(), &lease).await?;
+        self.api.replace(NAME, &parameters(), &lease).await?;
         info!("released the lease");
         Ok(())
-    }
-
-    fn parameters(&self) -> PostParams {
-        PostParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PostParams::default()
-        }
     }
 
     /// The Lease as we hold it from now on.
@@ -205,6 +198,13 @@ impl Lease {
 enum Renewal {
     Taken(String),
     Failed(kube::Error),
+}
+
+fn parameters() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    }
 }
 
 fn holder(lease: &Object) -> Option<String> {

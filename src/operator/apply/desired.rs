@@ -1,5 +1,7 @@
 //! An object as it should be, and whether the API server holds it so.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -78,7 +80,11 @@ impl Desired {
         }
         // Map keys are sorted, so equal objects have equal bytes.
         let digest = Sha256::digest(object.to_string());
-        let hash: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = digest[..16].iter().fold(String::new(), |mut hash, byte| {
+            // Writing to a text never fails.
+            let _ = write!(hash, "{byte:02x}");
+            hash
+        });
         object["metadata"]["annotations"][ANNOTATION_CONFIG_HASH] = hash.clone().into();
         Ok(Self {
             kind,
@@ -215,7 +221,10 @@ mod tests {
             ),
             (
                 "a stranger owns a field",
-                Box::new(move |object| object["metadata"]["managedFields"][1] = stranger),
+                Box::new(move |object| {
+                    let entries = object["metadata"]["managedFields"].as_array_mut().unwrap();
+                    entries.push(stranger);
+                }),
                 Verdict::AddedTo("by kubectl-edit".into()),
             ),
             (

@@ -44,6 +44,7 @@ const MERGE_KEYS: [&[&str]; 5] = [
 pub fn missing(desired: &Value, live: &Value) -> Option<String> {
     Comparison {
         quantity: false,
+        quantities: false,
         opaque: false,
     }
     .missing(desired, live)
@@ -51,8 +52,10 @@ pub fn missing(desired: &Value, live: &Value) -> Option<String> {
 
 #[derive(Clone, Copy)]
 struct Comparison {
-    /// Texts are quantities here.
+    /// A text is a quantity here.
     quantity: bool,
+    /// The values of a map are quantities here.
+    quantities: bool,
     /// Keys are data here.
     opaque: bool,
 }
@@ -94,7 +97,8 @@ impl Comparison {
             return self;
         }
         Self {
-            quantity: QUANTITY_MAPS.contains(&key) || QUANTITIES.contains(&key),
+            quantity: self.quantities || QUANTITIES.contains(&key),
+            quantities: QUANTITY_MAPS.contains(&key),
             opaque: OPAQUE.contains(&key),
         }
     }

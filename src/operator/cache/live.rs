@@ -88,11 +88,11 @@ impl Live {
         let applied = ours
             .iter()
             .any(|entry| entry.operation.as_deref() == Some("Apply"));
-        let owned = Value::from_iter(
-            ours.iter()
-                .filter_map(|entry| Some(entry.fields_v1.as_ref()?.0.clone())),
-        )
-        .to_string();
+        let owned: Value = ours
+            .iter()
+            .filter_map(|entry| Some(entry.fields_v1.as_ref()?.0.clone()))
+            .collect();
+        let owned = owned.to_string();
         let owners = metadata.owner_references.unwrap_or_default();
         let controller = owners
             .iter()

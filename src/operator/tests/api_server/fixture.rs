@@ -1,0 +1,438 @@
+//! An API server with everything that the operator needs, and an operator on it.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use bulkhead_api::{McpTenant, cert_manager::Certificate};
+use bulkhead_cluster::{ApiServer, Paths, program};
+use bulkhead_operator::{
+    run::{self, Ended, Options},
+    settings::Settings,
+};
+use clap::Parser;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::audit::{self, Request};
+
+pub const NAMESPACE: &str = "bulkhead-system";
+pub const USER: &str = "system:serviceaccount:bulkhead-system:bulkhead-operator";
+
+/// Generous: two processors may be shared with everything else that is being tested.
+const DEADLINE: Duration = Duration::from_mins(2);
+
+/// An API server with the definitions, the chart's rights, and a cert-manager that issues at once.
+pub struct Fixture {
+    pub server: ApiServer,
+    pub admin: Client,
+    issuing: Option<(CancellationToken, DropGuard)>,
+}
+
+/// A running operator. Dropping it tells it to stop.
+pub struct Operator {
+    pub address: std::net::SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), Ended>>,
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Fixture {
+    pub async fn start() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let server =
+            tokio::task::spawn_blocking(|| ApiServer::start().unwrap().with_controller_manager().unwrap());
+        let server = server.await.unwrap();
+        let admin = client(server.kubeconfig_path()).await;
+        let mut fixture = Self {
+            server,
+            admin,
+            issuing: None,
+        };
+        for namespace in [NAMESPACE, "databases"] {
+            let namespaces: Api<Namespace> = Api::all(fixture.admin.clone());
+            let namespace = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
+            namespaces
+                .create(&PostParams::default(), &namespace)
+                .await
+                .unwrap();
+        }
+        fixture.kubectl_apply(
+            &fs::read_to_string(repository().join("crds/bulkhead.dev_mcptenants.yaml")).unwrap(),
+        );
+        fixture.kubectl_apply(&cert_manager_definitions());
+        fixture.kubectl_apply(&chart_rights());
+        fixture.start_issuing();
+        fixture
+    }
+
+    /// Starts an operator and waits until it is ready.
+    pub async fn operator(&self, flags: &[&str]) -> Operator {
+        let kubeconfig = self
+            .server
+            .user_kubeconfig(USER, &["system:serviceaccounts"])
+            .unwrap();
+        let client = client(kubeconfig).await;
+        let flags = [
+            "operator",
+            "--operator-namespace",
+            NAMESPACE,
+            "--lease-duration",
+            "5s",
+        ]
+        .iter()
+        .chain(flags);
+        let Cli { settings, options } = Cli::parse_from(flags);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(run::run(client, settings, options, listener, shutdown.clone()));
+        Operator {
+            address,
+            shutdown,
+            task,
+        }
+    }
+
+    pub async fn apply(&self, tenant: &Value) {
+        let api: Api<McpTenant> = Api::all(self.admin.clone());
+        let name = tenant["metadata"]["name"].as_str().unwrap();
+        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(tenant))
+            .await
+            .unwrap();
+    }
+
+    pub async fn tenant(&self, name: &str) -> Option<McpTenant> {
+        Api::<McpTenant>::all(self.admin.clone())
+            .get_opt(name)
+            .await
+            .unwrap()
+    }
+
+    /// Status and reason of a tenant's condition.
+    pub async fn condition(&self, tenant: &str, type_: &str) -> Option<(String, String)> {
+        let status = self.tenant(tenant).await?.status?;
+        let condition = status
+            .conditions
+            .into_iter()
+            .find(|condition| condition.type_ == type_)?;
+        Some((condition.status, condition.reason))
+    }
+
+    pub async fn until_condition(&self, tenant: &str, type_: &str, status: &str, reason: &str) {
+        let wanted = Some((status.to_owned(), reason.to_owned()));
+        until(&format!("{tenant}: {type_}={status}, {reason}"), async || {
+            let condition = self.condition(tenant, type_).await;
+            if condition == wanted {
+                Ok(())
+            } else {
+                Err(format!("{condition:?}"))
+            }
+        })
+        .await;
+    }
+
+    /// Objects of any kind, as the administrator sees them.
+    pub fn api(&self, group: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+        let plural = match kind {
+            "NetworkPolicy" => "networkpolicies".to_owned(),
+            "RuntimeClass" => "runtimeclasses".to_owned(),
+            _ => format!("{}s", kind.to_lowercase()),
+        };
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            api_version: if group.is_empty() {
+                "v1".to_owned()
+            } else {
+                format!("{group}/v1")
+            },
+            kind: kind.to_owned(),
+            plural,
+        };
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.admin.clone(), namespace, &resource),
+            None => Api::all_with(self.admin.clone(), &resource),
+        }
+    }
+
+    /// What the operator asked of the API server so far.
+    pub fn requests(&self) -> Vec<Request> {
+        audit::requests(&self.server.audit_log(), USER)
+    }
+
+    /// Waits until the operator has written nothing for as long as it takes to read the log twice a second apart.
+    pub async fn until_quiet(&self) {
+        let mut before = usize::MAX;
+        until("the operator is quiet", async || {
+            let now = audit::writes(&self.requests()).len();
+            let quiet = now == before;
+            before = now;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if quiet {
+                Ok(())
+            } else {
+                Err(format!("{now} writes"))
+            }
+        })
+        .await;
+    }
+
+    fn kubectl_apply(&self, manifest: &str) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), manifest).unwrap();
+        let mut kubectl = self.server.kubectl().unwrap();
+        let output = kubectl
+            .args(["apply", "--server-side", "-f"])
+            .arg(file.path())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        if manifest.contains("kind: CustomResourceDefinition") {
+            let mut kubectl = self.server.kubectl().unwrap();
+            kubectl
+                .args(["wait", "--for=condition=Established", "--timeout=60s", "-f"])
+                .arg(file.path());
+            assert!(kubectl.output().unwrap().status.success());
+        }
+    }
+
+    /// Plays cert-manager: every Certificate is ready, and every CA has its request.
+    pub fn start_issuing(&mut self) {
+        let stop = CancellationToken::new();
+        let told = stop.clone();
+        let client = self.admin.clone();
+        tokio::spawn(async move {
+            let certificates = watcher(
+                Api::<Certificate>::all(client.clone()),
+                watcher::Config::default(),
+            );
+            let mut events = certificates
+                .default_backoff()
+                .touched_objects()
+                .take_until(told.cancelled_owned())
+                .boxed();
+            while let Some(event) = events.next().await {
+                // A namespace that goes takes its certificates along.
+                if let Ok(certificate) = event {
+                    let _ = issue(&client, &certificate).await;
+                }
+            }
+        });
+        self.issuing = Some((stop.clone(), stop.drop_guard()));
+    }
+
+    pub fn stop_issuing(&mut self) {
+        self.issuing = None;
+    }
+}
+
+impl Operator {
+    /// Tells it to stop and waits until it has.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// How it ends by itself.
+    pub async fn ended(self) -> Result<(), Ended> {
+        self.task.await.unwrap()
+    }
+}
+
+/// What cert-manager would write for a Certificate.
+async fn issue(client: &Client, certificate: &Certificate) -> Result<(), kube::Error> {
+    let (name, namespace) = (certificate.name_any(), certificate.namespace().unwrap());
+    let status = serde_json::to_value(certificate).unwrap();
+    if status.pointer("/status/revision").is_some() {
+        return Ok(());
+    }
+    if certificate.spec.is_ca {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = parameters.self_signed(&key).unwrap().pem();
+        let resource = ApiResource {
+            group: "cert-manager.io".into(),
+            version: "v1".into(),
+            api_version: "cert-manager.io/v1".into(),
+            kind: "CertificateRequest".into(),
+            plural: "certificaterequests".into(),
+        };
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
+        let request = json!({
+            "apiVersion": "cert-manager.io/v1",
+            "kind": "CertificateRequest",
+            "metadata": {
+                "name": format!("{name}-1"),
+                // As cert-manager does: the Certificate's labels.
+                "labels": certificate.labels(),
+                "annotations": {"cert-manager.io/certificate-name": name, "cert-manager.io/certificate-revision": "1"},
+            },
+            "spec": {"issuerRef": {"name": "selfsigned"}, "request": ""},
+        });
+        let parameters = PatchParams::apply("cert-manager").force();
+        api.patch(&format!("{name}-1"), &parameters, &Patch::Apply(&request))
+            .await?;
+        let status = json!({"status": {
+            "certificate": k8s_openapi::ByteString(pem.into_bytes()),
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Issued", "message": ""}],
+        }});
+        api.patch_status(
+            &format!("{name}-1"),
+            &PatchParams::default(),
+            &Patch::Merge(&status),
+        )
+        .await?;
+    }
+    let status = json!({"status": {
+        "revision": 1,
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "",
+                        "observedGeneration": certificate.metadata.generation}],
+    }});
+    let api: Api<Certificate> = Api::namespaced(client.clone(), &namespace);
+    api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
+        .await?;
+    Ok(())
+}
+
+/// Tries until it holds.
+pub async fn until<T>(what: &str, mut holds: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let end = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        match holds().await {
+            Ok(value) => return value,
+            Err(last) => assert!(
+                tokio::time::Instant::now() < end,
+                "never came true: {what}; last: {last}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A tenant with one of everything.
+pub fn tenant(name: &str, tenant_id: &str) -> Value {
+    json!({
+        "apiVersion": "bulkhead.dev/v1alpha1",
+        "kind": "McpTenant",
+        "metadata": {"name": name},
+        "spec": {
+            "identity": {"tenantId": tenant_id},
+            "admins": [{"kind": "Group", "name": "seers"}],
+            "developers": [{"kind": "Group", "name": "makers"}],
+            "quota": {"cpu": "4", "memory": "4Gi", "pods": 10},
+            "agents": [{
+                "name": "scout",
+                "roles": ["reader"],
+                "egress": [{"to": {"cidr": "203.0.113.0/24"}, "ports": [443]}],
+            }],
+            "servers": [
+                {
+                    "name": "notes",
+                    "image": "registry.example.com/notes@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                    "replicas": 2,
+                    "http": {"port": 3000},
+                    "resources": {"limits": {"cpu": "0.5", "memory": "256Mi"}},
+                    "egress": [{"to": {"namespace": "databases", "podLabels": {"app": "postgres"}}, "ports": [5432]}],
+                    "tools": [{"name": "search", "roles": ["reader"], "arguments": {"forced": {"tenant": {"identity": "tenantId"}}}}],
+                },
+                {
+                    "name": "files",
+                    "image": "registry.example.com/files@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                    "http": {"port": 3000},
+                    "volumes": [
+                        {"name": "data", "mountPath": "/data", "persistent": {"size": "1024Mi"}},
+                        {"name": "tmp", "mountPath": "/tmp", "sizeLimit": "64Mi"},
+                    ],
+                    "tools": [{"name": "read", "roles": ["reader"]}],
+                },
+            ],
+        },
+    })
+}
+
+async fn client(kubeconfig: PathBuf) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
+    Client::try_from(config).unwrap()
+}
+
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The definitions of cert-manager's module, which are templates of its chart.
+fn cert_manager_definitions() -> String {
+    let folder = Paths::from_env().unwrap().parts.join("cert-manager");
+    let mut go = Command::new("go");
+    go.args([
+        "list",
+        "-m",
+        "-f",
+        "{{.Dir}}",
+        "github.com/cert-manager/cert-manager",
+    ])
+    .current_dir(folder);
+    let output = go.env("GOWORK", "off").output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let module = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    let mut text = String::new();
+    for kind in ["issuers", "certificates", "certificaterequests"] {
+        let definition = fs::read_to_string(module.join(format!("deploy/crds/crd-{kind}.yaml"))).unwrap();
+        // Only labels are templates in them.
+        text.extend(
+            definition
+                .lines()
+                .filter(|line| !line.contains("{{"))
+                .map(|line| format!("{line}\n")),
+        );
+        text.push_str("---\n");
+    }
+    text.replace("  labels:\nspec:", "spec:")
+}
+
+/// What the chart grants.
+fn chart_rights() -> String {
+    let helm = program(&Paths::from_env().unwrap(), "helm").unwrap();
+    let mut helm = Command::new(helm);
+    helm.args(["template", "bulkhead", "--namespace", NAMESPACE])
+        .arg(repository().join("charts/bulkhead"));
+    helm.args([
+        "--show-only",
+        "templates/rbac/operator.yaml",
+        "--show-only",
+        "templates/rbac/tenant.yaml",
+    ]);
+    let output = helm.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
