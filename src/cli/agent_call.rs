@@ -14,10 +14,7 @@ use clap::Args;
 use rmcp::model::JsonObject;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    exit::Exit,
-    output,
-};
+use crate::{exit::Exit, output};
 use http::{MtlsClient, system_resolver};
 use report::Report;
 use session::Ask;
@@ -62,17 +59,27 @@ pub async fn run(args: &AgentCall) -> Result<Exit> {
     let request: Request = serde_json::from_str(&args.request).context("the request is no call")?;
     let report = match tls::client_config(&args.identity, &args.trust) {
         Ok(tls) => answer(MtlsClient::new(tls, system_resolver()), request).await,
-        Err(error) => Report::Failed { message: error.to_string() },
+        Err(error) => Report::Failed {
+            message: error.to_string(),
+        },
     };
     output::line(&report.to_line())?;
     Ok(report.exit())
 }
 
 async fn answer(client: MtlsClient, request: Request) -> Report {
-    let Request { url, traceparent, timeout_seconds, tool, arguments } = request;
+    let Request {
+        url,
+        traceparent,
+        timeout_seconds,
+        tool,
+        arguments,
+    } = request;
     let ask = tool.map_or(Ask::List, |tool| Ask::Call { tool, arguments });
     let timeout = Duration::from_secs(timeout_seconds);
     tokio::time::timeout(timeout, session::run(client, &url, ask, &traceparent))
         .await
-        .unwrap_or_else(|_| Report::Failed { message: format!("no answer within {timeout_seconds} s") })
+        .unwrap_or_else(|_| Report::Failed {
+            message: format!("no answer within {timeout_seconds} s"),
+        })
 }

@@ -63,7 +63,14 @@ mod tests {
             &["x", "call", "acme/crm", "--agent=billing"],
             &["x", "call", "acme/crm", "tool", "--list", "--agent=billing"],
             &["x", "call", "acme/crm", "tool", "[1]", "--agent=billing"],
-            &["x", "call", "acme/crm", "tool", "--agent=billing", "--timeout=soon"],
+            &[
+                "x",
+                "call",
+                "acme/crm",
+                "tool",
+                "--agent=billing",
+                "--timeout=soon",
+            ],
             &["x", "status", "--output=xml"],
             &["x", "render"],
         ];
@@ -74,6 +81,11 @@ mod tests {
 
     #[test]
     fn the_agents_client_is_not_offered_to_people() {
-        assert!(!Cli::command().render_long_help().to_string().contains("agent-call"));
+        assert!(
+            !Cli::command()
+                .render_long_help()
+                .to_string()
+                .contains("agent-call")
+        );
     }
 }

@@ -83,7 +83,11 @@ pub async fn run(args: &Call, connection: &Connection) -> Result<Exit> {
     let client = connection.client().await?;
     let mut progress = Progress::new();
     let trace = Trace::random()?;
-    let plan = plan(args, &trace, known_tenant(&client, &args.target.tenant).await?.as_ref())?;
+    let plan = plan(
+        args,
+        &trace,
+        known_tenant(&client, &args.target.tenant).await?.as_ref(),
+    )?;
     let started = Instant::now();
     let report = follow::run(&client, &job::build(&plan, &trace)?, args.timeout, &mut progress).await?;
     let explain = args.audit || !matches!(report.exit(), Exit::Success | Exit::CannotConnect);
@@ -95,7 +99,11 @@ pub async fn run(args: &Call, connection: &Connection) -> Result<Exit> {
     };
     drop(progress);
     let exit = report.exit();
-    let answer = Answer { report, trace_id: trace.id().to_owned(), audit };
+    let answer = Answer {
+        report,
+        trace_id: trace.id().to_owned(),
+        audit,
+    };
     match args.output {
         Some(format) => output::document(&answer.document(), format)?,
         None => answer.print()?,
@@ -117,7 +125,10 @@ async fn known_tenant(client: &Client, name: &str) -> Result<Option<McpTenant>> 
 }
 
 fn plan(args: &Call, trace: &Trace, tenant: Option<&McpTenant>) -> Result<job::Plan> {
-    let Target { tenant: tenant_name, server } = &args.target;
+    let Target {
+        tenant: tenant_name,
+        server,
+    } = &args.target;
     let (mut path, mut runtime_class) = ("/mcp".to_owned(), None);
     if let Some(tenant) = tenant {
         let spec = &tenant.spec;
@@ -131,7 +142,11 @@ fn plan(args: &Call, trace: &Trace, tenant: Option<&McpTenant>) -> Result<job::P
         }
         path.clone_from(&declared.http.path);
         if spec.isolation.tier == Tier::Sandbox {
-            runtime_class = spec.isolation.sandbox.as_ref().map(|sandbox| sandbox.runtime_class_name.clone());
+            runtime_class = spec
+                .isolation
+                .sandbox
+                .as_ref()
+                .map(|sandbox| sandbox.runtime_class_name.clone());
         }
     }
     let path = args.path.as_ref().unwrap_or(&path);
@@ -143,7 +158,10 @@ fn plan(args: &Call, trace: &Trace, tenant: Option<&McpTenant>) -> Result<job::P
         image: args.image.clone(),
         timeout: args.timeout,
         request: Request {
-            url: format!("https://{server}.{tenant_name}.svc:{}{slash}{path}", pod::MTLS_PORT),
+            url: format!(
+                "https://{server}.{tenant_name}.svc:{}{slash}{path}",
+                pod::MTLS_PORT
+            ),
             traceparent: trace.parent(),
             timeout_seconds: args.timeout.as_secs(),
             tool: args.tool.clone(),
@@ -152,9 +170,18 @@ fn plan(args: &Call, trace: &Trace, tenant: Option<&McpTenant>) -> Result<job::P
     })
 }
 
-fn missing<'a>(kind: &str, name: &str, tenant: &str, declared: impl Iterator<Item = &'a str>) -> anyhow::Error {
+fn missing<'a>(
+    kind: &str,
+    name: &str,
+    tenant: &str,
+    declared: impl Iterator<Item = &'a str>,
+) -> anyhow::Error {
     let declared: Vec<_> = declared.collect();
-    let hint = if declared.is_empty() { "it has none".into() } else { format!("it has {}", declared.join(", ")) };
+    let hint = if declared.is_empty() {
+        "it has none".into()
+    } else {
+        format!("it has {}", declared.join(", "))
+    };
     ExitError::not_found(format!("tenant `{tenant}` has no {kind} `{name}`; {hint}")).into()
 }
 
@@ -163,10 +190,18 @@ impl Report {
     pub fn complaint(&self) -> Option<String> {
         match self {
             Self::Result { .. } => None,
-            Self::Refused { status, code, message } => {
+            Self::Refused {
+                status,
+                code,
+                message,
+            } => {
                 let status = status.map(|status| format!("HTTP {status}"));
                 let code = code.map(|code| format!("JSON-RPC error {code}"));
-                let how = [status, code].into_iter().flatten().collect::<Vec<_>>().join(", ");
+                let how = [status, code]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 Some(format!("refused: {message} ({how})"))
             }
             Self::CannotConnect { message } => Some(format!("no connection: {message}")),
@@ -186,7 +221,16 @@ mod tests {
     };
 
     fn call(line: &[&str]) -> Call {
-        let line = ["x", "call", "acme/crm", "list_invoices", "{\"limit\": 3}", "--agent=billing"].iter().chain(line);
+        let line = [
+            "x",
+            "call",
+            "acme/crm",
+            "list_invoices",
+            "{\"limit\": 3}",
+            "--agent=billing",
+        ]
+        .iter()
+        .chain(line);
         match Cli::try_parse_from(line).unwrap().command {
             Command::Call(call) => call,
             other => panic!("{other:?}"),
@@ -194,7 +238,11 @@ mod tests {
     }
 
     fn tenant(tier: &str) -> McpTenant {
-        let sandbox = if tier == "Sandbox" { "sandbox: {runtimeClassName: gvisor}" } else { "" };
+        let sandbox = if tier == "Sandbox" {
+            "sandbox: {runtimeClassName: gvisor}"
+        } else {
+            ""
+        };
         serde_saphyr::from_str(&format!(
             "metadata: {{name: acme}}
 spec:
@@ -218,13 +266,22 @@ spec:
         let plan = planned(&[], Some(&tenant("Sandbox"))).unwrap();
         assert_eq!(plan.request.url, "https://crm.acme.svc:8443/v2/mcp");
         assert_eq!(plan.runtime_class.as_deref(), Some("gvisor"));
-        assert_eq!(planned(&[], Some(&tenant("Namespace"))).unwrap().runtime_class, None);
+        assert_eq!(
+            planned(&[], Some(&tenant("Namespace"))).unwrap().runtime_class,
+            None
+        );
     }
 
     #[test]
     fn a_tenant_that_may_not_be_read_is_called_by_convention() {
-        assert_eq!(planned(&[], None).unwrap().request.url, "https://crm.acme.svc:8443/mcp");
-        assert_eq!(planned(&["--path=v2"], None).unwrap().request.url, "https://crm.acme.svc:8443/v2");
+        assert_eq!(
+            planned(&[], None).unwrap().request.url,
+            "https://crm.acme.svc:8443/mcp"
+        );
+        assert_eq!(
+            planned(&["--path=v2"], None).unwrap().request.url,
+            "https://crm.acme.svc:8443/v2"
+        );
     }
 
     #[test]
@@ -232,17 +289,34 @@ spec:
         let mut tenant = tenant("Namespace");
         tenant.spec.agents[0].name = "support".into();
         let error = planned(&[], Some(&tenant)).unwrap_err();
-        assert_eq!((exit_of(&error), error.to_string().contains("it has support")), (Exit::NotFound, true));
+        assert_eq!(
+            (exit_of(&error), error.to_string().contains("it has support")),
+            (Exit::NotFound, true)
+        );
         tenant.spec.servers.clear();
         let error = planned(&[], Some(&tenant)).unwrap_err();
-        assert_eq!((exit_of(&error), error.to_string().contains("it has none")), (Exit::NotFound, true));
+        assert_eq!(
+            (exit_of(&error), error.to_string().contains("it has none")),
+            (Exit::NotFound, true)
+        );
     }
 
     #[test]
     fn a_complaint_says_how_and_why() {
-        let refused = Report::Refused { status: Some(403), code: None, message: "unknown agent".into() };
+        let refused = Report::Refused {
+            status: Some(403),
+            code: None,
+            message: "unknown agent".into(),
+        };
         assert_eq!(refused.complaint().unwrap(), "refused: unknown agent (HTTP 403)");
-        let refused = Report::Refused { status: None, code: Some(-32_602), message: "unknown tool".into() };
-        assert_eq!(refused.complaint().unwrap(), "refused: unknown tool (JSON-RPC error -32602)");
+        let refused = Report::Refused {
+            status: None,
+            code: Some(-32_602),
+            message: "unknown tool".into(),
+        };
+        assert_eq!(
+            refused.complaint().unwrap(),
+            "refused: unknown tool (JSON-RPC error -32602)"
+        );
     }
 }

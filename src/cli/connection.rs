@@ -39,10 +39,14 @@ impl Connection {
     }
 
     async fn config(&self) -> Result<Config> {
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
         match &self.kubeconfig {
             Some(path) => {
-                let file = Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()))?;
+                let file =
+                    Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()))?;
                 Ok(Config::from_custom_kubeconfig(file, &options).await?)
             }
             None if self.context.is_some() => Ok(Config::from_kubeconfig(&options).await?),
@@ -80,8 +84,14 @@ mod tests {
 
     #[test]
     fn of_an_api_error_only_the_message_is_shown() {
-        let status = Status { message: "pods is forbidden".into(), code: 403, ..Status::default() };
-        let error = Err::<(), _>(kube::Error::Api(Box::new(status))).context("listing pods").unwrap_err();
+        let status = Status {
+            message: "pods is forbidden".into(),
+            code: 403,
+            ..Status::default()
+        };
+        let error = Err::<(), _>(kube::Error::Api(Box::new(status)))
+            .context("listing pods")
+            .unwrap_err();
         assert_eq!(explain(&error), "listing pods: pods is forbidden");
     }
 

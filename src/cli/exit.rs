@@ -43,13 +43,19 @@ pub struct ExitError {
 impl ExitError {
     /// Something named on the command line doesn't exist.
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { exit: Exit::NotFound, message: message.into() }
+        Self {
+            exit: Exit::NotFound,
+            message: message.into(),
+        }
     }
 }
 
 /// The exit code of an error: that of an [`ExitError`] anywhere in its chain, otherwise [`Exit::Failure`].
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    error.chain().find_map(|cause| cause.downcast_ref::<ExitError>()).map_or(Exit::Failure, |error| error.exit)
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ExitError>())
+        .map_or(Exit::Failure, |error| error.exit)
 }
 
 #[cfg(test)]
@@ -60,7 +66,9 @@ mod tests {
 
     #[test]
     fn an_exit_error_keeps_its_code_under_added_context() {
-        let error = Err::<(), _>(ExitError::not_found("no tenant")).context("reading").unwrap_err();
+        let error = Err::<(), _>(ExitError::not_found("no tenant"))
+            .context("reading")
+            .unwrap_err();
         assert_eq!(exit_of(&error), Exit::NotFound);
     }
 
@@ -84,7 +92,10 @@ mod tests {
         for (exit, code) in codes {
             assert_eq!(exit as u8, code);
             let row = format!("| {code} |");
-            assert!(include_str!("../../docs/cli.md").contains(&row), "docs/cli.md has no row `{row}`");
+            assert!(
+                include_str!("../../docs/cli.md").contains(&row),
+                "docs/cli.md has no row `{row}`"
+            );
         }
     }
 }

@@ -18,14 +18,23 @@ fn main() -> ExitCode {
         Err(error) => {
             let _ = error.print();
             // clap's own code for wrong usage is 2, which means a tool error here.
-            return if error.use_stderr() { Exit::Failure } else { Exit::Success }.into();
+            return if error.use_stderr() {
+                Exit::Failure
+            } else {
+                Exit::Success
+            }
+            .into();
         }
     };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             output::note(&format!("error: no runtime: {error}"));
@@ -44,7 +53,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Status(args) => status::run(&args, cli.connection.client().await?).await,
-        Command::Call(args) => call::run(&args, &cli.connection).await,
+        Command::Call(args) => Box::pin(call::run(&args, &cli.connection)).await,
         Command::Render(args) => render::run(&args),
         Command::AgentCall(args) => agent_call::run(&args).await,
     }

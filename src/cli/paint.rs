@@ -52,8 +52,15 @@ mod tests {
 
     #[test]
     fn ages_have_one_unit() {
-        let table =
-            [(-5, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (7_199, "119m"), (7_200, "2h"), (172_800, "2d")];
+        let table = [
+            (-5, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (7_199, "119m"),
+            (7_200, "2h"),
+            (172_800, "2d"),
+        ];
         for (seconds, text) in table {
             assert_eq!(span(seconds), text);
         }

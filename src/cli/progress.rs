@@ -25,7 +25,13 @@ impl Progress {
     /// Nothing is shown yet.
     pub fn new() -> Self {
         let (shown, current) = (String::new(), String::new());
-        Self { started: Instant::now(), terminal: stderr().is_terminal(), bar: None, shown, current }
+        Self {
+            started: Instant::now(),
+            terminal: stderr().is_terminal(),
+            bar: None,
+            shown,
+            current,
+        }
     }
 
     /// Sets what is being waited for.

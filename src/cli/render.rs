@@ -47,7 +47,7 @@ Give the same settings as the operator has: what it is told by the chart is told
 
 Exit codes: 0 rendered, 1 the operator would not accept it, or it can't be read.")]
 pub struct Render {
-    /// File with McpTenants, a folder of such (*.yaml, *.yml, *.json), or - for stdin; may be repeated.
+    /// File with tenants, a folder of such (*.yaml, *.yml, *.json), or - for stdin; may be repeated.
     #[arg(long = "filename", short = 'f', value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Form of the output.
@@ -88,7 +88,10 @@ pub fn run(args: &Render) -> Result<Exit> {
 }
 
 /// The children of a tenant, in order, or why the operator would make none.
-fn rendered(tenant: &McpTenant, settings: &Settings) -> Result<std::result::Result<Vec<Value>, Vec<Invalid>>> {
+fn rendered(
+    tenant: &McpTenant,
+    settings: &Settings,
+) -> Result<std::result::Result<Vec<Value>, Vec<Invalid>>> {
     let unknown = Observed::default();
     match validate(tenant, settings, &unknown) {
         Ok(valid) => Ok(Ok(build::render(&build::build(&valid, &unknown, settings))?)),
@@ -99,7 +102,10 @@ fn rendered(tenant: &McpTenant, settings: &Settings) -> Result<std::result::Resu
 fn complain(file: &str, tenant: &McpTenant, invalid: &[Invalid]) {
     let name = tenant.metadata.name.as_deref().unwrap_or("(no name)");
     for problem in invalid {
-        output::note(&format!("{file}: {name}: {}: {problem}", paint::bad(problem.reason.as_str())));
+        output::note(&format!(
+            "{file}: {name}: {}: {problem}",
+            paint::bad(problem.reason.as_str())
+        ));
     }
 }
 
@@ -124,13 +130,19 @@ fn written(objects: &[Value], format: Format) -> Result<String> {
 fn texts(path: &Path) -> Result<Vec<(String, String)>> {
     if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("reading stdin")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("reading stdin")?;
         return Ok(vec![("stdin".into(), text)]);
     }
     let mut files = vec![path.to_owned()];
     if path.is_dir() {
         files = fs::read_dir(path)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>())
+            .and_then(|entries| {
+                entries
+                    .map(|entry| Ok(entry?.path()))
+                    .collect::<std::io::Result<_>>()
+            })
             .with_context(|| format!("reading {}", path.display()))?;
         files.retain(|file| {
             let extension = file.extension().and_then(|extension| extension.to_str());

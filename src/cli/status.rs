@@ -59,7 +59,11 @@ pub async fn run(args: &Status, client: Client) -> Result<Exit> {
     };
     let now = Timestamp::now();
     let Some(name) = &args.tenant else {
-        let tenants: Vec<_> = fetch::tenants(client).await?.iter().map(|tenant| table::row(tenant, now)).collect();
+        let tenants: Vec<_> = fetch::tenants(client)
+            .await?
+            .iter()
+            .map(|tenant| table::row(tenant, now))
+            .collect();
         match format {
             Some(format) => output::document(&tenants, format)?,
             None if tenants.is_empty() => output::note("no tenants that you may see"),

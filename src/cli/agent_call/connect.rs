@@ -51,7 +51,9 @@ where
         let deadline = Instant::now() + self.patience;
         Box::pin(async move {
             loop {
-                std::future::poll_fn(|context| inner.poll_ready(context)).await.map_err(Into::into)?;
+                std::future::poll_fn(|context| inner.poll_ready(context))
+                    .await
+                    .map_err(Into::into)?;
                 match inner.call(uri.clone()).await {
                     Ok(connection) => return Ok(connection),
                     Err(error) if Instant::now() + BETWEEN >= deadline => return Err(error.into()),
@@ -71,12 +73,23 @@ mod tests {
 
     use super::*;
 
-    fn failing(times: u32) -> (impl Service<Uri, Response = u32, Error = BoxError, Future: Send> + Clone + Send, Arc<AtomicU32>) {
+    fn failing(
+        times: u32,
+    ) -> (
+        impl Service<Uri, Response = u32, Error = BoxError, Future: Send> + Clone + Send,
+        Arc<AtomicU32>,
+    ) {
         let attempts = Arc::new(AtomicU32::new(0));
         let counter = attempts.clone();
         let service = tower::service_fn(move |_: Uri| {
             let attempt = counter.fetch_add(1, Ordering::SeqCst) + 1;
-            async move { if attempt > times { Ok(attempt) } else { Err(BoxError::from("refused")) } }
+            async move {
+                if attempt > times {
+                    Ok(attempt)
+                } else {
+                    Err(BoxError::from("refused"))
+                }
+            }
         });
         (service, attempts)
     }
@@ -84,14 +97,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_refused_at_first_is_tried_again() {
         let (service, _) = failing(3);
-        let answer = Patient::new(service, PATIENCE).call(Uri::from_static("https://crm.acme.svc:8443")).await;
+        let answer = Patient::new(service, PATIENCE)
+            .call(Uri::from_static("https://crm.acme.svc:8443"))
+            .await;
         assert_eq!(answer.unwrap(), 4);
     }
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends_with_the_last_refusal() {
         let (service, attempts) = failing(u32::MAX);
-        let answer = Patient::new(service, Duration::from_secs(1)).call(Uri::from_static("https://crm.acme.svc:8443")).await;
+        let answer = Patient::new(service, Duration::from_secs(1))
+            .call(Uri::from_static("https://crm.acme.svc:8443"))
+            .await;
         assert_eq!(answer.unwrap_err().to_string(), "refused");
         assert_eq!(attempts.load(Ordering::SeqCst), 4);
     }

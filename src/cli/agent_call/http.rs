@@ -31,8 +31,12 @@ use hyper_util::{
 use rmcp::{
     model::{ClientJsonRpcMessage, ClientRequest, ErrorData, RequestId, ServerJsonRpcMessage},
     transport::{
-        common::http_header::{EVENT_STREAM_MIME_TYPE, HEADER_LAST_EVENT_ID, HEADER_SESSION_ID, JSON_MIME_TYPE},
-        streamable_http_client::{SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
+        common::http_header::{
+            EVENT_STREAM_MIME_TYPE, HEADER_LAST_EVENT_ID, HEADER_SESSION_ID, JSON_MIME_TYPE,
+        },
+        streamable_http_client::{
+            SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
+        },
     },
 };
 use rustls::ClientConfig;
@@ -100,22 +104,39 @@ impl MtlsClient {
             .enable_http1()
             .enable_http2()
             .wrap_connector(Patient::new(tcp, PATIENCE));
-        let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build(connector);
-        Self { client, failure: Arc::default() }
+        let client = Client::builder(TokioExecutor::new())
+            .retry_canceled_requests(false)
+            .build(connector);
+        Self {
+            client,
+            failure: Arc::default(),
+        }
     }
 
     /// How the latest request failed below MCP, if it did.
     pub fn last_failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn note(&self, failure: Option<Failure>) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
-    async fn exchange(&self, request: request::Builder, body: Bytes) -> std::result::Result<Response<Incoming>, Failure> {
-        let request = request.body(Full::new(body)).map_err(|error| Failure::Unreadable(error.to_string()))?;
-        self.client.request(request).await.map_err(|error| Failure::Connect(innermost(&error)))
+    async fn exchange(
+        &self,
+        request: request::Builder,
+        body: Bytes,
+    ) -> std::result::Result<Response<Incoming>, Failure> {
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| Failure::Unreadable(error.to_string()))?;
+        self.client
+            .request(request)
+            .await
+            .map_err(|error| Failure::Connect(innermost(&error)))
     }
 
     async fn post(
@@ -134,7 +155,10 @@ impl MtlsClient {
             let refusal = refusal(response).await;
             // The failure is noted even when the refusal speaks MCP: the report names the status too.
             let answer = as_answer(message, in_session, status, &refusal);
-            let failure = Failure::Status { status: status.as_u16(), body: refusal };
+            let failure = Failure::Status {
+                status: status.as_u16(),
+                body: refusal,
+            };
             return match answer {
                 Some(answer) => {
                     self.note(Some(failure));
@@ -143,8 +167,11 @@ impl MtlsClient {
                 None => Err(failure),
             };
         }
-        let session =
-            response.headers().get(HEADER_SESSION_ID).and_then(|id| id.to_str().ok()).map(ToOwned::to_owned);
+        let session = response
+            .headers()
+            .get(HEADER_SESSION_ID)
+            .and_then(|id| id.to_str().ok())
+            .map(ToOwned::to_owned);
         if is(&response, EVENT_STREAM_MIME_TYPE) {
             return Ok(StreamableHttpPostResponse::Sse(events(response), session));
         }
@@ -152,7 +179,9 @@ impl MtlsClient {
         if !is(&response, JSON_MIME_TYPE) {
             let kind = response.headers().get(header::CONTENT_TYPE).cloned();
             return if expects_answer {
-                Err(Failure::Unreadable(format!("an answer of type {kind:?}, neither JSON nor an event stream")))
+                Err(Failure::Unreadable(format!(
+                    "an answer of type {kind:?}, neither JSON nor an event stream"
+                )))
             } else {
                 Ok(StreamableHttpPostResponse::Accepted)
             };
@@ -165,7 +194,9 @@ impl MtlsClient {
         match serde_json::from_slice(&body) {
             Ok(message) => Ok(StreamableHttpPostResponse::Json(message, session)),
             Err(_) if !expects_answer => Ok(StreamableHttpPostResponse::Accepted),
-            Err(error) => Err(Failure::Unreadable(format!("the answer is no JSON-RPC message: {error}"))),
+            Err(error) => Err(Failure::Unreadable(format!(
+                "the answer is no JSON-RPC message: {error}"
+            ))),
         }
     }
 }
@@ -184,13 +215,24 @@ impl StreamableHttpClient for MtlsClient {
         if matches!(message, ClientJsonRpcMessage::Request(_)) {
             self.note(None);
         }
-        let request = request(Method::POST, &uri, session_id.as_deref(), auth_header.as_deref(), custom_headers)
-            .header(header::CONTENT_TYPE, JSON_MIME_TYPE)
-            .header(header::ACCEPT, format!("{JSON_MIME_TYPE}, {EVENT_STREAM_MIME_TYPE}"));
-        self.post(request, &message, session_id.is_some()).await.map_err(|failure| {
-            self.note(Some(failure.clone()));
-            StreamableHttpError::Client(failure)
-        })
+        let request = request(
+            Method::POST,
+            &uri,
+            session_id.as_deref(),
+            auth_header.as_deref(),
+            custom_headers,
+        )
+        .header(header::CONTENT_TYPE, JSON_MIME_TYPE)
+        .header(
+            header::ACCEPT,
+            format!("{JSON_MIME_TYPE}, {EVENT_STREAM_MIME_TYPE}"),
+        );
+        self.post(request, &message, session_id.is_some())
+            .await
+            .map_err(|failure| {
+                self.note(Some(failure.clone()));
+                StreamableHttpError::Client(failure)
+            })
     }
 
     async fn delete_session(
@@ -200,14 +242,26 @@ impl StreamableHttpClient for MtlsClient {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<()> {
-        let request = request(Method::DELETE, &uri, Some(&session_id), auth_header.as_deref(), custom_headers);
-        let response = self.exchange(request, Bytes::new()).await.map_err(StreamableHttpError::Client)?;
+        let request = request(
+            Method::DELETE,
+            &uri,
+            Some(&session_id),
+            auth_header.as_deref(),
+            custom_headers,
+        );
+        let response = self
+            .exchange(request, Bytes::new())
+            .await
+            .map_err(StreamableHttpError::Client)?;
         match response.status() {
             // A server may keep its sessions.
             StatusCode::METHOD_NOT_ALLOWED => Ok(()),
             status if status.is_success() => Ok(()),
             status => {
-                let failure = Failure::Status { status: status.as_u16(), body: refusal(response).await };
+                let failure = Failure::Status {
+                    status: status.as_u16(),
+                    body: refusal(response).await,
+                };
                 Err(StreamableHttpError::Client(failure))
             }
         }
@@ -221,12 +275,21 @@ impl StreamableHttpClient for MtlsClient {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<BoxStream<'static, std::result::Result<Sse, SseError>>> {
-        let mut request = request(Method::GET, &uri, session_id.as_deref(), auth_header.as_deref(), custom_headers)
-            .header(header::ACCEPT, EVENT_STREAM_MIME_TYPE);
+        let mut request = request(
+            Method::GET,
+            &uri,
+            session_id.as_deref(),
+            auth_header.as_deref(),
+            custom_headers,
+        )
+        .header(header::ACCEPT, EVENT_STREAM_MIME_TYPE);
         if let Some(id) = last_event_id {
             request = request.header(HEADER_LAST_EVENT_ID, id);
         }
-        let response = self.exchange(request, Bytes::new()).await.map_err(StreamableHttpError::Client)?;
+        let response = self
+            .exchange(request, Bytes::new())
+            .await
+            .map_err(StreamableHttpError::Client)?;
         if !response.status().is_success() || !is(&response, EVENT_STREAM_MIME_TYPE) {
             return Err(StreamableHttpError::ServerDoesNotSupportSse);
         }
@@ -255,8 +318,16 @@ fn request(
 }
 
 fn is(response: &Response<Incoming>, mime: &str) -> bool {
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(mime)
+    let kind = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    kind.split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case(mime)
 }
 
 /// The whole stream counts against the limit: it belongs to one call, and its end is the end of the program.
@@ -286,10 +357,15 @@ fn as_answer(
     status: StatusCode,
     body: &str,
 ) -> Option<StreamableHttpPostResponse> {
-    let ClientJsonRpcMessage::Request(request) = message else { return None };
+    let ClientJsonRpcMessage::Request(request) = message else {
+        return None;
+    };
     let error = match serde_json::from_str(body) {
         Ok(ServerJsonRpcMessage::Error(error)) => error.error,
-        _ if status.is_client_error() && !in_session && matches!(request.request, ClientRequest::DiscoverRequest(_)) => {
+        _ if status.is_client_error()
+            && !in_session
+            && matches!(request.request, ClientRequest::DiscoverRequest(_)) =>
+        {
             ErrorData::invalid_request(format!("HTTP {status}: {body}"), None)
         }
         _ => return None,

@@ -49,9 +49,13 @@ impl Report {
     pub fn to_line(&self) -> String {
         match serde_json::to_string(self) {
             Ok(json) if json.len() <= MAX_REPORT => format!("{MARK}{json}"),
-            Ok(json) => Self::Failed { message: format!("the answer of {} bytes is too large to report", json.len()) }
-                .to_line(),
-            Err(error) => format!(r#"{MARK}{{"outcome":"failed","message":"the answer can't be reported: {error}"}}"#),
+            Ok(json) => Self::Failed {
+                message: format!("the answer of {} bytes is too large to report", json.len()),
+            }
+            .to_line(),
+            Err(error) => {
+                format!(r#"{MARK}{{"outcome":"failed","message":"the answer can't be reported: {error}"}}"#)
+            }
         }
     }
 
@@ -80,16 +84,30 @@ mod tests {
     use super::*;
 
     fn failed(message: &str) -> Report {
-        Report::Failed { message: message.into() }
+        Report::Failed {
+            message: message.into(),
+        }
     }
 
     #[test]
     fn a_report_survives_the_log() {
         let reports = [
-            Report::Result { result: json!({"content": [{"type": "text", "text": "line\nline"}]}) },
-            Report::Refused { status: Some(403), code: Some(-32_602), message: "unknown tool".into() },
-            Report::Refused { status: None, code: None, message: "no".into() },
-            Report::CannotConnect { message: "refused".into() },
+            Report::Result {
+                result: json!({"content": [{"type": "text", "text": "line\nline"}]}),
+            },
+            Report::Refused {
+                status: Some(403),
+                code: Some(-32_602),
+                message: "unknown tool".into(),
+            },
+            Report::Refused {
+                status: None,
+                code: None,
+                message: "no".into(),
+            },
+            Report::CannotConnect {
+                message: "refused".into(),
+            },
             failed("boom"),
         ];
         for report in reports {
@@ -100,33 +118,68 @@ mod tests {
 
     #[test]
     fn the_last_report_of_a_log_counts() {
-        let log = format!("{}\n{}\nlater words\n", failed("first").to_line(), failed("second").to_line());
+        let log = format!(
+            "{}\n{}\nlater words\n",
+            failed("first").to_line(),
+            failed("second").to_line()
+        );
         assert_eq!(Report::from_log(&log), Some(failed("second")));
     }
 
     #[test]
     fn a_log_without_a_whole_report_has_none() {
         let line = failed("cut off").to_line();
-        for log in ["", "no report here", &line[..line.len() - 3], &format!("text before {line}")] {
+        for log in [
+            "",
+            "no report here",
+            &line[..line.len() - 3],
+            &format!("text before {line}"),
+        ] {
             assert_eq!(Report::from_log(log), None, "{log}");
         }
     }
 
     #[test]
     fn an_answer_too_large_for_a_log_is_reported_as_such() {
-        let report = Report::Result { result: Value::String("x".repeat(MAX_REPORT)) };
+        let report = Report::Result {
+            result: Value::String("x".repeat(MAX_REPORT)),
+        };
         assert_eq!(Report::from_log(&report.to_line()).unwrap().exit(), Exit::Failure);
     }
 
     #[test]
     fn each_outcome_has_its_exit_code() {
-        let refused = Report::Refused { status: None, code: None, message: String::new() };
+        let refused = Report::Refused {
+            status: None,
+            code: None,
+            message: String::new(),
+        };
         let table = [
-            (Report::Result { result: json!({"content": []}) }, Exit::Success),
-            (Report::Result { result: json!({"content": [], "isError": false}) }, Exit::Success),
-            (Report::Result { result: json!({"content": [], "isError": true}) }, Exit::ToolError),
+            (
+                Report::Result {
+                    result: json!({"content": []}),
+                },
+                Exit::Success,
+            ),
+            (
+                Report::Result {
+                    result: json!({"content": [], "isError": false}),
+                },
+                Exit::Success,
+            ),
+            (
+                Report::Result {
+                    result: json!({"content": [], "isError": true}),
+                },
+                Exit::ToolError,
+            ),
             (refused, Exit::Refused),
-            (Report::CannotConnect { message: String::new() }, Exit::CannotConnect),
+            (
+                Report::CannotConnect {
+                    message: String::new(),
+                },
+                Exit::CannotConnect,
+            ),
             (failed(""), Exit::Failure),
         ];
         for (report, exit) in table {

@@ -3,12 +3,13 @@
 use http::{HeaderName, HeaderValue};
 use rmcp::{
     model::{
-        CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ErrorCode, ErrorData, Implementation,
-        JsonObject, ListToolsResult, PaginatedRequestParams, ProtocolVersion, RequestMetaObject, RequestParamsMeta as _,
-        Tool,
+        CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, ErrorCode, ErrorData,
+        Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+        RequestMetaObject, RequestParamsMeta as _, Tool,
     },
     service::{
-        ClientInitializeError, ClientLifecycleMode, ClientServiceExt as _, RoleClient, RunningService, ServiceError,
+        ClientInitializeError, ClientLifecycleMode, ClientServiceExt as _, RoleClient, RunningService,
+        ServiceError,
     },
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
@@ -44,7 +45,9 @@ pub async fn run(client: MtlsClient, url: &str, ask: Ask, traceparent: &str) -> 
     // A refused call must never be sent a second time behind the caller's back.
     config.reinit_on_expired_session = false;
     if let Ok(value) = HeaderValue::from_str(traceparent) {
-        config.custom_headers.insert(HeaderName::from_static("traceparent"), value);
+        config
+            .custom_headers
+            .insert(HeaderName::from_static("traceparent"), value);
     }
     let transport = StreamableHttpClientTransport::with_client(client.clone(), config);
     let me = ClientConfig::new(
@@ -60,7 +63,9 @@ pub async fn run(client: MtlsClient, url: &str, ask: Ask, traceparent: &str) -> 
         Err(error) => return refused_handshake(&client, error),
     };
     let outcome = match ask {
-        Ask::List => list(&session, traceparent).await.map(|tools| json!({ "tools": tools })),
+        Ask::List => list(&session, traceparent)
+            .await
+            .map(|tools| json!({ "tools": tools })),
         Ask::Call { tool, arguments } => call(&session, tool, arguments, traceparent).await,
     };
     let report = match outcome {
@@ -82,7 +87,11 @@ async fn list(
         let mut page = PaginatedRequestParams::default();
         page.meta = Some(traced(traceparent));
         page.cursor = cursor;
-        let ListToolsResult { tools: more, next_cursor, .. } = session.list_tools(Some(page)).await?;
+        let ListToolsResult {
+            tools: more,
+            next_cursor,
+            ..
+        } = session.list_tools(Some(page)).await?;
         tools.extend(more);
         cursor = next_cursor;
         if cursor.is_none() {
@@ -141,20 +150,32 @@ fn refused(client: &MtlsClient, error: &ErrorData) -> Report {
         None => error.message.to_string(),
     };
     if error.code == ErrorCode::INTERNAL_ERROR || status.is_some_and(|status| status >= 500) {
-        let status = status.map(|status| format!("HTTP {status}, ")).unwrap_or_default();
-        return Report::Failed { message: format!("{status}JSON-RPC error {}: {message}", error.code.0) };
+        let status = status
+            .map(|status| format!("HTTP {status}, "))
+            .unwrap_or_default();
+        return Report::Failed {
+            message: format!("{status}JSON-RPC error {}: {message}", error.code.0),
+        };
     }
-    Report::Refused { status, code: Some(error.code.0.into()), message }
+    Report::Refused {
+        status,
+        code: Some(error.code.0.into()),
+        message,
+    }
 }
 
 /// No JSON-RPC at all: what the HTTP client saw tells more than rmcp's text.
 fn below_mcp(client: &MtlsClient, text: String) -> Report {
     match client.last_failure() {
         Some(Failure::Connect(message)) => Report::CannotConnect { message },
-        Some(Failure::Status { status, body }) if status < 500 => {
-            Report::Refused { status: Some(status), code: None, message: body }
-        }
-        Some(failure) => Report::Failed { message: failure.to_string() },
+        Some(Failure::Status { status, body }) if status < 500 => Report::Refused {
+            status: Some(status),
+            code: None,
+            message: body,
+        },
+        Some(failure) => Report::Failed {
+            message: failure.to_string(),
+        },
         None => Report::Failed { message: text },
     }
 }

@@ -55,17 +55,28 @@ fn roots(trust: &Path) -> Result<RootCertStore, TlsError> {
     for certificate in CertificateDer::pem_file_iter(trust).map_err(|error| file("CA", trust, &error))? {
         roots.add(certificate.map_err(|error| file("CA", trust, &error))?)?;
     }
-    if roots.is_empty() { Err(TlsError::NoRoots(trust.display().to_string())) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(TlsError::NoRoots(trust.display().to_string()))
+    } else {
+        Ok(roots)
+    }
 }
 
 fn file(what: &'static str, path: &Path, error: &impl std::fmt::Display) -> TlsError {
-    TlsError::File { what, path: path.display().to_string(), reason: error.to_string() }
+    TlsError::File {
+        what,
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    }
 }
 
 /// aws-lc-rs with X25519MLKEM768 in front, whatever order the library's default has.
 fn provider() -> CryptoProvider {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
-    CryptoProvider { kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1], ..aws_lc_rs::default_provider() }
+    CryptoProvider {
+        kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
+        ..aws_lc_rs::default_provider()
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +93,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let trust = dir.path().join("ca.pem");
         std::fs::write(&trust, "").unwrap();
-        assert!(matches!(client_config(dir.path(), &trust), Err(TlsError::NoRoots(_))));
+        assert!(matches!(
+            client_config(dir.path(), &trust),
+            Err(TlsError::NoRoots(_))
+        ));
     }
 
     #[test]

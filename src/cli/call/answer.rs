@@ -65,10 +65,15 @@ fn shown(result: &Value) -> String {
     if let Some(tools) = result["tools"].as_array() {
         return listed(tools);
     }
-    if let Some(structured) = result.get("structuredContent").filter(|structured| !structured.is_null()) {
+    if let Some(structured) = result
+        .get("structuredContent")
+        .filter(|structured| !structured.is_null())
+    {
         return format!("{structured:#}\n");
     }
-    let Some(content) = result["content"].as_array() else { return format!("{result:#}\n") };
+    let Some(content) = result["content"].as_array() else {
+        return format!("{result:#}\n");
+    };
     content
         .iter()
         .map(|block| match (block["type"].as_str(), block["text"].as_str()) {
@@ -83,15 +88,28 @@ fn listed(tools: &[Value]) -> String {
         return "no tools exist for this agent\n".into();
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["TOOL", "ARGUMENTS", "DESCRIPTION"]);
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(["TOOL", "ARGUMENTS", "DESCRIPTION"]);
     for tool in tools {
         let schema = &tool["inputSchema"];
-        let required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<_> = schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let arguments: Vec<_> = schema["properties"]
             .as_object()
             .into_iter()
             .flatten()
-            .map(|(name, _)| if required.contains(&name.as_str()) { format!("{name}*") } else { name.clone() })
+            .map(|(name, _)| {
+                if required.contains(&name.as_str()) {
+                    format!("{name}*")
+                } else {
+                    name.clone()
+                }
+            })
             .collect();
         let text = |key: &str| printable(tool[key].as_str().unwrap_or_default());
         let first_line = text("description").lines().next().unwrap_or_default().to_owned();
@@ -102,7 +120,12 @@ fn listed(tools: &[Value]) -> String {
 
 /// A table without the spaces that fill its last column.
 pub fn trimmed(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim());
+        text.push('\n');
+    }
+    text
 }
 
 /// Text of a server for a terminal: control characters, with which it could repaint the screen, become visible.
@@ -128,9 +151,13 @@ mod tests {
 
     #[test]
     fn text_is_shown_as_it_is_and_other_content_as_json() {
-        let result = json!({"content": [{"type": "text", "text": "two\nlines"}, {"type": "image", "data": "AA=="}]});
+        let result =
+            json!({"content": [{"type": "text", "text": "two\nlines"}, {"type": "image", "data": "AA=="}]});
         let text = shown(&result);
-        assert!(text.starts_with("two\nlines\n") && text.contains("\"image\""), "{text}");
+        assert!(
+            text.starts_with("two\nlines\n") && text.contains("\"image\""),
+            "{text}"
+        );
     }
 
     #[test]
@@ -142,9 +169,13 @@ mod tests {
     #[test]
     fn tools_are_a_table_that_marks_required_arguments() {
         let schema = json!({"properties": {"invoice_id": {}, "verbose": {}}, "required": ["invoice_id"]});
-        let result = json!({"tools": [{"name": "get_invoice", "description": "One.\nMore.", "inputSchema": schema}]});
+        let result =
+            json!({"tools": [{"name": "get_invoice", "description": "One.\nMore.", "inputSchema": schema}]});
         let text = shown(&result);
-        let words: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        let words: Vec<_> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .collect();
         assert_eq!(words[0], ["TOOL", "ARGUMENTS", "DESCRIPTION"]);
         assert_eq!(words[1], ["get_invoice", "invoice_id*", "verbose", "One."]);
     }
@@ -156,12 +187,26 @@ mod tests {
 
     #[test]
     fn a_document_holds_the_report_and_what_was_looked_for() {
-        let report = Report::Refused { status: Some(404), code: None, message: "no".into() };
-        let answer = |audit| Answer { report: report.clone(), trace_id: "t".into(), audit }.document();
+        let report = Report::Refused {
+            status: Some(404),
+            code: None,
+            message: "no".into(),
+        };
+        let answer = |audit| {
+            Answer {
+                report: report.clone(),
+                trace_id: "t".into(),
+                audit,
+            }
+            .document()
+        };
         assert_eq!(
             answer(Found::NotAsked),
             json!({"outcome": "refused", "status": 404, "message": "no", "traceId": "t"})
         );
-        assert_eq!(answer(Found::Nothing("not permitted".into()))["auditMissing"], "not permitted");
+        assert_eq!(
+            answer(Found::Nothing("not permitted".into()))["auditMissing"],
+            "not permitted"
+        );
     }
 }

@@ -62,12 +62,18 @@ impl Record {
     /// The record in a line of the sidecar's log, if it is a decision about this trace.
     fn read(line: &str, trace_id: &str) -> Option<Self> {
         // Most lines of a busy sidecar are others' and needn't be parsed.
-        let record: Self = line.contains(trace_id).then(|| serde_json::from_str(line).ok())??;
+        let record: Self = line
+            .contains(trace_id)
+            .then(|| serde_json::from_str(line).ok())??;
         (record.traceparent.as_deref()?.split('-').nth(1)? == trace_id).then_some(record)
     }
 
     fn text(&self) -> String {
-        let about = self.tool.as_deref().or(self.method.as_deref()).unwrap_or("the request");
+        let about = self
+            .tool
+            .as_deref()
+            .or(self.method.as_deref())
+            .unwrap_or("the request");
         let mut parts = vec![match self.decision.as_str() {
             "refuse" => paint::bad(&format!("the sidecar refused {about}")),
             _ => paint::good(&format!("the sidecar permitted {about}")),
@@ -76,7 +82,10 @@ impl Record {
         parts.extend(self.rule.as_ref().map(|rule| format!("rule {rule}")));
         parts.push(format!("policy {}", self.policy_revision));
         if !self.overridden_arguments.is_empty() {
-            parts.push(format!("overridden arguments {}", self.overridden_arguments.join(", ")));
+            parts.push(format!(
+                "overridden arguments {}",
+                self.overridden_arguments.join(", ")
+            ));
         }
         parts.join(", ")
     }
@@ -87,9 +96,13 @@ impl Found {
     pub fn text(&self) -> Option<String> {
         match self {
             Self::NotAsked => None,
-            Self::Records(records) => {
-                Some(records.iter().map(|record| format!("audit: {}", record.text())).collect::<Vec<_>>().join("\n"))
-            }
+            Self::Records(records) => Some(
+                records
+                    .iter()
+                    .map(|record| format!("audit: {}", record.text()))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            ),
             Self::Nothing(why) => Some(format!("audit: {why}")),
         }
     }
@@ -99,14 +112,21 @@ impl Found {
 pub async fn find(client: &Client, target: &Target, trace: &Trace, since: Duration) -> Found {
     let Target { tenant, server } = target;
     let pods: Api<Pod> = Api::namespaced(client.clone(), tenant);
-    let names = match pods.list(&ListParams::default().labels(&format!("bulkhead.dev/server={server}"))).await {
+    let names = match pods
+        .list(&ListParams::default().labels(&format!("bulkhead.dev/server={server}")))
+        .await
+    {
         Ok(pods) => pods.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
         Err(error) => return Found::Nothing(why(&error, tenant)),
     };
     let params = LogParams {
         container: Some(SIDECAR_CONTAINER.into()),
         // Some seconds more: the node's clock isn't ours.
-        since_seconds: Some(i64::try_from(since.as_secs()).unwrap_or(i64::MAX).saturating_add(30)),
+        since_seconds: Some(
+            i64::try_from(since.as_secs())
+                .unwrap_or(i64::MAX)
+                .saturating_add(30),
+        ),
         ..LogParams::default()
     };
     for attempt in 1..=ATTEMPTS {
@@ -124,7 +144,10 @@ pub async fn find(client: &Client, target: &Target, trace: &Trace, since: Durati
             sleep(Duration::from_millis(300)).await;
         }
     }
-    Found::Nothing(format!("no record of this call in the logs of {} sidecars", names.len()))
+    Found::Nothing(format!(
+        "no record of this call in the logs of {} sidecars",
+        names.len()
+    ))
 }
 
 /// The records that answer why: of the call itself if it got as far as a decision, otherwise of what was refused before.
@@ -143,7 +166,9 @@ fn relevant<'a>(lines: impl Iterator<Item = &'a str>, trace_id: &str) -> Vec<Rec
 fn why(error: &kube::Error, tenant: &str) -> String {
     match error {
         kube::Error::Api(status) if status.is_forbidden() => {
-            format!("the reason is in the sidecar's log, which you may not read (namespace {tenant}): ask an admin of the tenant")
+            format!(
+                "the reason is in the sidecar's log, which you may not read (namespace {tenant}): ask an admin of the tenant"
+            )
         }
         kube::Error::Api(status) => status.message.clone(),
         error => error.to_string(),
@@ -175,11 +200,19 @@ mod tests {
             Trace::for_test().parent()
         );
         let body = body.into();
-        let message = mcp::read(&body, Limits::default()).map_err(|refusal| refusal.status()).unwrap();
+        let message = mcp::read(&body, Limits::default())
+            .map_err(|refusal| refusal.status())
+            .unwrap();
         let spiffe_id = "spiffe://acme.cluster.local/ns/acme-agents/sa/billing";
         let caller = policy.agent(spiffe_id);
         let headers = MirroredHeaders::read([("mcp-protocol-version", b"2025-11-25".as_slice())]);
-        let decision = policy.decide(caller, &message, &headers, &Inventory::default(), Limits::default());
+        let decision = policy.decide(
+            caller,
+            &message,
+            &headers,
+            &Inventory::default(),
+            Limits::default(),
+        );
         let call = Call {
             time: "2026-11-22T10:00:00Z",
             call: 1,
@@ -197,20 +230,34 @@ mod tests {
         let record = Record::read(&line("export_all"), Trace::for_test().id()).unwrap();
         assert_eq!(record.decision, "refuse");
         let text = record.text();
-        assert!(text.contains("refused") && text.contains(&record.reason.unwrap()), "{text}");
+        assert!(
+            text.contains("refused") && text.contains(&record.reason.unwrap()),
+            "{text}"
+        );
     }
 
     #[test]
     fn overridden_arguments_of_a_permitted_call_are_named() {
-        let text = Record::read(&line("list_invoices"), Trace::for_test().id()).unwrap().text();
-        assert!(text.contains("permitted list_invoices") && text.contains("overridden arguments tenant_id"), "{text}");
+        let text = Record::read(&line("list_invoices"), Trace::for_test().id())
+            .unwrap()
+            .text();
+        assert!(
+            text.contains("permitted list_invoices") && text.contains("overridden arguments tenant_id"),
+            "{text}"
+        );
     }
 
     #[test]
     fn other_lines_are_not_the_calls() {
         let id = Trace::for_test().id().to_owned();
         let elsewhere = line("export_all").replace("traceparent", "session");
-        for line in ["", &id, "{}", &elsewhere, &line("export_all").replace(&id, &"1".repeat(32))] {
+        for line in [
+            "",
+            &id,
+            "{}",
+            &elsewhere,
+            &line("export_all").replace(&id, &"1".repeat(32)),
+        ] {
             assert_eq!(Record::read(line, &id), None, "{line}");
         }
     }
@@ -221,7 +268,10 @@ mod tests {
         let call = line("export_all");
         let methods = |lines: &[&str]| {
             let records = relevant(lines.iter().copied(), Trace::for_test().id());
-            records.into_iter().filter_map(|record| record.method).collect::<Vec<_>>()
+            records
+                .into_iter()
+                .filter_map(|record| record.method)
+                .collect::<Vec<_>>()
         };
         assert_eq!(methods(&[&handshake, &call]), ["tools/call"]);
         assert_eq!(methods(&[&handshake]), ["server/discover"]);

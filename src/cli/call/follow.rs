@@ -34,13 +34,18 @@ pub async fn run(client: &Client, job: &Job, timeout: Duration, progress: &mut P
     let interrupted = interrupted()?;
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     progress.set(format!("starting Job {namespace}/{name}"));
-    jobs.create(&PostParams::default(), job).await.with_context(|| format!("creating Job {namespace}/{name}"))?;
+    jobs.create(&PostParams::default(), job)
+        .await
+        .with_context(|| format!("creating Job {namespace}/{name}"))?;
     let outcome = tokio::select! {
         report = follow(client, &namespace, &name, timeout, progress) => report,
         () = interrupted => Err(ExitError { exit: Exit::Interrupted, message: "interrupted".into() }.into()),
     };
     if let Err(error) = jobs.delete(&name, &DeleteParams::background()).await {
-        output::note(&format!("warning: Job {namespace}/{name} stays until it expires: {}", message(&error)));
+        output::note(&format!(
+            "warning: Job {namespace}/{name} stays until it expires: {}",
+            message(&error)
+        ));
     }
     outcome
 }
@@ -107,13 +112,25 @@ async fn follow(
 
 async fn read(pods: &Api<Pod>, pod: &Pod) -> Result<Report> {
     let name = pod.name_any();
-    let params = LogParams { container: Some(CONTAINER.into()), ..LogParams::default() };
-    let log = pods.logs(&name, &params).await.with_context(|| format!("reading the log of pod {name}"))?;
+    let params = LogParams {
+        container: Some(CONTAINER.into()),
+        ..LogParams::default()
+    };
+    let log = pods
+        .logs(&name, &params)
+        .await
+        .with_context(|| format!("reading the log of pod {name}"))?;
     Report::from_log(&log).with_context(|| {
         let status = pod.status.clone().unwrap_or_default();
-        let why = [status.reason, status.message].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        let why = [status.reason, status.message]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(": ");
         let last = log.lines().last().unwrap_or("its log is empty");
-        format!("pod {name} ended without a report {why} ({last}); is its image that of this kubectl-bulkhead?")
+        format!(
+            "pod {name} ended without a report {why} ({last}); is its image that of this kubectl-bulkhead?"
+        )
     })
 }
 
@@ -130,7 +147,12 @@ fn state(pod: &Pod) -> State {
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return State::Finished;
     }
-    let container = status.container_statuses.unwrap_or_default().into_iter().next().and_then(|status| status.state);
+    let container = status
+        .container_statuses
+        .unwrap_or_default()
+        .into_iter()
+        .next()
+        .and_then(|status| status.state);
     if container.as_ref().is_some_and(|state| state.running.is_some()) {
         return State::Waiting("waiting for the server's answer".into());
     }
@@ -138,18 +160,21 @@ fn state(pod: &Pod) -> State {
         let reason = waiting.reason.unwrap_or_default();
         let text = [reason.clone(), waiting.message.unwrap_or_default()].join(" ");
         return match reason.as_str() {
-            "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-                State::Stuck(format!("the pod's image can't be had (see --image): {}", text.trim()))
-            }
+            "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => State::Stuck(format!(
+                "the pod's image can't be had (see --image): {}",
+                text.trim()
+            )),
             "CreateContainerConfigError" | "CreateContainerError" => {
                 State::Stuck(format!("the pod's container can't be created: {}", text.trim()))
             }
             _ => State::Waiting(format!("pod is starting: {}", text.trim())),
         };
     }
-    let unscheduled = status.conditions.unwrap_or_default().into_iter().find(|condition| {
-        condition.type_ == "PodScheduled" && condition.status == "False"
-    });
+    let unscheduled = status
+        .conditions
+        .unwrap_or_default()
+        .into_iter()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     match unscheduled.and_then(|condition| condition.message) {
         Some(message) => State::Waiting(format!("pod isn't scheduled: {message}")),
         None => State::Waiting("pod is starting".into()),
@@ -159,20 +184,32 @@ fn state(pod: &Pod) -> State {
 /// The latest warning about the Job or its pod, for those who may read events.
 async fn last_warning(client: &Client, namespace: &str, job: &str, pod: Option<&str>) -> Option<String> {
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let params = ListParams::default().fields(&format!("type=Warning,involvedObject.name={}", pod.unwrap_or(job)));
+    let params = ListParams::default().fields(&format!(
+        "type=Warning,involvedObject.name={}",
+        pod.unwrap_or(job)
+    ));
     let events = events.list(&params).await.ok()?;
-    let latest = events.items.into_iter().max_by_key(|event| event.last_timestamp.clone())?;
-    Some([latest.reason, latest.message].into_iter().flatten().collect::<Vec<_>>().join(": "))
+    let latest = events
+        .items
+        .into_iter()
+        .max_by_key(|event| event.last_timestamp.clone())?;
+    Some(
+        [latest.reason, latest.message]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(": "),
+    )
 }
 
 fn forbidden(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
             matches!(error, kube::Error::Api(status) if status.is_forbidden())
         }
         WatchError(status) => status.is_forbidden(),
-        _ => false,
+        NoResourceVersion => false,
     }
 }
 
@@ -189,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(status: Value) -> Pod {
+    fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap()
     }
 
@@ -203,14 +240,21 @@ mod tests {
     #[test]
     fn a_pod_that_ended_either_way_is_finished() {
         for phase in ["Succeeded", "Failed"] {
-            assert_eq!(state(&pod(json!({"phase": phase}))), State::Finished);
+            assert_eq!(state(&pod(&json!({"phase": phase}))), State::Finished);
         }
     }
 
     #[test]
     fn a_pod_that_cannot_start_ends_the_wait_with_the_reason() {
-        for reason in ["ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"] {
-            let State::Stuck(text) = state(&pod(waiting(reason))) else { panic!("{reason} is waited for") };
+        for reason in [
+            "ImagePullBackOff",
+            "InvalidImageName",
+            "ErrImageNeverPull",
+            "CreateContainerConfigError",
+        ] {
+            let State::Stuck(text) = state(&pod(&waiting(reason))) else {
+                panic!("{reason} is waited for")
+            };
             assert!(text.contains(reason) && text.contains("why"), "{text}");
         }
     }
@@ -227,7 +271,9 @@ mod tests {
             (unscheduled, "no nodes"),
         ];
         for (status, says) in table {
-            let State::Waiting(text) = state(&pod(status.clone())) else { panic!("{status} isn't waited for") };
+            let State::Waiting(text) = state(&pod(&status)) else {
+                panic!("{status} isn't waited for")
+            };
             assert!(text.contains(says), "{text}");
         }
     }

@@ -7,8 +7,9 @@ use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
         core::v1::{
-            Capabilities, ConfigMapVolumeSource, Container, EnvVar, PodSecurityContext, PodSpec, PodTemplateSpec,
-            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+            Capabilities, ConfigMapVolumeSource, Container, EnvVar, PodSecurityContext, PodSpec,
+            PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
+            Volume, VolumeMount,
         },
     },
     apimachinery::pkg::api::resource::Quantity,
@@ -65,7 +66,10 @@ pub fn build(plan: &Plan, trace: &Trace) -> serde_json::Result<Job> {
             active_deadline_seconds: Some(seconds(plan.timeout) + 15),
             ttl_seconds_after_finished: Some(KEEP_FINISHED_SECONDS),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(pod(plan)?),
             },
             ..JobSpec::default()
@@ -99,7 +103,10 @@ fn pod(plan: &Plan) -> serde_json::Result<PodSpec> {
             run_as_group: Some(UID),
             // Lets the user read the key, which is readable for its group only.
             fs_group: Some(UID),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                localhost_profile: None,
+            }),
             ..PodSecurityContext::default()
         }),
         containers: vec![container(plan)?],
@@ -146,7 +153,10 @@ fn container(plan: &Plan) -> serde_json::Result<Container> {
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                add: None,
+            }),
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![mount("tls", pod::TLS_DIR), mount("trust", pod::TRUST_DIR)]),
@@ -155,7 +165,12 @@ fn container(plan: &Plan) -> serde_json::Result<Container> {
 }
 
 fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount { name: name.into(), mount_path: path.into(), read_only: Some(true), ..VolumeMount::default() }
+    VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
 }
 
 fn amounts(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
@@ -260,7 +275,14 @@ mod tests {
 
     #[test]
     fn a_sandboxed_tenants_call_runs_in_its_sandbox() {
-        let job = build(&Plan { runtime_class: Some("gvisor".into()), ..plan() }, &Trace::for_test()).unwrap();
+        let job = build(
+            &Plan {
+                runtime_class: Some("gvisor".into()),
+                ..plan()
+            },
+            &Trace::for_test(),
+        )
+        .unwrap();
         let pod = job.spec.unwrap().template.spec.unwrap();
         assert_eq!(pod.runtime_class_name.as_deref(), Some("gvisor"));
     }
@@ -274,6 +296,9 @@ mod tests {
         let pod = job.spec.unwrap().template.spec.unwrap();
         let value = pod.containers[0].env.as_ref().unwrap()[0].value.clone().unwrap();
         assert!(!value.contains('$'), "{value}");
-        assert_eq!(serde_json::from_str::<Value>(&value).unwrap()["arguments"], arguments);
+        assert_eq!(
+            serde_json::from_str::<Value>(&value).unwrap()["arguments"],
+            arguments
+        );
     }
 }

@@ -23,7 +23,10 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('/') {
-            Some((tenant, server)) => Ok(Self { tenant: name(tenant)?, server: name(server)? }),
+            Some((tenant, server)) => Ok(Self {
+                tenant: name(tenant)?,
+                server: name(server)?,
+            }),
             None => Err("expected TENANT/SERVER, for example acme/crm".into()),
         }
     }
@@ -35,22 +38,32 @@ pub fn name(text: &str) -> Result<String, String> {
     let valid = (1..=63).contains(&bytes.len())
         && bytes[0].is_ascii_lowercase()
         && bytes[bytes.len() - 1] != b'-'
-        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
     if valid {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` is no name: a-z, 0-9 and -, starting with a letter, at most 63 characters"))
+        Err(format!(
+            "`{text}` is no name: a-z, 0-9 and -, starting with a letter, at most 63 characters"
+        ))
     }
 }
 
 /// A tool's arguments: one JSON object. Read here, so that a slip of the keyboard starts no pod.
 pub fn arguments(text: &str) -> Result<JsonObject, String> {
     if text.len() > MAX_ARGUMENTS {
-        return Err(format!("{} bytes of arguments; at most {MAX_ARGUMENTS} fit a call", text.len()));
+        return Err(format!(
+            "{} bytes of arguments; at most {MAX_ARGUMENTS} fit a call",
+            text.len()
+        ));
     }
     match serde_json::from_str(text) {
         Ok(Value::Object(arguments)) => Ok(arguments),
-        Ok(other) => Err(format!("the arguments of a tool are a JSON object, this is {}", kind(&other))),
+        Ok(other) => Err(format!(
+            "the arguments of a tool are a JSON object, this is {}",
+            kind(&other)
+        )),
         Err(error) => Err(pointed(text, &error)),
     }
 }
@@ -68,15 +81,23 @@ fn kind(value: &Value) -> &'static str {
 
 /// The error under the place where it is. serde counts columns in bytes, people in characters.
 fn pointed(text: &str, error: &serde_json::Error) -> String {
-    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let before = line.as_bytes().get(..error.column().saturating_sub(1)).unwrap_or(line.as_bytes());
+    let line = text
+        .lines()
+        .nth(error.line().saturating_sub(1))
+        .unwrap_or_default();
+    let before = line
+        .as_bytes()
+        .get(..error.column().saturating_sub(1))
+        .unwrap_or(line.as_bytes());
     let column = String::from_utf8_lossy(before).chars().count();
     format!("not JSON: {error}\n  {line}\n  {}^", " ".repeat(column))
 }
 
 /// A time to wait, for example `30s` or `2m`.
 pub fn timeout(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text.parse().map_err(|error| format!("{error}; for example 30s or 2m"))?;
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|error| format!("{error}; for example 30s or 2m"))?;
     match Duration::try_from(duration) {
         Ok(duration) if (1..=3_600).contains(&duration.as_secs()) => Ok(duration),
         _ => Err("between 1s and 1h".into()),
@@ -90,8 +111,24 @@ mod tests {
     #[test]
     fn a_target_is_two_names() {
         let target: Target = "acme/crm".parse().unwrap();
-        assert_eq!(target, Target { tenant: "acme".into(), server: "crm".into() });
-        for text in ["", "acme", "acme/", "/crm", "acme/crm/x", "Acme/crm", "acme/crm.globex", "acme/-crm", "a b/c"] {
+        assert_eq!(
+            target,
+            Target {
+                tenant: "acme".into(),
+                server: "crm".into()
+            }
+        );
+        for text in [
+            "",
+            "acme",
+            "acme/",
+            "/crm",
+            "acme/crm/x",
+            "Acme/crm",
+            "acme/crm.globex",
+            "acme/-crm",
+            "a b/c",
+        ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }
@@ -99,7 +136,12 @@ mod tests {
     #[test]
     fn arguments_are_one_object() {
         assert_eq!(arguments(r#"{"limit": 3}"#).unwrap()["limit"], 3);
-        for (text, says) in [("[1]", "an array"), ("3", "a number"), ("null", "null"), ("\"x\"", "a string")] {
+        for (text, says) in [
+            ("[1]", "an array"),
+            ("3", "a number"),
+            ("null", "null"),
+            ("\"x\"", "a string"),
+        ] {
             assert!(arguments(text).unwrap_err().contains(says), "{text}");
         }
     }
@@ -121,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_timeout_has_a_unit_and_sensible_limits() {
-        assert_eq!(timeout("2m").unwrap(), Duration::from_secs(120));
+        assert_eq!(timeout("2m").unwrap(), Duration::from_mins(2));
         for text in ["", "2", "soon", "0s", "-3s", "2h"] {
             assert!(timeout(text).is_err(), "{text}");
         }

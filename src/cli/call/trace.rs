@@ -18,9 +18,11 @@ impl Trace {
             .secure_random
             .fill(&mut bytes)
             .map_err(|_| anyhow!("the system gives no random numbers"))?;
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (id, span) = hex.split_at(32);
-        Ok(Self { id: id.into(), span: span.into() })
+        let (id, span) = bytes.split_at(16);
+        Ok(Self {
+            id: hex(id),
+            span: hex(span),
+        })
     }
 
     /// The trace id: 32 hex digits.
@@ -36,8 +38,17 @@ impl Trace {
     /// One for tests that compare whole objects.
     #[cfg(test)]
     pub fn for_test() -> Self {
-        Self { id: "0af7651916cd43dd8448eb211c80319c".into(), span: "b7ad6b7169203331".into() }
+        Self {
+            id: "0af7651916cd43dd8448eb211c80319c".into(),
+            span: "b7ad6b7169203331".into(),
+        }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ pub fn tenants(text: &str) -> Result<Vec<McpTenant>> {
             Value::Null => {}
             // What `kubectl get -o yaml` gives for several.
             Value::Object(mut list) if list.get("kind") == Some(&"List".into()) => {
-                let Some(Value::Array(items)) = list.remove("items") else { bail!("a List without items") };
+                let Some(Value::Array(items)) = list.remove("items") else {
+                    bail!("a List without items")
+                };
                 for item in items {
                     tenants.push(tenant(item)?);
                 }
@@ -27,9 +29,16 @@ pub fn tenants(text: &str) -> Result<Vec<McpTenant>> {
 fn tenant(document: Value) -> Result<McpTenant> {
     let text = |key: &str| document[key].as_str().unwrap_or("(none)").to_owned();
     if (text("apiVersion").as_str(), text("kind").as_str()) != ("bulkhead.dev/v1alpha1", "McpTenant") {
-        bail!("{} of {} is no McpTenant of bulkhead.dev/v1alpha1", text("kind"), text("apiVersion"));
+        bail!(
+            "{} of {} is no McpTenant of bulkhead.dev/v1alpha1",
+            text("kind"),
+            text("apiVersion")
+        );
     }
-    let name = document["metadata"]["name"].as_str().unwrap_or("(no name)").to_owned();
+    let name = document["metadata"]["name"]
+        .as_str()
+        .unwrap_or("(no name)")
+        .to_owned();
     let spec = document["spec"].clone();
     let tenant: McpTenant = serde_json::from_value(document).with_context(|| format!("tenant {name}"))?;
     // A misspelt field would be dropped without a word, and with it the rule that it was meant to be.
@@ -52,7 +61,9 @@ fn unknown(input: &Value, kept: &Value, path: &str) -> Option<String> {
         }),
         (Value::Array(input), Value::Array(kept)) => {
             let pairs = input.iter().zip(kept).enumerate();
-            pairs.into_iter().find_map(|(index, (input, kept))| unknown(input, kept, &format!("{path}[{index}]")))
+            pairs
+                .into_iter()
+                .find_map(|(index, (input, kept))| unknown(input, kept, &format!("{path}[{index}]")))
         }
         _ => None,
     }

@@ -40,20 +40,32 @@ fn children() -> Vec<Value> {
 
 #[test]
 fn a_rendering_is_in_the_order_of_application_namespaces_first_deployments_last() {
-    let kinds: Vec<_> = children().iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect();
+    let kinds: Vec<_> = children()
+        .iter()
+        .map(|object| object["kind"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(kinds.first().map(String::as_str), Some("Namespace"));
     assert_eq!(kinds.last().map(String::as_str), Some("Deployment"));
     let at = |kind: &str| kinds.iter().position(|other| other == kind).unwrap();
-    assert!(at("NetworkPolicy") < at("Deployment") && at("Certificate") < at("Deployment"), "{kinds:?}");
+    assert!(
+        at("NetworkPolicy") < at("Deployment") && at("Certificate") < at("Deployment"),
+        "{kinds:?}"
+    );
 }
 
 #[test]
 fn what_is_not_known_offline_is_left_out_and_told_at_the_top() {
     let children = children();
-    let trust = children.iter().find(|object| object["metadata"]["name"] == "bulkhead-trust");
+    let trust = children
+        .iter()
+        .find(|object| object["metadata"]["name"] == "bulkhead-trust");
     assert_eq!(trust, None);
     assert_eq!(children[0]["metadata"].get("ownerReferences"), None);
-    assert!(written(&children, Format::Yaml).unwrap().starts_with("# Rendered"));
+    assert!(
+        written(&children, Format::Yaml)
+            .unwrap()
+            .starts_with("# Rendered")
+    );
 }
 
 #[test]
@@ -70,14 +82,23 @@ fn yaml_and_json_hold_the_same_objects() {
 fn what_the_operator_would_refuse_is_refused_with_its_reason() {
     let tenant = one(&TENANT.replace("cpu: '2'", "cpu: plenty"));
     let problems = rendered(&tenant, &settings()).unwrap().unwrap_err();
-    assert!(problems.iter().any(|problem| problem.path == "spec.quota.cpu"), "{problems:?}");
+    assert!(
+        problems.iter().any(|problem| problem.path == "spec.quota.cpu"),
+        "{problems:?}"
+    );
 }
 
 #[test]
 fn a_misspelt_field_is_refused_by_its_path() {
     let table = [
-        (TENANT.replace("roles: [reader]}]\n", "role: [reader]}]\n"), "spec.servers[0].tools[0].role"),
-        (TENANT.replace("  identity:", "  isolatoin: {tier: Sandbox}\n  identity:"), "spec.isolatoin"),
+        (
+            TENANT.replace("roles: [reader]}]\n", "role: [reader]}]\n"),
+            "spec.servers[0].tools[0].role",
+        ),
+        (
+            TENANT.replace("  identity:", "  isolatoin: {tier: Sandbox}\n  identity:"),
+            "spec.isolatoin",
+        ),
     ];
     for (text, path) in table {
         let error = format!("{:#}", documents::tenants(&text).unwrap_err());
@@ -93,11 +114,17 @@ fn an_empty_value_is_no_unknown_field() {
 #[test]
 fn documents_and_lists_of_tenants_are_read_and_nothing_else() {
     let list = format!("kind: List\nitems:\n- {}", TENANT.trim().replace('\n', "\n  "));
-    let table = [(format!("{TENANT}---\n{TENANT}"), 2), (list, 1), ("---\n".into(), 0)];
+    let table = [
+        (format!("{TENANT}---\n{TENANT}"), 2),
+        (list, 1),
+        ("---\n".into(), 0),
+    ];
     for (text, count) in table {
         assert_eq!(documents::tenants(&text).unwrap().len(), count, "{text}");
     }
-    let error = documents::tenants("apiVersion: v1\nkind: Secret\n").unwrap_err().to_string();
+    let error = documents::tenants("apiVersion: v1\nkind: Secret\n")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("Secret of v1"), "{error}");
     assert!(documents::tenants("a: [").is_err());
 }

@@ -90,15 +90,24 @@ pub async fn tenant(client: Client, name: &str) -> Result<Objects> {
 
 async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> kube::Result<Vec<K>>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
 {
-    Ok(Api::<K>::namespaced(client.clone(), namespace).list(params).await?.items)
+    Ok(Api::<K>::namespaced(client.clone(), namespace)
+        .list(params)
+        .await?
+        .items)
 }
 
 /// The tenants that the person may see: all of them, or those that a rule names.
 pub async fn tenants(client: Client) -> Result<Vec<McpTenant>> {
     let api: Api<McpTenant> = Api::all(client.clone());
-    match Access::of(api.list(&ListParams::default()).await.map(|list| list.items), "tenants")? {
+    match Access::of(
+        api.list(&ListParams::default()).await.map(|list| list.items),
+        "tenants",
+    )? {
         Access::Read(tenants) => Ok(tenants),
         Access::Missing => anyhow::bail!("this cluster has no McpTenant resource: is Bulkhead installed?"),
         Access::NotPermitted => {
@@ -117,14 +126,23 @@ pub async fn tenants(client: Client) -> Result<Vec<McpTenant>> {
 /// Names of tenants in the rules that apply to the person, who may always ask for these.
 async fn permitted_names(client: &Client) -> Result<BTreeSet<String>> {
     let review = SelfSubjectRulesReview {
-        spec: SelfSubjectRulesReviewSpec { namespace: Some("default".into()) },
+        spec: SelfSubjectRulesReviewSpec {
+            namespace: Some("default".into()),
+        },
         ..SelfSubjectRulesReview::default()
     };
-    let review =
-        Api::all(client.clone()).create(&PostParams::default(), &review).await.context("asking for your own rights")?;
-    let rules = review.status.map(|status| status.resource_rules).unwrap_or_default();
+    let review = Api::all(client.clone())
+        .create(&PostParams::default(), &review)
+        .await
+        .context("asking for your own rights")?;
+    let rules = review
+        .status
+        .map(|status| status.resource_rules)
+        .unwrap_or_default();
     let names = |list: Option<Vec<String>>, name: &str| {
-        list.unwrap_or_default().iter().any(|entry| entry == name || entry == "*")
+        list.unwrap_or_default()
+            .iter()
+            .any(|entry| entry == name || entry == "*")
     };
     Ok(rules
         .into_iter()

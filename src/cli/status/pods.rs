@@ -42,11 +42,19 @@ pub fn server_of(pod: &Pod) -> Option<String> {
 pub fn pod(pod: &Pod, wanted: Option<&str>) -> PodView {
     let status = pod.status.clone().unwrap_or_default();
     let find = |statuses: &Option<Vec<ContainerStatus>>, name: &str| {
-        statuses.iter().flatten().find(|status| status.name == name).cloned()
+        statuses
+            .iter()
+            .flatten()
+            .find(|status| status.name == name)
+            .cloned()
     };
     let sidecar = find(&status.init_container_statuses, SIDECAR_CONTAINER);
     let server = find(&status.container_statuses, SERVER_CONTAINER);
-    let restarts = [&sidecar, &server].into_iter().flatten().map(|status| status.restart_count).sum();
+    let restarts = [&sidecar, &server]
+        .into_iter()
+        .flatten()
+        .map(|status| status.restart_count)
+        .sum();
     let policy_revision = policy_revision(pod);
     PodView {
         name: pod.name_any(),
@@ -57,7 +65,9 @@ pub fn pod(pod: &Pod, wanted: Option<&str>) -> PodView {
         sidecar: state(sidecar.as_ref()),
         server: state(server.as_ref()),
         restarts,
-        current: wanted.zip(policy_revision.as_deref()).map(|(wanted, runs)| wanted == runs),
+        current: wanted
+            .zip(policy_revision.as_deref())
+            .map(|(wanted, runs)| wanted == runs),
         policy_revision,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         address: status.pod_ip,
@@ -66,24 +76,41 @@ pub fn pod(pod: &Pod, wanted: Option<&str>) -> PodView {
 
 fn policy_revision(pod: &Pod) -> Option<String> {
     let containers = pod.spec.as_ref()?.init_containers.as_ref()?;
-    let sidecar = containers.iter().find(|container| container.name == SIDECAR_CONTAINER)?;
-    let variable = sidecar.env.as_ref()?.iter().find(|variable| variable.name == ENV_POLICY_REVISION)?;
+    let sidecar = containers
+        .iter()
+        .find(|container| container.name == SIDECAR_CONTAINER)?;
+    let variable = sidecar
+        .env
+        .as_ref()?
+        .iter()
+        .find(|variable| variable.name == ENV_POLICY_REVISION)?;
     variable.value.clone()
 }
 
 /// `ready`, `started`, `running`, or what keeps it from that.
 fn state(status: Option<&ContainerStatus>) -> String {
-    let Some(status) = status else { return "waiting".into() };
+    let Some(status) = status else {
+        return "waiting".into();
+    };
     match status.state.clone().unwrap_or_default() {
         ContainerState { running: Some(_), .. } if status.ready => "ready".into(),
         ContainerState { running: Some(_), .. } if status.started == Some(true) => "not ready".into(),
         ContainerState { running: Some(_), .. } => "starting".into(),
-        ContainerState { terminated: Some(ended), .. } => {
+        ContainerState {
+            terminated: Some(ended),
+            ..
+        } => {
             let reason = ended.reason.unwrap_or_else(|| "ended".into());
             format!("{reason} (exit code {})", ended.exit_code)
         }
-        ContainerState { waiting: Some(waiting), .. } => match last_exit(status) {
-            Some(code) => format!("{} (exit code {code})", waiting.reason.unwrap_or_else(|| "waiting".into())),
+        ContainerState {
+            waiting: Some(waiting),
+            ..
+        } => match last_exit(status) {
+            Some(code) => format!(
+                "{} (exit code {code})",
+                waiting.reason.unwrap_or_else(|| "waiting".into())
+            ),
             None => waiting.reason.unwrap_or_else(|| "waiting".into()),
         },
         _ => "waiting".into(),
@@ -115,8 +142,22 @@ mod tests {
             (Some(status(true, true, &running)), "ready"),
             (Some(status(false, true, &running)), "not ready"),
             (Some(status(false, false, &running)), "starting"),
-            (Some(status(false, false, &json!({"waiting": {"reason": "CrashLoopBackOff"}}))), "CrashLoopBackOff (exit code 70)"),
-            (Some(status(false, false, &json!({"terminated": {"reason": "Error", "exitCode": 1}}))), "Error (exit code 1)"),
+            (
+                Some(status(
+                    false,
+                    false,
+                    &json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+                )),
+                "CrashLoopBackOff (exit code 70)",
+            ),
+            (
+                Some(status(
+                    false,
+                    false,
+                    &json!({"terminated": {"reason": "Error", "exitCode": 1}}),
+                )),
+                "Error (exit code 1)",
+            ),
             (Some(status(false, false, &json!({}))), "waiting"),
             (None, "waiting"),
         ];
@@ -133,7 +174,11 @@ mod tests {
             "spec": {"containers": [], "initContainers": [{"name": "bulkhead-proxy", "env": env}]},
         }))
         .unwrap();
-        for (wanted, current) in [(Some("aaaa"), Some(true)), (Some("bbbb"), Some(false)), (None, None)] {
+        for (wanted, current) in [
+            (Some("aaaa"), Some(true)),
+            (Some("bbbb"), Some(false)),
+            (None, None),
+        ] {
             assert_eq!(pod(&object, wanted).current, current, "{wanted:?}");
         }
     }

@@ -28,11 +28,18 @@ pub struct Row {
 
 /// The line of a tenant.
 pub fn row(tenant: &McpTenant, now: Timestamp) -> Row {
-    let servers = tenant.status.as_ref().map(|status| status.servers.as_slice()).unwrap_or_default();
+    let servers = tenant
+        .status
+        .as_ref()
+        .map(|status| status.servers.as_slice())
+        .unwrap_or_default();
     Row {
         name: tenant.name_any(),
         summary: summary(tenant, now),
-        servers_ready: servers.iter().filter(|server| server.ready_replicas >= server.replicas).count(),
+        servers_ready: servers
+            .iter()
+            .filter(|server| server.ready_replicas >= server.replicas)
+            .count(),
         servers: tenant.spec.servers.len(),
         agents: tenant.spec.agents.len(),
     }
@@ -46,8 +53,19 @@ pub fn render(rows: &[Row], wide: bool) -> String {
         header.extend(["AGENTS", "GENERATION", "OBSERVED", "MESSAGE"]);
     }
     table.load_preset(presets::NOTHING).set_header(header);
-    for Row { name, summary, servers_ready, servers, agents } in rows {
-        let reason = if summary.deleting { "Deleting" } else { &summary.reason };
+    for Row {
+        name,
+        summary,
+        servers_ready,
+        servers,
+        agents,
+    } in rows
+    {
+        let reason = if summary.deleting {
+            "Deleting"
+        } else {
+            &summary.reason
+        };
         let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
         let mut line = vec![
             name.clone(),
@@ -58,7 +76,10 @@ pub fn render(rows: &[Row], wide: bool) -> String {
             summary.age_seconds.map(paint::span).unwrap_or_default(),
         ];
         if wide {
-            let ready = summary.conditions.iter().find(|condition| condition.kind == "Ready");
+            let ready = summary
+                .conditions
+                .iter()
+                .find(|condition| condition.kind == "Ready");
             line.extend([
                 agents.to_string(),
                 number(summary.generation),

@@ -89,8 +89,7 @@ fn certificate(namespace: &str, name: &str, status: &Value) -> Certificate {
 
 fn issued(namespace: &str, name: &str) -> Certificate {
     let ready = json!([{"type": "Ready", "status": "True"}]);
-    let status =
-        json!({"conditions": ready, "notAfter": "2026-11-23T06:00:00Z", "renewalTime": "2026-11-22T22:00:00Z"});
+    let status = json!({"conditions": ready, "notAfter": "2026-11-23T06:00:00Z", "renewalTime": "2026-11-22T22:00:00Z"});
     certificate(namespace, name, &status)
 }
 
@@ -145,7 +144,10 @@ tenant acme  not ready (ServersNotReady)  tier Namespace  age 3d
 #[test]
 fn a_wide_tree_adds_addresses_revisions_and_times() {
     let text = shown(&objects("False", 2), true);
-    for addition in ["policy aaaabbbbccccdddd  on node-1  10.0.0.7", "expires in 20h (2026-11-23T06:00:00Z)"] {
+    for addition in [
+        "policy aaaabbbbccccdddd  on node-1  10.0.0.7",
+        "expires in 20h (2026-11-23T06:00:00Z)",
+    ] {
         assert!(text.contains(addition), "{addition}: {text}");
     }
 }
@@ -174,16 +176,31 @@ tenant acme  not permitted
 
 #[test]
 fn a_person_who_sees_pods_and_no_tenant_sees_the_servers_of_the_pods() {
-    let pods = Objects { tenant: Access::NotPermitted, ..objects("True", 2) };
+    let pods = Objects {
+        tenant: Access::NotPermitted,
+        ..objects("True", 2)
+    };
     let text = shown(&pods, false);
-    assert!(text.contains("crm  not reported yet") && text.contains("pod crm-1"), "{text}");
+    assert!(
+        text.contains("crm  not reported yet") && text.contains("pod crm-1"),
+        "{text}"
+    );
 }
 
 #[test]
 fn only_a_ready_tenant_of_the_current_generation_is_ready() {
-    let table = [("True", 2, Exit::Success), ("False", 2, Exit::NotReady), ("Unknown", 2, Exit::NotReady), ("True", 1, Exit::NotReady)];
+    let table = [
+        ("True", 2, Exit::Success),
+        ("False", 2, Exit::NotReady),
+        ("Unknown", 2, Exit::NotReady),
+        ("True", 1, Exit::NotReady),
+    ];
     for (ready, observed, code) in table {
-        assert_eq!(exit(&view("acme", &objects(ready, observed), now())), code, "{ready} {observed}");
+        assert_eq!(
+            exit(&view("acme", &objects(ready, observed), now())),
+            code,
+            "{ready} {observed}"
+        );
     }
     assert!(shown(&objects("True", 1), false).contains("generation 2, the operator has seen 1"));
 }
@@ -209,13 +226,22 @@ fn the_document_has_what_programs_ask_for() {
 
 #[test]
 fn tenants_are_a_table() {
-    let rows = [table::row(&tenant("False", 2), now()), table::row(&tenant("True", 2), now())];
+    let rows = [
+        table::row(&tenant("False", 2), now()),
+        table::row(&tenant("True", 2), now()),
+    ];
     let words = |text: &str| text.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>();
     let text = table::render(&rows, false);
     let lines: Vec<_> = text.lines().map(words).collect();
     assert_eq!(lines[0], ["NAME", "READY", "REASON", "TIER", "SERVERS", "AGE"]);
-    assert_eq!(lines[1], ["acme", "False", "ServersNotReady", "Namespace", "0/2", "3d"]);
+    assert_eq!(
+        lines[1],
+        ["acme", "False", "ServersNotReady", "Namespace", "0/2", "3d"]
+    );
     assert_eq!(lines[2][1], "True");
     let wide = table::render(&rows, true);
-    assert!(wide.contains("MESSAGE") && wide.contains("1 of 2 pods of server crm is ready"), "{wide}");
+    assert!(
+        wide.contains("MESSAGE") && wide.contains("1 of 2 pods of server crm is ready"),
+        "{wide}"
+    );
 }

@@ -1,6 +1,6 @@
 //! One tenant as a tree.
 
-use jiff::{Timestamp, Unit, RoundMode, TimestampRound};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 use super::{
     pods::PodView,
@@ -16,11 +16,17 @@ struct Node {
 
 impl Node {
     fn leaf(text: impl Into<String>) -> Self {
-        Self { text: text.into(), children: Vec::new() }
+        Self {
+            text: text.into(),
+            children: Vec::new(),
+        }
     }
 
     fn branch(text: impl Into<String>, children: Vec<Node>) -> Self {
-        Self { text: text.into(), children }
+        Self {
+            text: text.into(),
+            children,
+        }
     }
 
     fn write(&self, first: &str, rest: &str, out: &mut String) {
@@ -28,7 +34,11 @@ impl Node {
         out.push_str(&self.text);
         out.push('\n');
         for (index, child) in self.children.iter().enumerate() {
-            let (branch, below) = if index + 1 == self.children.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            let (branch, below) = if index + 1 == self.children.len() {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
             child.write(&format!("{rest}{branch}"), &format!("{rest}{below}"), out);
         }
     }
@@ -38,13 +48,26 @@ impl Node {
 pub fn render(view: &TenantView, wide: bool) -> String {
     let mut sections = Vec::new();
     if let Some(tenant) = &view.tenant {
-        sections.push(Node::branch(paint::strong("conditions"), conditions(&tenant.conditions)));
+        sections.push(Node::branch(
+            paint::strong("conditions"),
+            conditions(&tenant.conditions),
+        ));
     }
-    sections.push(section("servers", view, &["pods"], view.servers.iter().map(|one| server(one, wide)).collect()));
+    sections.push(section(
+        "servers",
+        view,
+        &["pods"],
+        view.servers.iter().map(|one| server(one, wide)).collect(),
+    ));
     let agents = view.agents.iter().map(|one| agent(one, wide)).collect();
     sections.push(section("agents", view, &["agentCertificates"], agents));
     let certificates = view.certificates.iter().map(|one| {
-        Node::leaf(format!("{}/{}  {}", one.namespace, one.name, certificate(one, wide)))
+        Node::leaf(format!(
+            "{}/{}  {}",
+            one.namespace,
+            one.name,
+            certificate(one, wide)
+        ))
     });
     let unread = ["serverCertificates", "agentCertificates"];
     sections.push(section("certificates", view, &unread, certificates.collect()));
@@ -55,7 +78,9 @@ pub fn render(view: &TenantView, wide: bool) -> String {
 
 /// A section, with a line for each thing that it should show and that couldn't be read.
 fn section(title: &str, view: &TenantView, sources: &[&'static str], mut children: Vec<Node>) -> Node {
-    let unread = sources.iter().filter_map(|source| Some((words(source), view.unread.get(source)?)));
+    let unread = sources
+        .iter()
+        .filter_map(|source| Some((words(source), view.unread.get(source)?)));
     children.extend(unread.map(|(what, why)| Node::leaf(paint::unclear(&format!("{what}: {why}")))));
     if children.is_empty() {
         children.push(Node::leaf("none"));
@@ -73,18 +98,39 @@ fn words(source: &str) -> &str {
 
 fn headline(view: &TenantView) -> String {
     let name = paint::strong(&format!("tenant {}", view.name));
-    let Some(Summary { ready, reason, tier, generation, observed_generation, age_seconds, deleting, .. }) = &view.tenant
+    let Some(Summary {
+        ready,
+        reason,
+        tier,
+        generation,
+        observed_generation,
+        age_seconds,
+        deleting,
+        ..
+    }) = &view.tenant
     else {
         let why = view.unread.get("tenant").unwrap_or(&"not read");
         return format!("{name}  {}", paint::unclear(why));
     };
-    let state = if *ready { paint::good("ready") } else { paint::bad(&format!("not ready ({reason})")) };
-    let age = age_seconds.map(|seconds| format!("  age {}", paint::span(seconds))).unwrap_or_default();
-    let deleting = if *deleting { paint::unclear("  being deleted") } else { String::new() };
+    let state = if *ready {
+        paint::good("ready")
+    } else {
+        paint::bad(&format!("not ready ({reason})"))
+    };
+    let age = age_seconds
+        .map(|seconds| format!("  age {}", paint::span(seconds)))
+        .unwrap_or_default();
+    let deleting = if *deleting {
+        paint::unclear("  being deleted")
+    } else {
+        String::new()
+    };
     let behind = match (generation, observed_generation) {
         (Some(generation), observed) if Some(generation) != observed.as_ref() => {
             let observed = observed.map_or("none".into(), |observed| observed.to_string());
-            paint::unclear(&format!("  generation {generation}, the operator has seen {observed}"))
+            paint::unclear(&format!(
+                "  generation {generation}, the operator has seen {observed}"
+            ))
         }
         _ => String::new(),
     };
@@ -95,13 +141,30 @@ fn conditions(conditions: &[ConditionView]) -> Vec<Node> {
     if conditions.is_empty() {
         return vec![Node::leaf("none yet: is the operator running?")];
     }
-    let width = conditions.iter().map(|condition| condition.kind.len()).max().unwrap_or_default();
+    let width = conditions
+        .iter()
+        .map(|condition| condition.kind.len())
+        .max()
+        .unwrap_or_default();
     conditions
         .iter()
-        .map(|ConditionView { kind, status, reason, message }| {
-            let pad = " ".repeat("Unknown".len().saturating_sub(status.len()));
-            Node::leaf(format!("{kind:width$}  {}{pad}  {reason}  {message}", paint::status(status)).trim_end())
-        })
+        .map(
+            |ConditionView {
+                 kind,
+                 status,
+                 reason,
+                 message,
+             }| {
+                let pad = " ".repeat("Unknown".len().saturating_sub(status.len()));
+                Node::leaf(
+                    format!(
+                        "{kind:width$}  {}{pad}  {reason}  {message}",
+                        paint::status(status)
+                    )
+                    .trim_end(),
+                )
+            },
+        )
         .collect()
 }
 
@@ -111,16 +174,31 @@ fn server(server: &ServerView, wide: bool) -> Node {
         Some(status) => {
             let ready = format!("{}/{} ready", status.ready_replicas, status.replicas);
             let enough = status.ready_replicas >= status.replicas;
-            let ready = if enough { paint::good(&ready) } else { paint::bad(&ready) };
+            let ready = if enough {
+                paint::good(&ready)
+            } else {
+                paint::bad(&ready)
+            };
             format!("{ready}  {}  policy {}", status.url, status.policy_revision)
         }
     };
-    let pods = server.pods.iter().flatten().map(|one| Node::leaf(pod(one, wide))).collect();
+    let pods = server
+        .pods
+        .iter()
+        .flatten()
+        .map(|one| Node::leaf(pod(one, wide)))
+        .collect();
     Node::branch(format!("{}  {about}", server.name), pods)
 }
 
 fn pod(pod: &PodView, wide: bool) -> String {
-    let state = |text: &str| if text == "ready" { paint::good(text) } else { paint::unclear(text) };
+    let state = |text: &str| {
+        if text == "ready" {
+            paint::good(text)
+        } else {
+            paint::unclear(text)
+        }
+    };
     let mut parts = vec![
         format!("pod {}", pod.name),
         pod.phase.clone(),
@@ -145,8 +223,16 @@ fn pod(pod: &PodView, wide: bool) -> String {
 }
 
 fn agent(agent: &AgentView, wide: bool) -> Node {
-    let roles = if agent.roles.is_empty() { "no roles".into() } else { format!("roles {}", agent.roles.join(", ")) };
-    let end = agent.certificate.as_ref().map(|one| format!("  {}", certificate(one, wide))).unwrap_or_default();
+    let roles = if agent.roles.is_empty() {
+        "no roles".into()
+    } else {
+        format!("roles {}", agent.roles.join(", "))
+    };
+    let end = agent
+        .certificate
+        .as_ref()
+        .map(|one| format!("  {}", certificate(one, wide)))
+        .unwrap_or_default();
     Node::leaf(format!("{}  {roles}{end}", agent.name))
 }
 
@@ -158,17 +244,34 @@ fn certificate(certificate: &CertificateView, wide: bool) -> String {
     let expiry = match certificate.expires_in_seconds {
         None => paint::bad("not issued"),
         Some(seconds) if seconds <= 0 => paint::bad("expired"),
-        Some(seconds) => format!("expires in {}{}", paint::span(seconds), when(certificate.not_after)),
+        Some(seconds) => format!(
+            "expires in {}{}",
+            paint::span(seconds),
+            when(certificate.not_after)
+        ),
     };
     let renewal = match certificate.renews_in_seconds {
         None => String::new(),
         Some(seconds) if seconds <= 0 => paint::unclear(", renewal due"),
-        Some(seconds) => format!(", renews in {}{}", paint::span(seconds), when(certificate.renewal_time)),
+        Some(seconds) => format!(
+            ", renews in {}{}",
+            paint::span(seconds),
+            when(certificate.renewal_time)
+        ),
     };
-    let ready = if certificate.ready { String::new() } else { format!(", {}", paint::bad("not ready")) };
+    let ready = if certificate.ready {
+        String::new()
+    } else {
+        format!(", {}", paint::bad("not ready"))
+    };
     format!("certificate {expiry}{renewal}{ready}")
 }
 
 fn whole_seconds(time: Timestamp) -> Timestamp {
-    time.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(time)
+    time.round(
+        TimestampRound::new()
+            .smallest(Unit::Second)
+            .mode(RoundMode::Trunc),
+    )
+    .unwrap_or(time)
 }

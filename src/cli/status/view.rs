@@ -132,8 +132,13 @@ pub fn view(name: &str, objects: &Objects, now: Timestamp) -> TenantView {
     let tenant = objects.tenant.read();
     let agent_certificates = certificates(&objects.agent_certificates, now);
     let agents = agents(tenant, &agent_certificates);
-    let names: BTreeSet<_> = agents.iter().filter_map(|agent| Some(&agent.certificate.as_ref()?.name)).collect();
-    let others = agent_certificates.iter().filter(|certificate| !names.contains(&certificate.name));
+    let names: BTreeSet<_> = agents
+        .iter()
+        .filter_map(|agent| Some(&agent.certificate.as_ref()?.name))
+        .collect();
+    let others = agent_certificates
+        .iter()
+        .filter(|certificate| !names.contains(&certificate.name));
     let mut all = certificates(&objects.server_certificates, now);
     all.extend(others.cloned());
     let unread = [
@@ -148,14 +153,20 @@ pub fn view(name: &str, objects: &Objects, now: Timestamp) -> TenantView {
         servers: servers(objects),
         agents,
         certificates: all,
-        unread: unread.into_iter().filter_map(|(what, why)| Some((what, why?))).collect(),
+        unread: unread
+            .into_iter()
+            .filter_map(|(what, why)| Some((what, why?)))
+            .collect(),
     }
 }
 
 /// What the resource says about itself.
 pub fn summary(tenant: &McpTenant, now: Timestamp) -> Summary {
     let status = tenant.status.clone().unwrap_or_default();
-    let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
+    let ready = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == READY);
     let generation = tenant.metadata.generation;
     // A status about an earlier specification says nothing about this one.
     let current = status.observed_generation == generation;
@@ -172,7 +183,9 @@ pub fn summary(tenant: &McpTenant, now: Timestamp) -> Summary {
         },
         generation,
         observed_generation: status.observed_generation,
-        age_seconds: tenant.creation_timestamp().map(|created| seconds_between(created.0, now)),
+        age_seconds: tenant
+            .creation_timestamp()
+            .map(|created| seconds_between(created.0, now)),
         deleting: tenant.metadata.deletion_timestamp.is_some(),
         conditions: status
             .conditions
@@ -190,13 +203,21 @@ pub fn summary(tenant: &McpTenant, now: Timestamp) -> Summary {
 /// Every server that the specification, the status or a pod names.
 fn servers(objects: &Objects) -> Vec<ServerView> {
     let tenant = objects.tenant.read();
-    let reported = tenant.and_then(|tenant| tenant.status.clone()).unwrap_or_default().servers;
+    let reported = tenant
+        .and_then(|tenant| tenant.status.clone())
+        .unwrap_or_default()
+        .servers;
     let revision = |name: &str| {
         let status = reported.iter().find(|status| status.name == name)?;
         Some(status.policy_revision.clone())
     };
     let mut names: BTreeSet<String> = reported.iter().map(|status| status.name.clone()).collect();
-    names.extend(tenant.into_iter().flat_map(|tenant| &tenant.spec.servers).map(|server| server.name.clone()));
+    names.extend(
+        tenant
+            .into_iter()
+            .flat_map(|tenant| &tenant.spec.servers)
+            .map(|server| server.name.clone()),
+    );
     names.extend(objects.pods.read().into_iter().flatten().filter_map(server_of));
     names
         .into_iter()
@@ -219,14 +240,21 @@ fn agents(tenant: Option<&McpTenant>, certificates: &[CertificateView]) -> Vec<A
             AgentView {
                 name: agent.name.clone(),
                 roles: agent.roles.clone(),
-                certificate: certificates.iter().find(|candidate| candidate.name == certificate).cloned(),
+                certificate: certificates
+                    .iter()
+                    .find(|candidate| candidate.name == certificate)
+                    .cloned(),
             }
         })
         .collect()
 }
 
 fn certificates(read: &Access<Vec<Certificate>>, now: Timestamp) -> Vec<CertificateView> {
-    read.read().into_iter().flatten().map(|one| certificate(one, now)).collect()
+    read.read()
+        .into_iter()
+        .flatten()
+        .map(|one| certificate(one, now))
+        .collect()
 }
 
 fn certificate(certificate: &Certificate, now: Timestamp) -> CertificateView {
@@ -236,7 +264,10 @@ fn certificate(certificate: &Certificate, now: Timestamp) -> CertificateView {
     CertificateView {
         namespace: certificate.namespace().unwrap_or_default(),
         name: certificate.name_any(),
-        ready: status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        ready: status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         not_after,
         expires_in_seconds: not_after.map(|end| seconds_between(now, end)),
         renewal_time,
