@@ -90,12 +90,14 @@ fn fields(page: &mut String, path: &str, parent: &JSONSchemaProps) -> Result<()>
 
 /// The messages of the CEL rules at this place.
 fn rules(page: &mut String, schema: &JSONSchemaProps, lead: &str) {
-    let messages: Vec<&str> = schema
+    let mut messages: Vec<&str> = schema
         .x_kubernetes_validations
         .iter()
         .flatten()
         .filter_map(|rule| rule.message.as_deref())
         .collect();
+    // One thing to say may take two rules.
+    messages.dedup();
     if messages.is_empty() {
         return;
     }
