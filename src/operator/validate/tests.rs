@@ -34,6 +34,7 @@ fn a_tenant_that_uses_every_field_is_accepted() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn what_is_wrong_is_refused_with_its_reason_and_place() {
     use Reason::*;
     let egress = |to: Value| json!([{"to": to, "ports": [443]}]);
