@@ -25,13 +25,13 @@ use crate::{metrics::Metrics, readiness::Readiness};
 const REFUSALS: u32 = 5;
 
 /// Time after which a canary that can still be reached means that nothing is enforced.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Pause between two dials until the canary has passed.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Pause between two dials afterwards.
-const RECHECK: Duration = Duration::from_secs(60);
+const RECHECK: Duration = Duration::from_mins(1);
 
 /// Time for one dial.
 const DIAL: Duration = Duration::from_secs(1);
@@ -134,13 +134,13 @@ pub async fn watch(
         if verdict != last {
             match verdict {
                 Verdict::Closed => {
-                    info!(canary.address = %canary, "the network is closed: the canary was refused {REFUSALS} times in a row")
+                    info!(canary.address = %canary, "the network is closed: the canary was refused {REFUSALS} times in a row");
                 }
                 Verdict::Reopened => {
-                    error!(canary.address = %canary, "the network was closed and is open again: the canary can be reached; this pod is no longer ready")
+                    error!(canary.address = %canary, "the network was closed and is open again: the canary can be reached; this pod is no longer ready");
                 }
                 Verdict::Waiting => {
-                    warn!(canary.address = %canary, ?observation, "the network is not proven closed")
+                    warn!(canary.address = %canary, ?observation, "the network is not proven closed");
                 }
                 Verdict::NotEnforced => {}
             }
@@ -213,7 +213,10 @@ mod tests {
     #[test]
     fn reachable_at_the_deadline_means_not_enforced_and_nothing_else_does() {
         assert_eq!(verdict_after(&[Reachable], DEADLINE), Verdict::NotEnforced);
-        assert_eq!(verdict_after(&[Reachable], DEADLINE - EARLY), Verdict::Waiting);
+        assert_eq!(
+            verdict_after(&[Reachable], DEADLINE.saturating_sub(EARLY)),
+            Verdict::Waiting
+        );
         assert_eq!(verdict_after(&[Refused; 4], DEADLINE), Verdict::Waiting);
         assert_eq!(verdict_after(&[Refused; 5], DEADLINE), Verdict::Closed);
         assert_eq!(verdict_after(&[Inconclusive; 9], DEADLINE), Verdict::Waiting);

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     body::Body,
     endpoint::authenticate,
-    gate,
+    gate, hex,
     metrics::MethodLabel,
     record::{self, Caller, OpenIntent},
     refusal::{self, EdgeRefusal},
@@ -216,7 +216,7 @@ fn open_session(
 /// Stands for a session in records: equal for equal sessions, and no handle.
 fn stand_in(session: &OpenSession) -> String {
     let digest = Sha256::digest(session.upstream_id());
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest[..8])
 }
 
 /// The response that tells a client why core refused its message.

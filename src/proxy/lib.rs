@@ -15,6 +15,7 @@ pub mod drain;
 pub mod endpoint;
 pub mod exchange;
 pub mod gate;
+mod hex;
 pub mod identity;
 pub mod limits;
 pub mod live;

@@ -68,7 +68,7 @@ impl Default for Limits {
             calls: 256,
             calls_per_agent: 64,
             upstream_connect: Duration::from_secs(1),
-            upstream_silence: Duration::from_secs(300),
+            upstream_silence: Duration::from_mins(5),
             upstream_idle: 64,
             response_bytes: 16 * 1024 * 1024,
             stream_bytes: 64 * 1024 * 1024,

@@ -1,7 +1,7 @@
 //! Hot reload of what is mounted: policy, certificate and key, trust roots.
 //!
 //! The folders are read again every few seconds and compared by hash. The kubelet swaps a
-//! ConfigMap's or Secret's folder by a symlink, which a watch on a file's inode misses. A broken
+//! `ConfigMap`'s or Secret's folder by a symlink, which a watch on a file's inode misses. A broken
 //! new file leaves the last good one in force, is logged and counted.
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
     tls::{self, Credentials, Trust},
 };
 
-/// Most bytes of one mounted file. A ConfigMap or Secret holds at most 1 MiB.
+/// Most bytes of one mounted file. A `ConfigMap` or Secret holds at most 1 MiB.
 const MAX_FILE: u64 = 2 * 1024 * 1024;
 
 /// A group of files that change together.
@@ -222,5 +222,54 @@ impl Reloader {
     fn refused(&self, name: &'static str, error: &dyn std::error::Error) {
         error!(file = name, %error, "mounted files are broken: the last good ones stay in force");
         self.metrics.reloaded(name, "refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"format":1,"tenant":{"name":"acme","uid":"u"},"server":"crm","hostnames":["crm.acme.svc"],"upstream":{"port":3000,"path":"/mcp"},"agents":[],"tools":[]}"#;
+
+    #[test]
+    fn the_pod_s_own_revision_comes_first_and_newer_ones_follow() {
+        let dir = tempfile::tempdir().unwrap();
+        let live = Arc::<Live>::default();
+        let folder = dir.path().to_owned();
+        let config = Config {
+            pod_ip: "127.0.0.1".parse().unwrap(),
+            pod_name: "crm-0".into(),
+            pod_uid: "u".into(),
+            policy_revision: PolicyDocument::revision_of(DOCUMENT.as_bytes()),
+            canary: None,
+            kubernetes_service_host: None,
+            kubernetes_service_port: 443,
+            mtls_port: 0,
+            drain_port: 0,
+            metrics_port: None,
+            policy_dir: folder.clone(),
+            tls_dir: folder.clone(),
+            trust_dir: folder.clone(),
+            admin_socket: PathBuf::new(),
+            termination_log: PathBuf::new(),
+            workers: None,
+        };
+        let mut reloader = Reloader::new(&config, Arc::clone(&live), Arc::default());
+        let mut mounted = |document: &str| {
+            fs::write(folder.join(pod::POLICY_FILE), document).unwrap();
+            reloader.look();
+            live.policy().map(|policy| policy.compiled().server().to_owned())
+        };
+        let renamed = |name| DOCUMENT.replace("crm\",\"host", &format!("{name}\",\"host"));
+        assert_eq!(mounted(&renamed("old")), None);
+        assert_eq!(mounted(DOCUMENT).as_deref(), Some("crm"));
+        assert_eq!(mounted(&renamed("new")).as_deref(), Some("new"));
+        assert_eq!(
+            mounted("{").as_deref(),
+            Some("new"),
+            "a broken one changes nothing"
+        );
     }
 }

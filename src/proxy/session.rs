@@ -100,21 +100,21 @@ mod tests {
     #[test]
     fn a_session_opens_for_its_agent_only() {
         let sealer = Sealer::new().unwrap();
-        let sealed = sealer.seal("spiffe://acme/sa/billing", "abc-123").unwrap();
-        assert!(!sealed.contains("abc"));
+        let handle = sealer.seal("spiffe://acme/sa/billing", "abc-123").unwrap();
+        assert!(!handle.contains("abc"));
         assert_eq!(
             sealer
-                .open("spiffe://acme/sa/billing", &sealed)
+                .open("spiffe://acme/sa/billing", &handle)
                 .unwrap()
                 .upstream_id(),
             "abc-123"
         );
         assert_eq!(
-            sealer.open("spiffe://acme/sa/support", &sealed),
+            sealer.open("spiffe://acme/sa/support", &handle),
             Err(NoSuchSession)
         );
         assert_eq!(
-            Sealer::new().unwrap().open("spiffe://acme/sa/billing", &sealed),
+            Sealer::new().unwrap().open("spiffe://acme/sa/billing", &handle),
             Err(NoSuchSession)
         );
     }
@@ -122,21 +122,21 @@ mod tests {
     #[test]
     fn an_altered_or_foreign_handle_is_not_found() {
         let sealer = Sealer::new().unwrap();
-        let sealed = sealer.seal("a", "abc").unwrap();
+        let handle = sealer.seal("a", "abc").unwrap();
         let flipped = format!(
             "{}{}",
-            if sealed.starts_with('A') { 'B' } else { 'A' },
-            &sealed[1..]
+            if handle.starts_with('A') { 'B' } else { 'A' },
+            &handle[1..]
         );
-        for handle in [
+        for presented in [
             "",
             "abc",
             "not base64!",
             &flipped,
-            &sealed[..sealed.len() - 2],
+            &handle[..handle.len() - 2],
             &"A".repeat(4096),
         ] {
-            assert_eq!(sealer.open("a", handle), Err(NoSuchSession), "{handle}");
+            assert_eq!(sealer.open("a", presented), Err(NoSuchSession), "{presented}");
         }
     }
 

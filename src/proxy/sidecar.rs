@@ -112,6 +112,15 @@ impl Listeners {
         self.control.drain.local_addr()
     }
 
+    /// Where the metrics are over TCP, if anywhere.
+    pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.control
+            .metrics
+            .as_ref()
+            .map(StdTcpListener::local_addr)
+            .transpose()
+    }
+
     /// The sockets of the data path and those of the control group.
     pub fn split(self) -> (StdTcpListener, ControlListeners) {
         (self.mtls, self.control)

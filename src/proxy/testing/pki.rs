@@ -10,7 +10,7 @@ use rcgen::{
     KeyUsagePurpose, SanType, SerialNumber,
 };
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
@@ -54,7 +54,7 @@ impl Authority {
         self.issue(
             params,
             ExtendedKeyUsagePurpose::ServerAuth,
-            Duration::from_secs(3600),
+            SystemTime::now() + HOUR,
         )
     }
 

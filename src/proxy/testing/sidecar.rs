@@ -119,6 +119,8 @@ pub struct TestSidecar {
     pub address: SocketAddr,
     /// The drain endpoint.
     pub drain_address: SocketAddr,
+    /// The metrics over TCP.
+    pub metrics_address: SocketAddr,
     /// The admin socket.
     pub admin_socket: PathBuf,
     audit: Lines,
@@ -188,7 +190,7 @@ impl TestSidecar {
             kubernetes_service_port: 443,
             mtls_port: 0,
             drain_port: 0,
-            metrics_port: None,
+            metrics_port: Some(0),
             policy_dir: folder.path().join("policy"),
             tls_dir: folder.path().join("tls"),
             trust_dir: folder.path().join("trust"),
@@ -202,6 +204,7 @@ impl TestSidecar {
             listeners.mtls_address().unwrap(),
             listeners.drain_address().unwrap(),
         );
+        let metrics_address = listeners.metrics_address().unwrap().unwrap();
         let audit = Lines::default();
         let shared =
             Arc::new(Shared::new(address.port(), setup.limits, AuditLog::to(audit.clone())).unwrap());
@@ -222,6 +225,7 @@ impl TestSidecar {
             shared,
             address,
             drain_address,
+            metrics_address,
             admin_socket,
             audit,
             folder,

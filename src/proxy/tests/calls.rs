@@ -1,5 +1,7 @@
 //! What goes through and what the server sees: tools, arguments, headers, sessions, answers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use bulkhead_proxy::testing::{
     Answer, Protocol, RecordingUpstream, Reply, Seen, Setup, TestSidecar,
     sidecar::{TENANT_ID, spiffe},

@@ -1,5 +1,7 @@
 //! Who gets in: certificates, roots, SPIFFE IDs, and what happens to a connection when they change.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::time::Duration;
 
 use bulkhead_proxy::testing::{

@@ -1,5 +1,7 @@
 //! Start, probes, load, cancellation, drain.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{sync::Arc, time::Duration};
 
 use bulkhead_proxy::{
@@ -91,18 +93,22 @@ async fn a_canary_that_can_be_reached_holds_the_start_back() {
 }
 
 #[tokio::test]
-async fn a_policy_of_another_revision_is_not_enforced_before_the_pod_s_own() {
+async fn the_metrics_port_serves_metrics_and_nothing_else() {
     let upstream = RecordingUpstream::start().await;
     let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
-    let first = sidecar.shared.live.policy().unwrap().revision().to_owned();
-    let mut policy = Setup::new(upstream.port()).policy;
-    policy.agents.clear();
-    sidecar.mount_policy(&policy).await;
-    assert_ne!(
-        sidecar.shared.live.policy().unwrap().revision(),
-        first,
-        "once seen, newer ones follow"
+    assert!(
+        get(sidecar.metrics_address, "GET /metrics")
+            .await
+            .contains("bulkhead_calls_in_flight")
     );
+    for target in ["GET /readyz", "GET /startupz", "GET /drain", "GET /"] {
+        assert!(
+            get(sidecar.metrics_address, target)
+                .await
+                .starts_with("HTTP/1.1 404"),
+            "{target}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A real MCP client and a real MCP server (rmcp) on both sides, in both eras of the protocol.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::sync::{Arc, Mutex};
 
 use bulkhead_proxy::testing::{
