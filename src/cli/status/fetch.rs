@@ -48,7 +48,8 @@ impl<T> Access<T> {
         match outcome {
             Ok(value) => Ok(Self::Read(value)),
             Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Self::NotPermitted),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Self::Missing),
+            // By code: of a kind that it doesn't know, the API server says 404 in plain text, without a reason.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Self::Missing),
             Err(error) => Err(error).with_context(|| format!("reading {what}")),
         }
     }

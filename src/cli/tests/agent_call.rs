@@ -1,5 +1,11 @@
 //! The agent's client against a real rmcp server behind real TLS: what it accepts, and what it refuses.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are outside of #[test]"
+)]
+
 use std::{net::SocketAddr, path::Path, sync::Arc, vec};
 
 use hyper_util::{
