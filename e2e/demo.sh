@@ -31,16 +31,19 @@ until_true() {
     done
 }
 
-# bulkhead EXIT ARGUMENTS...: shows and runs a command of the plugin, which must end with this exit code.
+# bulkhead EXIT TEXT ARGUMENTS...: shows and runs a command of the plugin, which must end with this exit code and print
+# this text.
 bulkhead() {
-    local expected=$1 status=0 argument shown=''
-    shift
+    local expected=$1 text=$2 status=0 argument shown='' output
+    shift 2
     for argument in "$@"; do
         case $argument in *[\{\}\ ]*) shown+=" '$argument'" ;; *) shown+=" $argument" ;; esac
     done
     printf '\n%s$ kubectl bulkhead%s%s\n' "$bold" "$shown" "$plain"
-    "$PLUGIN" "$@" || status=$?
+    output="$BULKHEAD_STATE/demo.output"
+    "$PLUGIN" "$@" 2>&1 | tee "$output" || status=$?
     [ $status = "$expected" ] || broken "that command should have ended with exit code $expected, and ended with $status."
+    grep -qF -- "$text" "$output" || broken "that command should have said: $text"
 }
 
 # The last request that reached a tenant's server, from the server's own log.
@@ -64,33 +67,28 @@ for tenant in acme globex; do
     until_true 300 "mcptenant $tenant Ready" "$KUBECTL" wait --for=condition=Ready --timeout=5s "mcptenant/$tenant"
 done
 remark "both ready"
-bulkhead 0 status
+bulkhead 0 globex status
 
 step "An agent calls its tools"
-bulkhead 0 call acme/ledger list_invoices '{}' --agent billing
+bulkhead 0 INV-1001 call acme/ledger list_invoices '{}' --agent billing
 reached acme
-remark "the call named no tenant: the sidecar did, from acme's policy"
+remark "the call named no tenant and no branch: the sidecar did, from acme's policy and the agent's attributes"
 
 step "It asks for another tenant's rows"
-bulkhead 0 call acme/ledger list_invoices "{\"tenant_id\": \"$globex\"}" --agent billing
+bulkhead 0 "$acme" call acme/ledger list_invoices "{\"tenant_id\": \"$globex\"}" --agent billing
 reached acme
 remark "acme is $acme, whatever the caller says"
 
-step "It searches notes: its own branch's, because the policy says so"
-bulkhead 0 call acme/ledger search_notes '{"query": "cheque"}' --agent billing
-reached acme
-remark "the note lies in lon-02; billing is of nyc-01, and the sidecar says so to the server"
-
 step "It asks for what it may not have"
-bulkhead 5 call acme/ledger delete_invoice '{"invoice_id": "INV-1001"}' --agent billing
+bulkhead 5 'refused: ' call acme/ledger delete_invoice '{"invoice_id": "INV-1001"}' --agent billing
 remark "another role's tool: for this agent it does not exist"
-bulkhead 5 call acme/ledger export_all '{}' --agent billing
+bulkhead 5 'refused: ' call acme/ledger export_all '{}' --agent billing
 remark "the server has this tool, and acme's policy does not list it"
-bulkhead 2 call acme/ledger list_invoices '{"limit": 100000}' --agent billing
+bulkhead 2 'at most 100' call acme/ledger list_invoices '{"limit": 100000}' --agent billing
 remark "out of bounds: an answer that a model can correct"
 
 step "The other tenant, the same tables"
-bulkhead 0 call globex/ledger list_invoices '{}' --agent billing
+bulkhead 0 "$globex" call globex/ledger list_invoices '{}' --agent billing
 reached globex
 
 step "Done in $(duration $((SECONDS - begun)))"
