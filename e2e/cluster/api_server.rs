@@ -21,6 +21,7 @@ use crate::{
 /// Controllers that make an API server behave as clients expect, and that touch no node and no pod of their own accord.
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
                            serviceaccount-token-controller,root-ca-certificate-publisher-controller,\
+                           persistentvolumeclaim-protection-controller,\
                            clusterrole-aggregation-controller,resourcequota-controller,\
                            validatingadmissionpolicy-status-controller";
 
