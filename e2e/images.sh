@@ -25,8 +25,8 @@ for entry in "${programs[@]}"; do
     IFS=: read -r _ program _ <<< "$entry"
     packages+=(-p "$program")
 done
-remark "compiling ${#programs[@]} programs in release mode"
-cargo build --locked --release "${packages[@]}"
+remark "compiling ${#programs[@]} programs"
+cargo build --locked --profile quick-release "${packages[@]}"
 compile_cluster_tool
 base="$(cluster base-image)"
 buildah="$BULKHEAD_CACHE/bin/buildah"
@@ -62,7 +62,7 @@ build() {
 
 for entry in "${programs[@]}"; do
     IFS=: read -r target program repository <<< "$entry"
-    file="$CARGO_TARGET_DIR/release/$program"
+    file="$CARGO_TARGET_DIR/quick-release/$program"
     rm -rf "$context/binaries"
     mkdir "$context/binaries"
     cp "$file" "$context/binaries/"

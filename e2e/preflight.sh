@@ -58,7 +58,7 @@ require_compilers() {
 # What is not built yet, in minutes on two idle cores.
 announce() {
     local minutes=0 room=3
-    if [ ! -d "$CARGO_TARGET_DIR/release/deps" ]; then
+    if [ ! -d "$CARGO_TARGET_DIR/quick-release/deps" ]; then
         say "  Bulkhead's programs are compiled                     about 12 min, once"
         minutes=$((minutes + 12)) room=$((room + 6))
     fi

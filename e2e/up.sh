@@ -38,7 +38,7 @@ values="${environment%.env}.values.yaml"
 mkdir -p "$BULKHEAD_STATE"
 {
     printf 'export KUBECONFIG=%q\nHELM=%q\nKUBECTL=%q\n' "$kubeconfig" "$helm" "$kubectl"
-    printf 'PLUGIN=%q\nVALUES=%q\n' "$CARGO_TARGET_DIR/release/kubectl-bulkhead" "$values"
+    printf 'PLUGIN=%q\nVALUES=%q\n' "$CARGO_TARGET_DIR/quick-release/kubectl-bulkhead" "$values"
 } > "$environment.unfinished"
 
 source "$BULKHEAD_STATE/images.env"
