@@ -162,9 +162,16 @@ fn compile(part: &Part, source: &Path, into: &Path, log: &Path) -> Result<()> {
     }
     let end = tail(log, 25);
     let hint = match &end {
-        end if ["dial tcp", "no such host", "i/o timeout", "connection refused"]
-            .iter()
-            .any(|sign| end.contains(sign)) =>
+        end if [
+            "dial tcp",
+            "no such host",
+            "i/o timeout",
+            "connection refused",
+            "TLS handshake",
+            "disabled by GOPROXY",
+        ]
+        .iter()
+        .any(|sign| end.contains(sign)) =>
         {
             "\nThe modules could not be downloaded: check the network, or name a module proxy in GOPROXY. \
              What is built stays built; run the same command again."

@@ -86,6 +86,8 @@ pub fn install_cert_manager(cluster: &Cluster) -> Result<()> {
     }
     // The check at start is a program of its own; `--wait` and what is created next tell as much.
     install.arg("--set=startupapicheck.enabled=false");
+    // Asked every second, the webhook is known to be ready as soon as it is.
+    install.arg("--set=webhook.readinessProbe.initialDelaySeconds=1,webhook.readinessProbe.periodSeconds=1");
     install.arg(format!("--set=global.leaderElection.namespace={NAMESPACE}"));
     check(&mut install).context("install cert-manager")?;
     eprintln!(

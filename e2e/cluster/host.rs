@@ -79,8 +79,15 @@ fn ensure_programs(programs: &[(&str, &str)]) -> Result<()> {
     eprintln!("installing Debian packages: {wanted}");
     let install = || {
         let mut apt = Command::new("apt-get");
-        apt.args(["install", "--yes", "--quiet", "--no-install-recommends"])
-            .args(&packages);
+        apt.args([
+            "install",
+            "--yes",
+            "--quiet",
+            "--no-install-recommends",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+        ])
+        .args(&packages);
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         output(&mut apt)
     };

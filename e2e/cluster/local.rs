@@ -119,6 +119,16 @@ impl Local {
     /// Brings the cluster up, or makes sure that it is.
     pub(crate) fn up(&self, options: &UpOptions) -> Result<()> {
         host::ensure_root("a local cluster")?;
+        for (folder, variable) in [
+            (&self.paths.state, "BULKHEAD_STATE"),
+            (&self.paths.cache, "BULKHEAD_CACHE"),
+        ] {
+            ensure!(
+                !folder.starts_with("/run"),
+                "{variable}: nodes have a /run of their own, and would not see {}",
+                folder.display()
+            );
+        }
         let start = Instant::now();
         let _lock = self.lock()?;
         let had = self.record();

@@ -135,6 +135,10 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                     .collect::<Result<_>>()?
             };
             build(&Paths::from_env()?, &parts)?;
+            eprintln!(
+                "built: {}",
+                parts.iter().map(|part| part.name).collect::<Vec<_>>().join(", ")
+            );
         }
         Command::Up {
             nodes,

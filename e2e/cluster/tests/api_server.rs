@@ -1,4 +1,8 @@
 //! The API-server-only fixture, against the real programs.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping, in its helpers too"
+)]
 
 use std::{
     fs,

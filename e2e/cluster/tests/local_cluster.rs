@@ -1,4 +1,8 @@
 //! A local cluster from nothing to nothing. It takes root and minutes, so it runs only when asked for.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping, in its helpers too"
+)]
 
 use std::{
     fs,
