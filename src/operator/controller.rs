@@ -14,7 +14,7 @@ use kube::{
 };
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, info_span, instrument, warn};
+use tracing::{debug, instrument, warn};
 
 use crate::{
     apply::{self, Applied, Owner, Refusal},
@@ -73,12 +73,12 @@ pub async fn run(
 
 /// Runs a reconcile as a task of its own: on any thread, and without taking others down should it panic.
 async fn spawn(tenant: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    let span = info_span!("tenant", name = tenant.name_any());
-    tokio::spawn(measured(tenant, context).instrument(span))
+    tokio::spawn(measured(tenant, context))
         .map_err(Error::Task)
         .await?
 }
 
+#[instrument(name = "tenant", skip_all, fields(name = tenant.name_any()))]
 async fn measured(tenant: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let result = reconcile(&tenant, &context).await;
@@ -110,7 +110,6 @@ fn retry(tenant: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
 }
 
 /// One reconcile, with the word for metrics that it ended in.
-#[instrument(skip_all)]
 async fn reconcile(tenant: &Guarded, context: &Context) -> Result<(Action, &'static str), Error> {
     let metadata = tenant.meta();
     let uid = metadata.uid.clone().unwrap_or_default();

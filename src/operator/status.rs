@@ -23,6 +23,7 @@ use crate::{
     apply::FIELD_MANAGER,
     context::Context,
     error::{Doing, Error, bounded},
+    kinds::Kind,
 };
 
 pub use conditions::{Judgement, judge};
@@ -155,8 +156,18 @@ pub async fn report(
     };
     context.metrics.wrote_other("McpTenant", "apply");
     context.memory.wrote_status(uid, version(&written), after.clone());
-    // The namespace must be ours before anything is written to it.
-    if !after.namespaces.is_empty() {
+    // Nothing is written to a namespace that isn't proven to be ours, and one that goes takes nothing new.
+    let has_place = context
+        .cache
+        .get(Kind::Namespace, name, name)
+        .is_some_and(|live| {
+            !live.deleting
+                && after
+                    .namespaces
+                    .iter()
+                    .any(|ours| ours.name == live.name && ours.uid == live.uid)
+        });
+    if has_place {
         context
             .events
             .publish(

@@ -31,15 +31,6 @@ const OPAQUE: [&str; 7] = [
     "selector",
     "nodeSelector",
 ];
-/// Lists that the API server merges by a key, with the fields of that key (`x-kubernetes-list-map-keys`).
-const MERGE_KEYS: [&[&str]; 5] = [
-    &["name"],
-    &["containerPort", "protocol"],
-    &["port", "protocol"],
-    &["uid"],
-    &["type"],
-];
-
 /// The path of the first desired field that the live object doesn't have. `None`: it has them all.
 pub fn missing(desired: &Value, live: &Value) -> Option<String> {
     Comparison {
@@ -148,10 +139,7 @@ pub fn surplus(owned: &Value, desired: &Value) -> Option<String> {
 /// tell no items apart that we make.
 fn item_with_keys<'a>(desired: &'a Value, keys: &str) -> Option<&'a Value> {
     let keys: Map<String, Value> = serde_json::from_str(keys).ok()?;
-    let known = MERGE_KEYS
-        .iter()
-        .any(|merge| keys.keys().all(|key| merge.contains(&key.as_str())));
-    desired.as_array().filter(|_| known)?.iter().find(|item| {
+    desired.as_array()?.iter().find(|item| {
         let mut given = 0;
         let same = keys.iter().all(|(key, value)| match item.get(key) {
             Some(own) => {
@@ -232,12 +220,12 @@ mod tests {
     fn what_was_applied_under_our_name_must_be_desired() {
         let desired = json!({
             "metadata": {"labels": {"a": "b"}, "finalizers": ["x"]},
-            "spec": {"containers": [{"name": "server", "ports": [{"containerPort": 80}], "args": ["1"]}]},
+            "spec": {"containers": [{"name": "server", "ports": [{"containerPort": 80}], "args": ["1"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]},
         });
         let ours = json!({
             "f:metadata": {"f:labels": {"f:a": {}}, "f:finalizers": {"v:\"x\"": {}}},
             "f:spec": {"f:containers": {"k:{\"name\":\"server\"}": {
-                ".": {}, "f:name": {}, "f:args": {},
+                ".": {}, "f:name": {}, "f:args": {}, "f:volumeMounts": {"k:{\"mountPath\":\"/v\"}": {".": {}, "f:name": {}}},
                 "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}},
             }}},
         });

@@ -21,14 +21,18 @@ async fn made(fixture: &Fixture, kind: Kind) -> (Api<DynamicObject>, DynamicObje
     } else {
         Api::namespaced_with(fixture.admin.clone(), "umbra", &resource)
     };
-    let object = until(&format!("a {}", kind.name()), async || {
+    let name = until(&format!("a {}", kind.name()), async || {
         let all = api
             .list(&ListParams::default().labels("bulkhead.dev/tenant=umbra"))
             .await
             .unwrap();
-        all.items.into_iter().next().ok_or_else(|| "none".to_owned())
+        all.items
+            .first()
+            .map(ResourceExt::name_any)
+            .ok_or_else(|| "none".to_owned())
     })
     .await;
+    let object = api.get(&name).await.unwrap();
     (api, object)
 }
 

@@ -54,6 +54,12 @@ struct Cli {
 impl Fixture {
     pub async fn start() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // Shown by the test harness when a test fails.
+        let _ = tracing_subscriber::fmt()
+            .with_test_writer()
+            .with_ansi(false)
+            .with_env_filter("bulkhead_operator=info,bulkhead_operator::watch=off")
+            .try_init();
         let server =
             tokio::task::spawn_blocking(|| ApiServer::start().unwrap().with_controller_manager().unwrap());
         let server = server.await.unwrap();
@@ -231,9 +237,14 @@ impl Fixture {
                 .take_until(told.cancelled_owned())
                 .boxed();
             while let Some(event) = events.next().await {
-                // A namespace that goes takes its certificates along.
-                if let Ok(certificate) = event {
-                    let _ = issue(&client, &certificate).await;
+                match event {
+                    Ok(certificate) => {
+                        if let Err(error) = issue(&client, &certificate).await {
+                            // A namespace that goes takes its certificates along.
+                            eprintln!("not issued: {error}");
+                        }
+                    }
+                    Err(error) => eprintln!("certificates: {error}"),
                 }
             }
         });
@@ -287,7 +298,7 @@ async fn issue(client: &Client, certificate: &Certificate) -> Result<(), kube::E
                 "labels": certificate.labels(),
                 "annotations": {"cert-manager.io/certificate-name": name, "cert-manager.io/certificate-revision": "1"},
             },
-            "spec": {"issuerRef": {"name": "selfsigned"}, "request": ""},
+            "spec": {"issuerRef": {"name": "selfsigned"}, "request": "UEVN"},
         });
         let parameters = PatchParams::apply("cert-manager").force();
         api.patch(&format!("{name}-1"), &parameters, &Patch::Apply(&request))
