@@ -1,6 +1,7 @@
 //! The one interface to a cluster, whichever kind it is.
 
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -133,6 +134,16 @@ impl Cluster {
                     .args(["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]),
             )?;
         Ok(names.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// The machine's own address on the cluster's network. What listens there is outside the cluster, and pods reach it.
+    pub fn machine_address(&self) -> Result<Ipv4Addr> {
+        match &self.backend {
+            Backend::Local(local) => Ok(local.existing()?.plan().host()),
+            Backend::Existing(existing) => {
+                bail!("{existing} has no network in common with this machine that we know of")
+            }
+        }
     }
 
     /// The API server's audit log: one JSON object per line, metadata only.

@@ -18,11 +18,11 @@ use crate::{
 
 /// An image archive and the name that its image has after it is loaded.
 #[derive(Clone, Debug)]
-pub struct Image {
+pub(crate) struct Image {
     /// Repository and tag.
-    pub reference: String,
+    pub(crate) reference: String,
     /// The file to load.
-    pub archive: PathBuf,
+    pub(crate) archive: PathBuf,
 }
 
 /// The image of one program of a part, tagged with what the part was built from.

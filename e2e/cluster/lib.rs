@@ -1,4 +1,8 @@
 //! A real Kubernetes for tests and the demo: built from Go modules, or a context that is named.
+//!
+//! [`Cluster`] is a whole cluster: [`Cluster::local`] is made of processes of this machine, a network and mount namespace
+//! per node; [`Cluster::existing`] is one that somebody has. [`ApiServer`] is an API server with its etcd and nothing
+//! else, for tests of controllers. Both run the same programs, which [`build`] makes from pinned Go modules.
 
 mod api_server;
 mod builder;
@@ -33,7 +37,7 @@ pub use crate::{
     cluster::Cluster,
     context::Load,
     control_plane::AuditLevel,
-    images::{Image, base_image, buildah},
+    images::{base_image, buildah},
     parts::{PARTS, Part, program},
     paths::Paths,
     record::UpOptions,
