@@ -18,7 +18,6 @@ const DENY: &str = r#"{
 }"#;
 
 #[test]
-#[ignore = "makes two clusters, as root: cargo test -p bulkhead-cluster --test local_cluster -- --ignored"]
 fn a_cluster_comes_up_works_and_leaves_nothing() {
     let before = traces();
     let cluster = Cluster::local("selftest").unwrap();
