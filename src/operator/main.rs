@@ -91,7 +91,7 @@ async fn operate(Cli { options, settings }: Cli) -> Result<()> {
 async fn check_api(client: &Client, group_version: &str, install: &str) -> Result<()> {
     match client.list_api_group_resources(group_version).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
+        Err(kube::Error::Api(status)) if status.code == 404 => {
             bail!("the cluster doesn't serve {group_version}; install it first: {install}")
         }
         Err(error) => Err(error).context(format!("ask the API server for {group_version}")),

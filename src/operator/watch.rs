@@ -115,7 +115,7 @@ impl Watches {
                 }
                 Event::InitDone => {
                     for namespace in self.cache.retain(kind, &listed) {
-                        self.request_for(kind, &namespace, None);
+                        self.request_for(kind, &namespace, None, false);
                     }
                     listed = HashSet::new();
                     self.readiness.arrived(kind.name());
@@ -133,7 +133,7 @@ impl Watches {
                         .cache
                         .remove(kind, &live.namespace, &live.name, live.resource_version)
                     {
-                        self.request_for(kind, &live.namespace, Some(&live.report));
+                        self.request_for(kind, &live.namespace, Some(&live.report), live.applied);
                     }
                 }
             }
@@ -141,14 +141,19 @@ impl Watches {
     }
 
     fn take_in(&self, live: Live) {
-        let (kind, namespace, report) = (live.kind, live.namespace.clone(), live.report.clone());
+        let (kind, namespace, report, ours) = (
+            live.kind,
+            live.namespace.clone(),
+            live.report.clone(),
+            live.applied,
+        );
         if self.cache.put(live) {
-            self.request_for(kind, &namespace, Some(&report));
+            self.request_for(kind, &namespace, Some(&report), ours);
         }
     }
 
     /// Asks for a reconcile of the tenants that an object in this namespace concerns.
-    fn request_for(&self, kind: Kind, namespace: &str, report: Option<&Report>) {
+    fn request_for(&self, kind: Kind, namespace: &str, report: Option<&Report>, ours: bool) {
         for tenant in tenants_of_namespace(namespace) {
             self.request(tenant);
         }
@@ -158,7 +163,8 @@ impl Watches {
                 // A claim that came free is what a refused tenant waits for.
                 self.request_where(|tenant| !is_accepted(tenant));
             }
-            (Kind::Service, _) => self.request_where(|tenant| refers_to(tenant, namespace)),
+            // What we made ourselves is nobody's peer.
+            (Kind::Service, _) if !ours => self.request_where(|tenant| refers_to(tenant, namespace)),
             (Kind::RuntimeClass, _) => self.request_where(|tenant| tenant.spec.isolation.sandbox.is_some()),
             (Kind::Namespace, _) => self.request_where(|tenant| !is_accepted(tenant)),
             _ => {}

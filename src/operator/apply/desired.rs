@@ -197,11 +197,12 @@ mod tests {
         Live::read(desired.kind, serde_json::from_value(object).unwrap()).unwrap()
     }
 
+    type Change = Box<dyn FnOnce(&mut Value)>;
+
     #[test]
     fn each_way_in_which_an_object_can_be_wrong_has_its_verdict() {
         let desired = policy();
         let stranger = json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {}});
-        type Change = Box<dyn FnOnce(&mut Value)>;
         let cases: [(&str, Change, Verdict); 8] = [
             ("as applied", Box::new(|_| {}), Verdict::Good),
             (

@@ -314,8 +314,10 @@ mod tests {
         }
     }
 
-    /// Status and reason of each condition: Ready, NetworkIsolated, CertificatesReady, PolicyEnforced.
-    fn said(view: View) -> [(&'static str, String); 4] {
+    /// Status and reason of `Ready`, `NetworkIsolated`, `CertificatesReady`, `PolicyEnforced`.
+    type Said<T> = [(&'static str, T); 4];
+
+    fn said(view: View) -> Said<String> {
         let judgements = judge(&Outcome::Applied {
             namespaces: Vec::new(),
             view,
@@ -336,11 +338,13 @@ mod tests {
         })
     }
 
+    const T: (&str, &str) = ("True", "AsSpecified");
+    type Change = fn(&mut View);
+
     #[test]
+    #[allow(clippy::too_many_lines)] // One table.
     fn each_condition_follows_what_was_confirmed() {
-        const T: (&str, &str) = ("True", "AsSpecified");
-        type Change = fn(&mut View);
-        let cases: [(&str, Change, [(&str, &str); 4]); 11] = [
+        let cases: [(&str, Change, Said<&str>); 11] = [
             ("all is well", |_| {}, [T, T, T, T]),
             (
                 "no pods",

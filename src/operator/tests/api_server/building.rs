@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
 };
 
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{
@@ -77,6 +77,32 @@ async fn a_deployment_waits_for_what_it_mounts() {
     assert_eq!(deployments(&fixture).await, Err("[]".to_owned()));
     fixture.start_issuing();
     until("both Deployments are there", async || deployments(&fixture).await).await;
+
+    // An administrator deletes a namespace. It comes back, with everything in it, and is another.
+    let namespaces = fixture.api("", "Namespace", None);
+    let before = namespaces.get("umbra").await.unwrap().metadata.uid;
+    namespaces
+        .delete("umbra", &DeleteParams::default())
+        .await
+        .unwrap();
+    until("the status has the new namespace", async || {
+        let status = fixture.tenant("umbra").await.unwrap().status.unwrap();
+        let now = status
+            .namespaces
+            .into_iter()
+            .find(|namespace| namespace.name == "umbra")
+            .map(|now| now.uid);
+        if now == before {
+            Err(format!("{:?}", status.conditions))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    until("both Deployments are there again", async || {
+        deployments(&fixture).await
+    })
+    .await;
     operator.stop().await;
 }
 

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    fixture::{Fixture, tenant, until},
+    fixture::{Fixture, agent_pod, tenant, until},
     rights,
 };
 
@@ -172,7 +172,12 @@ async fn every_kind_of_child_is_restored() {
 
     added_objects_are_removed(&fixture).await;
 
-    // By now it has done everything that it ever does, but for the end.
+    // By now it has done everything that it ever does, but for the end, which an agent's pod sees too.
+    let pods: Api<DynamicObject> =
+        Api::namespaced_with(fixture.admin.clone(), "umbra-agents", &Kind::Pod.api_resource());
+    pods.patch("agent", &PatchParams::apply("test"), &Patch::Apply(&agent_pod()))
+        .await
+        .unwrap();
     let tenants: Api<McpTenant> = Api::all(fixture.admin.clone());
     tenants.delete("umbra", &DeleteParams::default()).await.unwrap();
     until("the tenant is gone", async || {
@@ -241,6 +246,7 @@ async fn added_objects_are_removed(fixture: &Fixture) {
     // What the tenant no longer is goes; what it stored stays.
     let mut smaller = tenant("umbra", "u-1");
     smaller["spec"]["servers"].as_array_mut().unwrap().truncate(1);
+    smaller["spec"]["servers"][0]["replicas"] = 1.into();
     fixture.apply(&smaller).await;
     let deployments = fixture.api("apps", "Deployment", Some("umbra"));
     until("the Deployment of a server that was taken out goes", async || {

@@ -4,8 +4,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::{
-    audit,
-    fixture::{Fixture, NAMESPACE, tenant, until},
+    audit::{self, Request},
+    fixture::{Fixture, NAMESPACE, agent_pod, tenant, until},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,15 +28,8 @@ async fn a_tenant_ends_in_order_and_completely_also_over_a_restart_and_without_c
     }
     // An agent's pod, without any label, which something holds.
     let pods = fixture.api("", "Pod", Some("umbra-agents"));
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "agent", "finalizers": ["example.com/hold"]},
-        "spec": {
-            "securityContext": {"runAsNonRoot": true, "runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{"name": "agent", "image": "x", "securityContext": {
-                "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
-            }}],
-        },
-    });
+    let mut pod = agent_pod();
+    pod["metadata"]["finalizers"] = json!(["example.com/hold"]);
     until("the agents' namespace takes a pod", async || {
         let applied = pods
             .patch("agent", &PatchParams::apply("test"), &Patch::Apply(&pod))
@@ -61,31 +54,8 @@ async fn a_tenant_ends_in_order_and_completely_also_over_a_restart_and_without_c
         }
     })
     .await;
-    // Closed: no replica wanted, no pod admitted, and the walls stand.
-    assert_eq!(
-        deployments.get("notes").await.unwrap().data["spec"]["replicas"],
-        0
-    );
-    let quota = fixture
-        .api("", "ResourceQuota", Some("umbra-agents"))
-        .get("bulkhead")
-        .await
-        .unwrap();
-    assert_eq!(quota.data["spec"]["hard"]["pods"], "0");
-    let policies = fixture.api("networking.k8s.io", "NetworkPolicy", Some("umbra-agents"));
-    assert!(policies.get_opt("default-deny").await.unwrap().is_some());
+    closed(&fixture).await;
     let namespaces = fixture.api("", "Namespace", None);
-    for namespace in ["umbra", "umbra-agents"] {
-        assert!(
-            namespaces
-                .get(namespace)
-                .await
-                .unwrap()
-                .metadata
-                .deletion_timestamp
-                .is_none()
-        );
-    }
 
     operator.stop().await;
     let operator = fixture.operator(&[]).await;
@@ -126,7 +96,19 @@ async fn a_tenant_ends_in_order_and_completely_also_over_a_restart_and_without_c
             .deletion_timestamp
             .is_none()
     );
-    let writes = audit::writes(&fixture.requests());
+    in_order(&audit::writes(&fixture.requests()));
+
+    // Its name and identity are free again.
+    fixture.start_issuing();
+    fixture.apply(&tenant("umbra", "u-1")).await;
+    fixture
+        .until_condition("umbra", "Accepted", "True", "Valid")
+        .await;
+    operator.stop().await;
+}
+
+/// Closed, then empty, then gone, then free.
+fn in_order(writes: &[Request]) {
     let at = |verb: &str, resource: &str, namespace: &str| {
         let found = writes.iter().rposition(|write| {
             write.verb == verb
@@ -141,12 +123,33 @@ async fn a_tenant_ends_in_order_and_completely_also_over_a_restart_and_without_c
     let released = at("delete", "configmaps", NAMESPACE);
     let gone = at("patch", "mcptenants", "umbra");
     assert!(closed < ended && ended < deleted && deleted < released && released < gone);
+}
 
-    // Its name and identity are free again.
-    fixture.start_issuing();
-    fixture.apply(&tenant("umbra", "u-1")).await;
-    fixture
-        .until_condition("umbra", "Accepted", "True", "Valid")
-        .await;
-    operator.stop().await;
+/// No replica wanted, no pod admitted, and the walls stand.
+async fn closed(fixture: &Fixture) {
+    let deployments = fixture.api("apps", "Deployment", Some("umbra"));
+    let namespaces = fixture.api("", "Namespace", None);
+    assert_eq!(
+        deployments.get("notes").await.unwrap().data["spec"]["replicas"],
+        0
+    );
+    let quota = fixture
+        .api("", "ResourceQuota", Some("umbra-agents"))
+        .get("bulkhead")
+        .await
+        .unwrap();
+    assert_eq!(quota.data["spec"]["hard"]["pods"], "0");
+    let policies = fixture.api("networking.k8s.io", "NetworkPolicy", Some("umbra-agents"));
+    assert!(policies.get_opt("default-deny").await.unwrap().is_some());
+    for namespace in ["umbra", "umbra-agents"] {
+        assert!(
+            namespaces
+                .get(namespace)
+                .await
+                .unwrap()
+                .metadata
+                .deletion_timestamp
+                .is_none()
+        );
+    }
 }

@@ -381,6 +381,21 @@ pub fn tenant(name: &str, tenant_id: &str) -> Value {
     })
 }
 
+/// A pod as a developer may run it in the agents' namespace, without any label of ours.
+pub fn agent_pod() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "agent"},
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "agent", "image": "x", "securityContext": {
+                "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+            }}],
+        },
+    })
+}
+
 async fn client(kubeconfig: PathBuf) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())

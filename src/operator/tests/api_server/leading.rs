@@ -1,5 +1,8 @@
 //! Two replicas, one leader.
 
+use std::process::Command;
+
+use bulkhead_cluster::ApiServer;
 use bulkhead_operator::{lease, run::Ended};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -46,4 +49,19 @@ async fn a_standby_takes_over_from_a_leader_that_goes_and_a_leader_that_lost_the
         .unwrap();
     let ended = second.ended().await;
     assert!(matches!(ended, Err(Ended::Lost(_))), "{ended:?}");
+}
+
+#[test]
+fn without_the_apis_that_it_needs_the_program_says_what_to_install() {
+    let server = ApiServer::start().unwrap();
+    let mut operator = Command::new(env!("CARGO_BIN_EXE_bulkhead-operator"));
+    operator
+        .args(["--listen", "127.0.0.1:0"])
+        .env("KUBECONFIG", server.kubeconfig_path());
+    let output = operator.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && told.contains("kubectl apply --server-side -f crds/"),
+        "{told}"
+    );
 }

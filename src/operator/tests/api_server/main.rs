@@ -1,6 +1,9 @@
 //! The operator against a real API server, under its own account and with the chart's rights alone. Nothing here makes
 //! pods or signs certificates: the tests play cert-manager and the kubelet, by writing what those would.
 
+// The lints' exemption for tests doesn't reach the helpers that tests share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 mod audit;
 mod building;
 mod claims;

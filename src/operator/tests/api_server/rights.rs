@@ -86,8 +86,8 @@ fn rights(rule: &PolicyRule) -> Vec<Right> {
     let mut rights = Vec::new();
     for group in rule.api_groups.iter().flatten() {
         for resource in rule.resources.iter().flatten() {
-            for verb in rule.verbs.iter().cloned().collect::<Vec<String>>() {
-                rights.push((group.clone(), resource.clone(), verb));
+            for verb in &rule.verbs {
+                rights.push((group.clone(), resource.clone(), verb.clone()));
             }
         }
     }
