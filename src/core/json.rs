@@ -402,10 +402,18 @@ pub(crate) fn members(raw: &str) -> Option<Members<'_>> {
 
 /// The raw items of a raw array, or `None` when it isn't one.
 pub(crate) fn items(raw: &str) -> Option<Vec<&str>> {
+    items_at_most(raw, usize::MAX)
+}
+
+/// The same, or `None` when there are more than `most`.
+pub(crate) fn items_at_most(raw: &str, most: usize) -> Option<Vec<&str>> {
     let mut found = Vec::new();
     let mut reader = Reader::again(raw);
     reader
         .items(|reader| {
+            if found.len() == most {
+                return Err(Reason::BodyTooLarge);
+            }
             found.push(reader.value()?);
             Ok(())
         })

@@ -3,7 +3,7 @@
 //!
 //! A tool that a list had to hide must not be callable either, so decisions look here. Nothing is
 //! known of a tool before the server listed it; then its forced arguments are set all the same,
-//! and no `Mcp-Param-*` header passes whose argument might be forced.
+//! and no `Mcp-Param-*` header passes whose argument might be forced or bounded.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -137,7 +137,7 @@ pub(crate) fn headers_of(mirrors: &[Mirror], arguments: Option<&str>) -> Vec<(St
 
 /// The annotations of a tool's `inputSchema`, or what is wrong with them. Only properties that are
 /// reached through `properties` alone may be annotated (SEP-2243); an annotation anywhere else,
-/// of another type, or with a name that is no header name makes the tool invalid.
+/// of another type, with a name that is no header name, or one too many makes the tool invalid.
 pub(crate) fn mirrors_of(schema: &str) -> Result<Vec<Mirror>, Refusal> {
     let mut found = Vec::new();
     collect(schema, &mut Vec::new(), &mut found)?;
@@ -154,6 +154,10 @@ pub(crate) fn mirrors_of(schema: &str) -> Result<Vec<Mirror>, Refusal> {
 
 const ANNOTATION: &str = "x-mcp-header";
 
+/// Mirrored arguments that a tool may have: each becomes a header of every call, and servers take
+/// about a hundred headers.
+const MAX_MIRRORS: usize = 64;
+
 fn collect(schema: &str, path: &mut Vec<String>, found: &mut Vec<Mirror>) -> Result<(), Refusal> {
     // Schemas may be `true` or `false`.
     let Some(members) = json::members(schema) else {
@@ -165,7 +169,7 @@ fn collect(schema: &str, path: &mut Vec<String>, found: &mut Vec<Mirror>) -> Res
                 let header = json::string(raw).unwrap_or_default().into_owned();
                 let kind = json::get(&members, "type").and_then(json::string);
                 let mirrorable = matches!(kind.as_deref(), Some("string" | "integer" | "boolean"));
-                if path.is_empty() || !mirrorable || !is_token(&header) {
+                if path.is_empty() || !mirrorable || !is_token(&header) || found.len() == MAX_MIRRORS {
                     return Err(invalid(&header));
                 }
                 found.push(Mirror {
@@ -249,7 +253,14 @@ mod tests {
             r#"{"anyOf":[{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}]}"#,
             r#"{"$defs":{"a":{"type":"string","x-mcp-header":"A"}}}"#,
         ];
-        for schema in invalid {
+        let property = |n| format!(r#""a{n}":{{"type":"string","x-mcp-header":"A{n}"}}"#);
+        let many = |count| {
+            let properties: Vec<_> = (0..count).map(property).collect();
+            format!(r#"{{"properties":{{{}}}}}"#, properties.join(","))
+        };
+        assert_eq!(mirrors_of(&many(64)).map(|found| found.len()), Ok(64));
+        let too_many = many(65);
+        for schema in invalid.into_iter().chain([too_many.as_str()]) {
             assert_eq!(
                 mirrors_of(schema).map_err(|refusal| refusal.reason),
                 Err(Reason::InvalidMirror),

@@ -372,10 +372,10 @@ fn permit(
 }
 
 /// The `Mcp-Param-*` headers. Those of known annotations are written from the final arguments.
-/// Others pass as they came, as SEP-2243 asks of intermediaries, unless the tool has forced
-/// arguments: then a header might say what the caller was denied to say. In particular, while the
-/// server hasn't listed the tool yet, such a call goes without them, and a server that needs them
-/// refuses it.
+/// Others pass as they came, as SEP-2243 asks of intermediaries, unless the tool has forced or
+/// bounded arguments: then a header might say what the caller was denied to say. In particular,
+/// while the server hasn't listed the tool yet, such a call goes without them, and a server that
+/// needs them refuses it.
 fn param_headers(
     subject: &Subject<'_, '_>,
     grant: Option<&Grant>,
@@ -384,7 +384,7 @@ fn param_headers(
     headers: &mut Vec<(Cow<'static, str>, String)>,
 ) {
     let known = mirrors.unwrap_or_default();
-    if grant.is_some_and(|grant| grant.forced.is_empty()) {
+    if grant.is_some_and(|grant| grant.forced.is_empty() && grant.tool.bounds.is_empty()) {
         let unknown = client.params.iter().filter(|(suffix, _)| {
             !known
                 .iter()

@@ -24,6 +24,9 @@ use crate::{
 /// that is no longer there is refused meanwhile.
 const MAX_TTL_MS: u64 = 30_000;
 
+/// Entries that one page of a list may have. Each costs memory, and a record when it is dropped.
+const MAX_ENTRIES: usize = 4096;
+
 /// Filters a list. Members of the result that the specification doesn't know are left out: they
 /// could name what the list must not.
 pub(super) fn filter(
@@ -33,8 +36,9 @@ pub(super) fn filter(
     members: &Members<'_>,
     answer: &mut FinalAnswer,
 ) -> Result<String, Refusal> {
-    let entries = json::get(members, "tools").and_then(json::items);
-    let entries = entries.ok_or_else(|| malformed("it has no list of tools"))?;
+    let entries = json::get(members, "tools").and_then(|raw| json::items_at_most(raw, MAX_ENTRIES));
+    let entries =
+        entries.ok_or_else(|| malformed(&format!("it has no list of at most {MAX_ENTRIES} tools")))?;
     let mut seen = HashSet::new();
     let mut kept = Vec::with_capacity(entries.len());
     for raw in entries {

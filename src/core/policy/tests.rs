@@ -31,6 +31,7 @@ fn document() -> Value {
             {"name": "list", "roles": ["reader"], "forced": {"tenant": {"string": "acme"}}, "bounds": {"limit": {"maximum": 100}}},
             {"name": "placed", "roles": ["reader"], "forced": {"place": {"agent": "place"}, "n": {"int": 7}, "b": {"bool": true}}},
             {"name": "free", "roles": ["reader"]},
+            {"name": "capped", "roles": ["reader"], "bounds": {"limit": {"maximum": 100}}},
             {"name": "delete", "roles": ["admin"], "forced": {"tenant": {"string": "acme"}}}
         ]
     })

@@ -317,6 +317,16 @@ fn a_list_that_is_no_list_is_refused() {
 }
 
 #[test]
+fn a_list_without_end_is_refused_and_not_taken_apart() {
+    let listed = |count: usize| {
+        let entries = vec!["7".to_owned(); count];
+        answer_legacy("tools/list", "{}", &list(&entries, ""))
+    };
+    assert!(told(&listed(4096)).is_ok());
+    assert_eq!(told(&listed(4097)), Err(Reason::AnswerMalformed));
+}
+
+#[test]
 fn a_modern_list_is_for_one_agent_and_not_for_long() {
     let cases = [
         (

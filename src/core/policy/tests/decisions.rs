@@ -443,7 +443,14 @@ fn mirrored_headers_are_written_from_what_goes_up() {
             Err(Reason::HeaderMismatch),
         ),
         ("list", &known, &[], r#"{"limit":7}"#, Err(Reason::HeaderMismatch)),
-        // Unknown ones pass only where nothing is forced.
+        // Unknown ones pass only where nothing is forced or bounded.
+        (
+            "capped",
+            &nothing,
+            &[("mcp-param-limit", "999999")],
+            r#"{"limit":7}"#,
+            Ok(&[]),
+        ),
         (
             "list",
             &known,
