@@ -19,6 +19,7 @@ pub struct Admission {
     calls_per_agent: usize,
     connections_per_agent: usize,
     agents: Mutex<HashMap<String, Arc<AgentRoom>>>,
+    strangers: Arc<AgentRoom>,
 }
 
 /// What one agent may use, over all its connections.
@@ -52,7 +53,14 @@ impl Admission {
             calls_per_agent: limits.calls_per_agent,
             connections_per_agent: limits.connections_per_agent,
             agents: Mutex::default(),
+            strangers: Arc::new(AgentRoom::new(0, limits.connections_per_agent)),
         }
+    }
+
+    /// The room of all together that hold a trusted certificate and are no agent of the policy.
+    /// There is none for calls.
+    pub fn of_strangers(&self) -> Arc<AgentRoom> {
+        Arc::clone(&self.strangers)
     }
 
     /// The room of one agent. Only for agents that the policy names: the map must not grow with
@@ -62,10 +70,7 @@ impl Admission {
         if let Some(room) = agents.get(spiffe_id) {
             return Arc::clone(room);
         }
-        let room = Arc::new(AgentRoom {
-            calls: Arc::new(Semaphore::new(self.calls_per_agent)),
-            connections: Arc::new(Semaphore::new(self.connections_per_agent)),
-        });
+        let room = Arc::new(AgentRoom::new(self.calls_per_agent, self.connections_per_agent));
         agents.insert(spiffe_id.to_owned(), Arc::clone(&room));
         room
     }
@@ -86,6 +91,13 @@ impl Admission {
 }
 
 impl AgentRoom {
+    fn new(calls: usize, connections: usize) -> Self {
+        Self {
+            calls: Arc::new(Semaphore::new(calls)),
+            connections: Arc::new(Semaphore::new(connections)),
+        }
+    }
+
     /// Takes room for one connection.
     pub fn connect(&self) -> Result<OwnedSemaphorePermit, Full> {
         Arc::clone(&self.connections)

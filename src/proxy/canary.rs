@@ -43,8 +43,9 @@ pub enum Observation {
     Refused,
     /// A connection was made.
     Reachable,
-    /// The dial failed for a reason of this pod's own (no file descriptor, no address): it shows
-    /// nothing, and so it never counts for a closed network.
+    /// The dial failed for a reason of this pod's own (no file descriptor, no address, no route, as
+    /// to an IPv6 canary from a pod without IPv6): it shows nothing, and so it never counts for a
+    /// closed network.
     Inconclusive,
 }
 
@@ -163,7 +164,6 @@ fn classify(error: &io::Error) -> Observation {
         ErrorKind::ConnectionRefused
         | ErrorKind::ConnectionReset
         | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable
         | ErrorKind::TimedOut
         // A packet dropped in this host's own output chain is reported as EPERM.
         | ErrorKind::PermissionDenied => Observation::Refused,
@@ -242,13 +242,13 @@ mod tests {
         for kind in [
             ErrorKind::ConnectionRefused,
             ErrorKind::HostUnreachable,
-            ErrorKind::NetworkUnreachable,
             ErrorKind::TimedOut,
         ] {
             assert_eq!(classify(&kind.into()), Refused);
         }
         for kind in [
             ErrorKind::AddrNotAvailable,
+            ErrorKind::NetworkUnreachable,
             ErrorKind::OutOfMemory,
             ErrorKind::Other,
         ] {

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections open at once, handshakes included.
     pub connections: usize,
-    /// Connections open at once, of one agent.
+    /// Connections open at once, of one agent; and of all together that are no agent of the policy.
     pub connections_per_agent: usize,
     /// Time for the TLS handshake.
     pub handshake: Duration,

@@ -17,7 +17,7 @@ use prometheus_client::{
 /// Labels of `bulkhead_decisions_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DecisionLabels {
-    /// `permit` or `deny`.
+    /// `permit` or `refuse`.
     pub effect: &'static str,
     /// The stable reason code.
     pub reason: &'static str,
@@ -226,13 +226,13 @@ mod tests {
     #[test]
     fn everything_counted_is_in_the_text() {
         let metrics = Metrics::new();
-        metrics.decided("deny", "tool_unknown");
+        metrics.decided("refuse", "tool_unknown");
         metrics.handshake("ok");
         metrics.reloaded("policy", "loaded");
         metrics.certificate_expires(SystemTime::UNIX_EPOCH + Duration::from_secs(7));
         let text = metrics.text().unwrap();
         for line in [
-            "bulkhead_decisions_total{effect=\"deny\",reason=\"tool_unknown\"} 1",
+            "bulkhead_decisions_total{effect=\"refuse\",reason=\"tool_unknown\"} 1",
             "bulkhead_handshakes_total{result=\"ok\"} 1",
             "bulkhead_reloads_total{file=\"policy\",result=\"loaded\"} 1",
             "bulkhead_certificate_expiry_timestamp_seconds 7.0",

@@ -162,13 +162,14 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
             .policy()
             .is_some_and(|policy| policy.agent(&identity.spiffe_id).is_some())
     });
-    let _room = match known.map(|identity| shared.admission.of_agent(&identity.spiffe_id).connect()) {
-        Some(Ok(room)) => Some(room),
-        Some(Err(_)) => {
-            warn!(client.address = %client, "too many connections of one agent");
-            return;
-        }
-        None => None,
+    let room = match known {
+        Some(identity) => shared.admission.of_agent(&identity.spiffe_id),
+        // They are only told that they are unknown, and must not take the agents' connections.
+        None => shared.admission.of_strangers(),
+    };
+    let Ok(_room) = room.connect() else {
+        warn!(client.address = %client, known = known.is_some(), "too many connections of one agent, or of unknown ones");
+        return;
     };
     let connection = Arc::new(Connection {
         shared: Arc::clone(shared),

@@ -199,7 +199,8 @@ impl Upstream {
         // that nothing of the request was sent is it tried on another one: a call must never be
         // made twice.
         while let Some(mut connection) = self.take(target.port) {
-            if connection.sender.ready().await.is_err() {
+            // One whose server answered without reading its request never gets ready.
+            if !matches!(timeout(self.connect, connection.sender.ready()).await, Ok(Ok(()))) {
                 continue;
             }
             match timeout(self.silence, connection.sender.try_send_request(request)).await {

@@ -1,4 +1,4 @@
-//! A local cluster from nothing to nothing. It takes root and minutes, so it runs only when asked for.
+//! A local cluster from nothing to nothing. It takes root and a minute.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what it expects by unwrapping, in its helpers too"

@@ -25,6 +25,9 @@ use crate::{
 /// What is still read of an answer that nobody needs, so that its connection can be used again.
 const REMAINDER: usize = 64 * 1024;
 
+/// Tools of one list that are logged when they are not offered; all are counted.
+const LOGGED: usize = 16;
+
 /// Time for that.
 const REMAINDER_TIME: Duration = Duration::from_secs(1);
 
@@ -116,8 +119,10 @@ pub(crate) fn judge(exchange: &Exchange, message: &Bytes) -> Judged {
             dropped,
         }) => {
             shared.live.learn(&learned);
-            for tool in dropped {
-                warn!(tool.name = tool.name, reason = %tool.reason, "a tool of the server's list is not offered");
+            for (index, tool) in dropped.iter().enumerate() {
+                if index < LOGGED {
+                    warn!(tool.name = tool.name, reason = %tool.reason, tools = dropped.len(), "a tool of the server's list is not offered");
+                }
                 shared.metrics.dropped(tool.reason.as_str());
             }
             let completion = if failed {

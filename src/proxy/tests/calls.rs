@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bulkhead_proxy::testing::{
-    Answer, Protocol, RecordingUpstream, Reply, Seen, Setup, TestSidecar,
+    Answer, PATIENCE, Protocol, RecordingUpstream, Reply, Seen, Setup, TestSidecar,
     sidecar::{TENANT_ID, spiffe},
     upstream,
 };
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 async fn start() -> (RecordingUpstream, TestSidecar) {
     let upstream = RecordingUpstream::start().await;
@@ -287,6 +288,91 @@ async fn a_session_is_its_agent_s_alone() {
         (seen.method.as_str(), seen.header("mcp-session-id")),
         ("DELETE", Some("upstream-session"))
     );
+    let audit = sidecar.audit();
+    let [.., intent, outcome] = audit.as_slice() else {
+        panic!("the end of a session must be recorded: {audit:?}")
+    };
+    assert_eq!(
+        (&intent["decision"], &intent["method"], &intent["agent"]),
+        (&json!("permit"), &json!("DELETE"), &json!("billing"))
+    );
+    assert_eq!(
+        (&outcome["call"], &outcome["outcome"]),
+        (&intent["call"], &json!("completed"))
+    );
+
+    sidecar.break_audit();
+    let reply = billing.exchange("DELETE", &with, "").await.unwrap();
+    assert_eq!(reply.reason(), "audit_unavailable");
+    assert_eq!(upstream.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn what_was_permitted_is_not_recorded_as_refused_when_the_server_fails() {
+    let (_upstream, sidecar) = start_answering(|request| match request.method.as_str() {
+        "POST" if request.header("mcp-session-id").is_none() && request.json()["id"].is_number() => {
+            upstream::plain(request)
+        }
+        _ => Answer::Whole(404, vec![], String::new()),
+    })
+    .await;
+    let mut client = sidecar.client("billing").await;
+    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let reply = client.post(&initialize).await;
+    let session = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    let with = [("mcp-session-id", session.as_str())];
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    for (method, headers, body, reason) in [
+        ("POST", &with[..], list, "session_unknown"),
+        ("DELETE", &with[..], "", "session_unknown"),
+        ("POST", &[], ready, "upstream_failed"),
+    ] {
+        let reply = client.exchange(method, headers, body).await.unwrap();
+        assert_eq!(reply.reason(), reason, "{method} {body}");
+        let audit = sidecar.audit();
+        let [.., intent, outcome] = audit.as_slice() else {
+            panic!("{audit:?}")
+        };
+        assert_eq!(intent["decision"], "permit", "{method} {body}");
+        assert_eq!(
+            (&outcome["outcome"], &outcome["call"]),
+            (&json!("failed"), &intent["call"])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_answers_before_it_reads_holds_up_no_other_call() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+            let body = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            held.push(stream);
+        }
+    });
+    let mut setup = Setup::new(port);
+    setup.limits.body_bytes = 64 << 20;
+    let sidecar = TestSidecar::start(setup).await;
+    let mut client = sidecar.client("billing").await;
+    // More than the sockets' buffers hold, so that the request can't have been written to its end.
+    let large = Some(json!({"text": "x".repeat(32 << 20)}));
+    let reply = client.call("list_invoices", large).await;
+    assert_eq!(reply.json()["result"]["content"], json!([]));
+    let second = timeout(PATIENCE, client.call("list_invoices", None)).await;
+    let second = second.expect("a connection that never gets ready must not be waited for");
+    assert_eq!(second.json()["result"]["content"], json!([]));
+    serving.abort();
 }
 
 #[tokio::test]

@@ -95,6 +95,24 @@ async fn a_verified_certificate_must_name_an_agent_of_the_policy() {
 }
 
 #[tokio::test]
+async fn strangers_together_have_no_more_connections_than_one_agent() {
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.limits.connections_per_agent = 1;
+    let sidecar = TestSidecar::start(setup).await;
+    let stranger = |name: &str| sidecar.agents_ca.client(&[&spiffe(name)]);
+    let mut first = sidecar.client_with(&stranger("unknown"), Protocol::Http1).await;
+    assert_eq!(
+        first.call("list_invoices", None).await.status,
+        StatusCode::FORBIDDEN
+    );
+    for leaf in [stranger("other"), sidecar.agents_ca.client(&[])] {
+        assert!(is_refused_by_tls(&sidecar, Some(&leaf)).await);
+    }
+    assert!(!is_refused_by_tls(&sidecar, Some(&stranger("billing"))).await);
+}
+
+#[tokio::test]
 async fn an_agent_that_leaves_the_policy_is_refused_on_its_open_connection() {
     let (upstream, sidecar) = start().await;
     let mut client = sidecar.client("billing").await;
