@@ -89,7 +89,7 @@ pub async fn message(
         .metrics
         .upstream_seconds
         .observe(start.elapsed().as_secs_f64());
-    answer::answer(*exchange, session.is_some(), sent).await
+    Ok(answer::answer(*exchange, session.is_some(), sent).await)
 }
 
 fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Result<Decided, EdgeRefusal> {
@@ -139,11 +139,9 @@ fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Re
         _ => None,
     };
     caller.session = session.as_ref().map(stand_in);
-    let intent = caller.intent(&message, &decision).map_err(|error| {
-        tracing::error!(%error, "an intent can't be recorded, so the call is refused");
-        shared.metrics.audit_failures.inc();
-        EdgeRefusal::AuditUnavailable
-    })?;
+    let intent = caller
+        .intent(&message, &decision)
+        .map_err(|error| unrecorded(connection, &error))?;
     let id = message.id().map(str::to_owned);
     let target = Arc::clone(policy.target());
     match decision.outcome {
@@ -171,14 +169,17 @@ pub async fn end_session(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, EdgeRefusal> {
     let shared = &connection.shared;
-    let (session, target) = {
+    let (session, target, intent) = {
         let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
         let identity = authenticate(connection, &policy)?;
         let session =
             open_session(connection, &identity.spiffe_id, headers)?.ok_or(EdgeRefusal::SessionMissing)?;
-        (session, Arc::clone(policy.target()))
+        let intent = record::end_of_session(connection, &policy, &stand_in(&session))
+            .map_err(|error| unrecorded(connection, &error))?;
+        (session, Arc::clone(policy.target()), intent)
     };
-    match shared.upstream.end_session(&target, &session).await {
+    shared.metrics.decided("permit", "granted");
+    let ended = match shared.upstream.end_session(&target, &session).await {
         Ok((response, lease)) => {
             let status = response.status();
             answer::discard(response.into_body(), lease);
@@ -194,7 +195,20 @@ pub async fn end_session(
             tracing::warn!(%error, "a session can't be ended");
             Err(EdgeRefusal::UpstreamFailed)
         }
-    }
+    };
+    let outcome = match ended {
+        Ok(_) => Completion::Completed,
+        Err(_) => Completion::Failed,
+    };
+    intent.close(outcome, None);
+    Ok(ended.unwrap_or_else(EdgeRefusal::response))
+}
+
+/// What can't be recorded isn't done.
+fn unrecorded(connection: &Connection, error: &std::io::Error) -> EdgeRefusal {
+    tracing::error!(%error, "an intent can't be recorded, so the call is refused");
+    connection.shared.metrics.audit_failures.inc();
+    EdgeRefusal::AuditUnavailable
 }
 
 fn open_session(

@@ -4,9 +4,9 @@ use std::{io, sync::Arc};
 
 use bulkhead_core::{
     Reason, Refusal,
-    audit::{Call, Completion, IntentRecord, OutcomeRecord},
+    audit::{Call, Completion, IntentRecord, OutcomeRecord, Verdict},
     mcp::Message,
-    policy::{CompiledAgent, Decision},
+    policy::{CompiledAgent, CompiledPolicy, Decision},
 };
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -122,8 +122,8 @@ impl Caller<'_> {
     }
 }
 
-/// The record of what the HTTP edge refused: the members of core's decision record that are known
-/// there.
+/// The record of what HTTP alone decides, refusals of the edge and the end of a session: the members
+/// of core's decision record that are known there.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase", tag = "record", rename = "decision")]
 struct EdgeRecord<'a> {
@@ -142,33 +142,76 @@ struct EdgeRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate_serial: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     policy_revision: Option<&'a str>,
-    decision: &'static str,
-    reason: &'static str,
+    decision: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl<'a> EdgeRecord<'a> {
+    /// A refusal for no reason yet.
+    fn of(connection: &'a Connection, policy: Option<&'a LoadedPolicy>, time: &'a str) -> Self {
+        let compiled = policy.map(LoadedPolicy::compiled);
+        let identity = connection.identity.as_ref().ok();
+        let agent = compiled
+            .zip(identity)
+            .and_then(|(policy, identity)| policy.agent(&identity.spiffe_id));
+        Self {
+            time,
+            call: connection.shared.next_call(),
+            tenant: compiled.map(|policy| policy.tenant().name.as_str()),
+            tenant_uid: compiled.map(|policy| policy.tenant().uid.as_str()),
+            server: compiled.map(CompiledPolicy::server),
+            agent: agent.map(|agent| &**agent.name()),
+            spiffe_id: identity.map(|identity| identity.spiffe_id.as_str()),
+            certificate_serial: identity.map(|identity| identity.serial.as_str()),
+            session: None,
+            method: None,
+            rule: None,
+            policy_revision: policy.map(LoadedPolicy::revision),
+            decision: Verdict::Refuse,
+            reason: None,
+        }
+    }
+}
+
+/// Records that a session is going to be ended. Without the record it is not.
+pub fn end_of_session(
+    connection: &Connection,
+    policy: &LoadedPolicy,
+    session: &str,
+) -> io::Result<OpenIntent> {
+    let time = now();
+    let record = EdgeRecord {
+        session: Some(session),
+        method: Some("DELETE"),
+        rule: Some("methods[DELETE]"),
+        decision: Verdict::Permit,
+        ..EdgeRecord::of(connection, Some(policy), &time)
+    };
+    let shared = &connection.shared;
+    shared.audit.write(&line(&record))?;
+    Ok(OpenIntent {
+        shared: Arc::clone(shared),
+        call: record.call,
+        closed: false,
+    })
 }
 
 /// Records what the HTTP edge refused.
 pub fn edge(connection: &Connection, refusal: EdgeRefusal) {
     let shared = &connection.shared;
     let policy = shared.live.policy();
-    let compiled = policy.as_ref().map(|policy| policy.compiled());
-    let identity = connection.identity.as_ref().ok();
-    let agent = compiled
-        .zip(identity)
-        .and_then(|(policy, identity)| policy.agent(&identity.spiffe_id));
     let time = now();
     let record = EdgeRecord {
-        time: &time,
-        call: shared.next_call(),
-        tenant: compiled.map(|policy| policy.tenant().name.as_str()),
-        tenant_uid: compiled.map(|policy| policy.tenant().uid.as_str()),
-        server: compiled.map(bulkhead_core::policy::CompiledPolicy::server),
-        agent: agent.map(|agent| &**agent.name()),
-        spiffe_id: identity.map(|identity| identity.spiffe_id.as_str()),
-        certificate_serial: identity.map(|identity| identity.serial.as_str()),
-        policy_revision: policy.as_ref().map(|policy| policy.revision()),
-        decision: "refuse",
-        reason: refusal.code(),
+        reason: Some(refusal.code()),
+        ..EdgeRecord::of(connection, policy.as_deref(), &time)
     };
     write_refusal(shared, &line(&record));
 }

@@ -22,11 +22,11 @@ use crate::{
     upstream::{Lease, UpstreamError},
 };
 
-/// What is still read of an answer that nobody needs, so that its connection can be used again.
-const REMAINDER: usize = 64 * 1024;
-
 /// Tools of one list that are logged when they are not offered; all are counted.
 const LOGGED: usize = 16;
+
+/// What is still read of an answer that nobody needs, so that its connection can be used again.
+const REMAINDER: usize = 64 * 1024;
 
 /// Time for that.
 const REMAINDER_TIME: Duration = Duration::from_secs(1);
@@ -150,12 +150,13 @@ pub(crate) fn judge(exchange: &Exchange, message: &Bytes) -> Judged {
     }
 }
 
-/// The client's response to what the server answered, or didn't.
+/// The client's response to what the server answered, or didn't. The message was permitted and is on
+/// record as such, so a failure is no refusal of ours, though the client may be told in its words.
 pub(crate) async fn answer(
     exchange: Exchange,
     in_session: bool,
     sent: Result<(Response<Incoming>, Lease), UpstreamError>,
-) -> Result<Response<Body>, EdgeRefusal> {
+) -> Response<Body> {
     let (response, lease) = match sent {
         Ok(answered) => answered,
         Err(error) => {
@@ -168,13 +169,13 @@ pub(crate) async fn answer(
     if parts.status == StatusCode::NOT_FOUND && in_session {
         discard(body, lease);
         exchange.intent.close(Completion::Failed, None);
-        return Err(EdgeRefusal::SessionUnknown);
+        return EdgeRefusal::SessionUnknown.response();
     }
     if exchange.permitted.expected().is_none() {
         discard(body, lease);
         return if parts.status.is_success() {
             exchange.intent.close(Completion::Completed, None);
-            Ok(empty(StatusCode::ACCEPTED))
+            empty(StatusCode::ACCEPTED)
         } else {
             failed(exchange, Failure::NotMcp)
         };
@@ -187,7 +188,7 @@ pub(crate) async fn answer(
         }
     };
     let mut answered = match media_type(&parts.headers) {
-        Some("application/json") => whole(exchange, parts.status, body, lease).await?,
+        Some("application/json") => whole(exchange, parts.status, body, lease).await,
         Some("text/event-stream") if parts.status == StatusCode::OK => events::stream(exchange, body, lease),
         _ => {
             discard(body, lease);
@@ -201,16 +202,11 @@ pub(crate) async fn answer(
     if let Some(session) = session {
         answered.headers_mut().insert(SESSION, session);
     }
-    Ok(answered)
+    answered
 }
 
 /// A JSON answer.
-async fn whole(
-    exchange: Exchange,
-    status: StatusCode,
-    body: Incoming,
-    lease: Lease,
-) -> Result<Response<Body>, EdgeRefusal> {
+async fn whole(exchange: Exchange, status: StatusCode, body: Incoming, lease: Lease) -> Response<Body> {
     let limits = &exchange.connection.shared.limits;
     let read = timeout(
         limits.upstream_silence,
@@ -227,7 +223,7 @@ async fn whole(
     match judge(&exchange, &message) {
         Judged::Last(body, completion, reason, refusal) => {
             exchange.intent.close(completion, reason);
-            Ok(match refusal {
+            match refusal {
                 Some(refusal) => told(&refusal),
                 // 2026-07-28 gives some errors a status of their own; no other passes.
                 None if completion == Completion::Failed
@@ -236,7 +232,7 @@ async fn whole(
                     refusal::json(status, body)
                 }
                 None => refusal::json(StatusCode::OK, body),
-            })
+            }
         }
         Judged::Passes(_) | Judged::Dropped => failed(exchange, Failure::NotMcp),
     }
@@ -244,13 +240,13 @@ async fn whole(
 
 /// A JSON-RPC error in the server's place. With an id it is the answer to the request, and so the
 /// transport has succeeded; without one the status has to say it.
-fn failed(exchange: Exchange, why: Failure) -> Result<Response<Body>, EdgeRefusal> {
+fn failed(exchange: Exchange, why: Failure) -> Response<Body> {
     let is_answer = exchange.id.is_some();
     let body = exchange.fail(why);
     if is_answer {
-        Ok(refusal::json(StatusCode::OK, body))
+        refusal::json(StatusCode::OK, body)
     } else {
-        Err(EdgeRefusal::UpstreamFailed)
+        EdgeRefusal::UpstreamFailed.response()
     }
 }
 

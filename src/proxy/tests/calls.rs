@@ -348,17 +348,17 @@ async fn a_server_that_answers_before_it_reads_holds_up_no_other_call() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = tokio::spawn(async move {
-        let mut held = Vec::new();
+        let mut open = Vec::new();
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.readable().await.unwrap();
             let body = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
-            let head = format!(
+            let answer = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             );
-            stream.write_all(head.as_bytes()).await.unwrap();
-            held.push(stream);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            open.push(stream);
         }
     });
     let mut setup = Setup::new(port);
