@@ -35,7 +35,8 @@ const ECHOED: usize = 128;
 pub struct Refusal {
     /// The stable reason, for audit and metrics.
     pub reason: Reason,
-    /// The rule that refused, when one did: `tools[NAME].bounds[ARGUMENT]`. For audit only.
+    /// The rule that refused, when one did: `tools[NAME].bounds[ARGUMENT]`, `tools[NAME].roles`, or `tools` for what
+    /// isn't listed. For audit only.
     pub rule: Option<Arc<str>>,
     /// What the client is told.
     pub message: String,

@@ -169,6 +169,15 @@ impl CompiledPolicy {
         Ok(permit(&second, authorized.grant, headers, mirrors))
     }
 
+    /// The part of the policy by which a tool doesn't exist for an agent.
+    fn rule_against(&self, reason: Reason, tool: &str) -> Arc<str> {
+        match (self.tool(tool), reason) {
+            (Some(listed), Reason::ToolNotGranted) => format!("{}.roles", listed.rule).into(),
+            (Some(listed), _) => listed.rule.clone(),
+            (None, _) => "tools".into(),
+        }
+    }
+
     /// Whether the agent may send the message, and what has to be changed in it.
     fn authorize<'p>(
         &'p self,
@@ -190,7 +199,9 @@ impl CompiledPolicy {
         };
         if let Some(name) = subject.name.as_deref() {
             let refuse = |reason| Refusal::tool(reason, name);
-            let grant = agent.grant(self, name).map_err(refuse)?;
+            let grant = agent
+                .grant(self, name)
+                .map_err(|reason| refuse(reason).by(self.rule_against(reason, name)))?;
             // What a list had to hide can't be called either.
             if let Some(ToolFacts::Unusable(reason)) = inventory.tool(name) {
                 return Err(refuse(*reason).by(grant.tool.rule.clone()));

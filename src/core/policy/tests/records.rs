@@ -47,8 +47,17 @@ fn a_permit_is_recorded_with_what_was_overridden_and_no_value() {
 fn a_refusal_is_recorded_with_the_reason_that_the_client_is_not_told() {
     let hidden = record("billing", &call("delete", "{}"));
     assert_eq!(
-        (&hidden["decision"], &hidden["reason"]),
-        (&json!("refuse"), &json!("tool_not_granted"))
+        (&hidden["decision"], &hidden["reason"], &hidden["rule"]),
+        (
+            &json!("refuse"),
+            &json!("tool_not_granted"),
+            &json!("tools[delete].roles")
+        )
+    );
+    let unlisted = record("billing", &call("export", "{}"));
+    assert_eq!(
+        (&unlisted["reason"], &unlisted["rule"]),
+        (&json!("tool_unknown"), &json!("tools"))
     );
     let unknown = record("nobody", &call("list", "{}"));
     assert_eq!(unknown["reason"], "agent_unknown");
