@@ -112,6 +112,11 @@ fn wanted(object: &Value) -> Value {
     ] {
         wanted[field] = object[field].clone();
     }
+    // A Service that is made anew gets another address.
+    if let Some(spec) = wanted["spec"].as_object_mut() {
+        spec.remove("clusterIP");
+        spec.remove("clusterIPs");
+    }
     wanted
 }
 
