@@ -19,7 +19,7 @@ use k8s_openapi::{
 
 use super::meta::{Labels, agent_labels, meta, selector, server_labels, server_selector, tenant_labels};
 use crate::{
-    names::{AGENTS_POLICY, DEFAULT_DENY, LABEL_AGENT, LABEL_SERVER, LABEL_TENANT},
+    names::{AGENTS_POLICY, DEFAULT_DENY, LABEL_AGENT, LABEL_SERVER},
     settings::Settings,
     validate::{Agent, EgressPeer, EgressRule, PodPeer, Server, ValidatedTenant},
 };
@@ -127,10 +127,7 @@ fn of_agent(tenant: &ValidatedTenant, agent: &Agent) -> NetworkPolicy {
         tenant,
         agent.name.network_policy(),
         agent_labels(tenant, &agent.name),
-        selector([
-            (LABEL_TENANT, tenant.name.as_str()),
-            (LABEL_AGENT, agent.name.as_str()),
-        ]),
+        selector([(LABEL_AGENT, agent.name.as_str())]),
         agent.egress.iter().map(declared).collect(),
     )
 }
