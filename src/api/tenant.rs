@@ -160,15 +160,15 @@ pub struct Quota {
 #[x_kube(
     validation = Rule::new("duration(self.duration) >= duration('1h') && duration(self.duration) <= duration('2160h')")
         .message("duration must be from 1h to 2160h (90 days)"),
-    validation = Rule::new("duration(self.renewBefore) >= duration('5m') && duration(self.renewBefore) < duration(self.duration)")
-        .message("renewBefore must be at least 5m and less than duration")
+    validation = Rule::new("duration(self.renewBefore) >= duration('5m') && duration(self.duration) - duration(self.renewBefore) >= duration('10m')")
+        .message("renewBefore must be at least 5m, and at least 10m less than duration: a leaf that is renewed as soon as it is issued is issued without end")
 )]
 pub struct Certificates {
     /// How long a leaf is valid. At least 1h, cert-manager's minimum.
     #[serde(default = "default_duration")]
     #[schemars(length(min = 2, max = 16), regex(pattern = r"^([0-9]+(h|m|s))+$"))]
     pub duration: String,
-    /// How long before its end a leaf is renewed. At least 5m and less than `duration`.
+    /// How long before its end a leaf is renewed. At least 5m, and at least 10m less than `duration`.
     #[serde(default = "default_renew_before")]
     #[schemars(length(min = 2, max = 16), regex(pattern = r"^([0-9]+(h|m|s))+$"))]
     pub renew_before: String,

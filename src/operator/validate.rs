@@ -258,8 +258,10 @@ fn lifetime(tenant: &McpTenant, findings: &mut Findings) -> Option<Lifetime> {
             "must be at least 1h, cert-manager's minimum",
         );
     }
-    if renew_before < GoDuration::minutes(5) || renew_before >= duration {
-        let message = "must be at least 5m, cert-manager's minimum, and less than duration";
+    // A leaf that is renewed as soon as it is issued would keep cert-manager busy with this tenant alone.
+    let lived = duration.as_secs().saturating_sub(renew_before.as_secs());
+    if renew_before < GoDuration::minutes(5) || lived < GoDuration::minutes(10).as_secs() {
+        let message = "must be at least 5m, cert-manager's minimum, and at least 10m less than duration";
         findings.add(reason, "spec.certificates.renewBefore", message);
     }
     Some(Lifetime {

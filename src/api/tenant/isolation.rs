@@ -29,7 +29,8 @@ pub enum Tier {
     /// Namespaces, network policies and Pod Security `restricted` on shared nodes.
     #[default]
     Namespace,
-    /// `Namespace`, and every pod of the tenant runs under a sandboxing runtime class.
+    /// `Namespace`, and every pod of the tenant's servers runs under a sandboxing runtime class. What developers run
+    /// in the agents' namespace names the class itself: Bulkhead doesn't make those pods.
     Sandbox,
 }
 

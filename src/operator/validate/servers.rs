@@ -163,8 +163,15 @@ fn environment(server: &ServerSpec, path: &str, findings: &mut Findings) {
 }
 
 fn secret(name: &str, path: &str, findings: &mut Findings) {
-    if name.ends_with("-tls") || name.ends_with("-ca") {
-        let message = format!("`{name}` is a name of Bulkhead's own Secrets (*-tls, *-ca): use another");
+    let ours = |name: &str| name.ends_with("-tls") || name.ends_with("-ca");
+    // While cert-manager issues, the next key is in a Secret of the Certificate's name and five more characters.
+    let next_key = name
+        .rsplit_once('-')
+        .is_some_and(|(certificate, suffix)| suffix.len() == 5 && ours(certificate));
+    if ours(name) || next_key {
+        let message = format!(
+            "`{name}` is a name of Bulkhead's own Secrets (*-tls, *-ca, and *-tls-????? and *-ca-????? while they are issued): use another"
+        );
         findings.add(Reason::ReservedObject, path, message);
     }
 }

@@ -131,6 +131,12 @@ fn what_is_wrong_is_refused_with_its_reason_and_place() {
             "spec.certificates.renewBefore",
         ),
         (
+            "/spec/certificates".to_owned(),
+            json!({"duration": "24h", "renewBefore": "23h51m"}),
+            InvalidCertificateLifetime,
+            "spec.certificates.renewBefore",
+        ),
+        (
             "/spec/certificates/renewBefore".to_owned(),
             json!("299s"),
             InvalidCertificateLifetime,
@@ -211,6 +217,12 @@ fn what_is_wrong_is_refused_with_its_reason_and_place() {
         (
             format!("{server}/env/2/secretKeyRef/name"),
             json!("notes-tls"),
+            ReservedObject,
+            "spec.servers[0].env[2].secretKeyRef.name",
+        ),
+        (
+            format!("{server}/env/2/secretKeyRef/name"),
+            json!("servers-ca-x7k2p"),
             ReservedObject,
             "spec.servers[0].env[2].secretKeyRef.name",
         ),
