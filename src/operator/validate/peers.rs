@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Ranges that no rule may meet, and what they are.
-const CLOSED_RANGES: [(&str, &str); 11] = [
+const CLOSED_RANGES: [(&str, &str); 16] = [
     ("0.0.0.0/8", "this network"),
     ("127.0.0.0/8", "loopback"),
     ("169.254.0.0/16", "link-local, with the cloud's metadata service"),
@@ -29,6 +29,12 @@ const CLOSED_RANGES: [(&str, &str); 11] = [
     ("::ffff:0:0/96", "IPv4-mapped"),
     ("64:ff9b::/96", "IPv4 through NAT64"),
     ("2002::/16", "IPv4 through 6to4"),
+    ("64:ff9b:1::/48", "IPv4 through a network's own NAT64"),
+    ("::/96", "IPv4-compatible"),
+    // Not link-local, and the same to who may dial it.
+    ("fd00:ec2::254/128", "a cloud's metadata service"),
+    ("100.100.100.200/32", "a cloud's metadata service"),
+    ("168.63.129.16/32", "a cloud's platform service"),
 ];
 
 /// Ranges wider than these mean everybody.
@@ -209,6 +215,11 @@ mod tests {
             "::ffff:127.0.0.1/128",
             "64:ff9b::7f00:1/128",
             "2002:7f00:1::/48",
+            "64:ff9b:1::7f00:1/128",
+            "::7f00:1/128",
+            "fd00:ec2::/32",
+            "100.100.0.0/16",
+            "168.63.129.16/32",
             "2000::/3",
         ] {
             let mut findings = Findings::default();
