@@ -27,6 +27,17 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// An object isn't what was applied, however often it is applied.
+    #[error(
+        "cannot keep {object} as it should be ({what}): something changes it at once, an admission webhook for example; exempt \
+         this tenant's namespaces from it"
+    )]
+    Contested {
+        /// Which object.
+        object: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The pure half refused to build what it had accepted.
     #[error("cannot build the tenant's objects: {0}")]
     Build(String),

@@ -135,6 +135,12 @@ impl Kind {
         matches!(self, Self::NetworkPolicy | Self::RoleBinding)
     }
 
+    /// Whether we write every field that its specification has, so that any other is somebody's, whoever owns it:
+    /// `managedFields` can be rewritten. The API server fills in nothing that we leave out.
+    pub fn is_written_whole(self) -> bool {
+        self.opens_by_existing()
+    }
+
     /// Whether an object that is no longer desired is left alone: what a tenant stored outlives a change of its
     /// specification, and goes with the tenant.
     pub fn outlives_its_wish(self) -> bool {

@@ -1,6 +1,6 @@
 //! An object as it should be, and whether the API server holds it so.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -48,6 +48,20 @@ pub enum Verdict {
     Changed(String),
     /// Somebody added something: a path or a field manager.
     AddedTo(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good => f.write_str("nothing"),
+            Self::Absent => f.write_str("it is absent"),
+            Self::Deleting => f.write_str("it is being deleted"),
+            Self::Strange => f.write_str("somebody else made it"),
+            Self::Outdated => f.write_str("it has an earlier form"),
+            Self::Changed(path) => write!(f, "changed: {path}"),
+            Self::AddedTo(what) => write!(f, "added to: {what}"),
+        }
+    }
 }
 
 impl Desired {
@@ -133,6 +147,11 @@ impl Desired {
         if let Some(path) = missing(&wanted, &object) {
             return Verdict::Changed(path);
         }
+        if self.kind.is_written_whole()
+            && let Some(path) = missing(&without_metadata(&object), &without_metadata(&wanted))
+        {
+            return Verdict::AddedTo(path);
+        }
         if self.kind.strangers() == Strangers::Tolerated {
             return Verdict::Good;
         }
@@ -164,6 +183,14 @@ impl Desired {
         }
         object
     }
+}
+
+fn without_metadata(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("metadata");
+    }
+    object
 }
 
 #[cfg(test)]
@@ -203,12 +230,22 @@ mod tests {
     fn each_way_in_which_an_object_can_be_wrong_has_its_verdict() {
         let desired = policy();
         let stranger = json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {}});
-        let cases: [(&str, Change, Verdict); 8] = [
+        let cases: [(&str, Change, Verdict); 10] = [
             ("as applied", Box::new(|_| {}), Verdict::Good),
             (
-                "a default was filled in",
-                Box::new(|object| object["spec"]["x"] = "y".into()),
+                "the API server annotates what we leave alone",
+                Box::new(|object| object["metadata"]["annotations"]["x"] = "y".into()),
                 Verdict::Good,
+            ),
+            (
+                "a field that nobody owns was added to a wall",
+                Box::new(|object| object["spec"]["ingress"] = json!([{}])),
+                Verdict::AddedTo(".spec.ingress".into()),
+            ),
+            (
+                "a wall was made narrower by nobody",
+                Box::new(|object| object["spec"]["podSelector"] = json!({"matchLabels": {"a": "b"}})),
+                Verdict::AddedTo(".spec.podSelector.matchLabels".into()),
             ),
             (
                 "a field removed",

@@ -2,7 +2,7 @@
 
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Map, Value, json};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     FIELD_MANAGER,
@@ -46,12 +46,12 @@ pub async fn settle(context: &Context, desired: &Desired) -> Result<(), Error> {
             // Its end will be seen, and asks for a reconcile.
             (Verdict::Deleting, _) => return Ok(()),
             (verdict, _) if written == MOST_WRITES => {
-                // An admission webhook has the last word over us. The next resync tries again.
-                warn!(
-                    object = desired.reference(),
-                    ?verdict,
-                    "the object does not stay as it was applied"
-                );
+                // An admission webhook has the last word over us. What comes after this object may rely on it: no pod
+                // starts behind a wall that isn't as it should be.
+                return Err(Error::Contested {
+                    object: desired.reference(),
+                    what: verdict.to_string(),
+                });
             }
             (Verdict::AddedTo(_), Some(_)) => replace(context, desired).await?,
             (verdict, live) => apply(context, desired, &verdict, live.as_deref()).await?,
