@@ -1,9 +1,9 @@
 //! The reconcile of one tenant: dereference → validate → claim → build → apply → status.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
 
 use bulkhead_api::{McpTenant, McpTenantStatus, conditions::reasons};
-use futures::{StreamExt, TryFutureExt, stream};
+use futures::{Stream, StreamExt, TryFutureExt, stream};
 use kube::{
     Resource, ResourceExt,
     api::ObjectMeta,
@@ -29,8 +29,8 @@ use crate::{
     watch::Guarded,
 };
 
-/// Requests for one tenant within this time become one. Not longer: a busy tenant would never be looked at.
-const DEBOUNCE: Duration = Duration::from_millis(200);
+/// Requests for one tenant within this time become one.
+const GATHER: Duration = Duration::from_millis(200);
 /// How soon to try again what was a race or the API server's own trouble.
 const QUICKLY: Duration = Duration::from_secs(1);
 
@@ -48,11 +48,8 @@ pub async fn run(
         .iter()
         .map(|tenant| ObjectRef::from_obj(&**tenant))
         .collect();
-    let requests = stream::unfold(requests, async |mut requests| {
-        Some((requests.recv().await?, requests))
-    });
     let queue = stream::iter(all)
-        .chain(requests)
+        .chain(gathered(requests))
         .take_until(shutdown.cancelled_owned());
     controller::applier(
         |tenant, context| Box::pin(spawn(tenant, context)),
@@ -60,7 +57,7 @@ pub async fn run(
         context.clone(),
         context.tenants.clone(),
         queue.map(Ok::<_, std::convert::Infallible>),
-        Config::default().debounce(DEBOUNCE).concurrency(concurrency),
+        Config::default().concurrency(concurrency),
     )
     .for_each(async |result| {
         // Anything else was told of where it happened. A tenant that is gone needs nothing.
@@ -69,6 +66,22 @@ pub async fn run(
         }
     })
     .await;
+}
+
+/// Requests, each tenant's once in a while.
+///
+/// The time begins with the first request and ends, whatever comes meanwhile. kube-runtime's own debounce begins it anew
+/// with each: whoever can make a tenant's objects change often enough would keep that tenant from ever being looked at.
+fn gathered<T: Eq + Hash>(requests: UnboundedReceiver<T>) -> impl Stream<Item = T> {
+    stream::unfold(requests, async |mut requests| {
+        let mut gathered = HashSet::from([requests.recv().await?]);
+        tokio::time::sleep(GATHER).await;
+        for _ in 0..requests.len() {
+            gathered.extend(requests.try_recv());
+        }
+        Some((stream::iter(gathered), requests))
+    })
+    .flatten()
 }
 
 /// Runs a reconcile as a task of its own: on any thread, and without taking others down should it panic.
@@ -157,7 +170,13 @@ async fn pursue(
     let observed = dereference::dereference(context, tenant);
     let valid = match validate::validate(tenant, &context.settings, &observed) {
         Ok(valid) => valid,
-        Err(invalid) => return Ok(refused(&invalid)),
+        Err(invalid) => {
+            // What was built before it was refused must not end without its teardown either.
+            if !before.namespaces.is_empty() && !teardown::is_held(&tenant.metadata) {
+                teardown::hold(context, &tenant.metadata).await?;
+            }
+            return Ok(refused(&invalid));
+        }
     };
     if !teardown::is_held(&tenant.metadata) {
         teardown::hold(context, &tenant.metadata).await?;
@@ -309,5 +328,29 @@ async fn tear_down(
             status::report(context, metadata, before, &Outcome::Terminating { message }).await?;
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_without_end_delays_nobody() {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let busy = tokio::spawn(async move {
+            while sender.send("umbra").is_ok() {
+                tokio::time::sleep(GATHER / 10).await;
+            }
+        });
+        let mut tenants = std::pin::pin!(gathered(requests));
+        let begun = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(tenants.next().await, Some("umbra"));
+        }
+        assert!(begun.elapsed() < GATHER * 4, "on the paused clock");
+        busy.abort();
     }
 }

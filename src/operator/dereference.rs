@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use bulkhead_api::McpTenant;
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use tracing::warn;
 
 use crate::{
+    apply::{Owner, is_ours},
     build::{Observed, PeerService, Pem},
     cache::{Cache, Report},
     context::Context,
@@ -81,6 +82,22 @@ fn services(cache: &Cache, namespace: &str) -> Vec<PeerService> {
         .collect()
 }
 
+/// Whether a namespace was made for a tenant. That a tenant of its name exists is not enough: one that is refused, because
+/// the namespace is somebody else's, must not close that namespace to all others.
 fn is_a_tenants(context: &Context, namespace: &str) -> bool {
-    tenants_of_namespace(namespace).any(|tenant| context.tenants.get(&ObjectRef::new(tenant)).is_some())
+    let live = context.cache.get(Kind::Namespace, namespace, namespace);
+    tenants_of_namespace(namespace)
+        .filter_map(|tenant| context.tenants.get(&ObjectRef::new(tenant)))
+        .any(|tenant| {
+            let uid = tenant.meta().uid.as_deref().unwrap_or_default();
+            let noted = tenant.0.as_ref().ok().and_then(|tenant| tenant.status.as_ref());
+            let namespaces = noted.map_or(&[][..], |status| &status.namespaces);
+            let owner = Owner {
+                name: namespace,
+                uid,
+                namespaces,
+            };
+            live.as_ref().is_some_and(|live| is_ours(live, owner))
+                || namespaces.iter().any(|known| known.name == namespace)
+        })
 }

@@ -95,6 +95,7 @@ pub async fn run(
     let mut watches = JoinSet::new();
     Watches {
         client: client.clone(),
+        namespace: settings.namespace.clone(),
         cache: cache.clone(),
         tenants: tenants.clone(),
         requests: sender,

@@ -68,6 +68,8 @@ impl Readiness {
 pub struct Watches {
     /// The client.
     pub client: Client,
+    /// Namespace of the operator, where alone a claim is one.
+    pub namespace: String,
     /// What is kept up to date.
     pub cache: Arc<Cache>,
     /// The tenants, which are kept up to date as well.
@@ -158,7 +160,8 @@ impl Watches {
             self.request(tenant);
         }
         match (kind, report) {
-            (Kind::ConfigMap, Some(Report::Claim(claim))) => {
+            // Anywhere else it is somebody's ConfigMap, whose tenant has no say in when another's is looked at.
+            (Kind::ConfigMap, Some(Report::Claim(claim))) if namespace == self.namespace => {
                 self.request(&claim.tenant);
                 // A claim that came free is what a refused tenant waits for.
                 self.request_where(|tenant| !is_accepted(tenant));
@@ -166,7 +169,10 @@ impl Watches {
             // What we made ourselves is nobody's peer.
             (Kind::Service, _) if !ours => self.request_where(|tenant| refers_to(tenant, namespace)),
             (Kind::RuntimeClass, _) => self.request_where(|tenant| tenant.spec.isolation.sandbox.is_some()),
-            (Kind::Namespace, _) => self.request_where(|tenant| !is_accepted(tenant)),
+            // What a refused tenant waits for; and what is, or is no longer, forbidden as a peer.
+            (Kind::Namespace, _) => {
+                self.request_where(|tenant| !is_accepted(tenant) || refers_to(tenant, namespace));
+            }
             _ => {}
         }
     }
@@ -207,6 +213,12 @@ impl Watches {
                 Event::Init | Event::InitDone => None,
             };
             let gone = matches!(event, Event::Delete(_));
+            if let Event::Delete(tenant) = &event
+                && let Some(uid) = &tenant.meta().uid
+            {
+                // One that was never built has no teardown that would say so.
+                self.metrics.forget_tenant(uid);
+            }
             let initial = matches!(event, Event::InitApply(_));
             let done = matches!(event, Event::InitDone);
             let before = touched.as_ref().and_then(|tenant| self.tenants.get(tenant));

@@ -39,7 +39,12 @@ pub async fn ensure(
     let mut namespaces = Vec::new();
     for (namespace, live) in found {
         let uid = match live {
-            Some(live) => live.uid,
+            Some(live) => {
+                let uid = live.uid.clone();
+                // One that lost our label is in no watch; it is given it back now.
+                context.cache.put(live);
+                uid
+            }
             None => create(context, namespace).await?,
         };
         write::settle(context, namespace).await?;
@@ -61,18 +66,15 @@ pub fn is_ours(live: &Live, owner: Owner<'_>) -> bool {
             .any(|known| known.name == live.name && known.uid == live.uid)
 }
 
-/// Looks a namespace up. The watch sees those with our label only, so a miss is asked again.
+/// Looks a namespace up. The watch sees those with our label only, so a miss is asked again. The answer isn't kept
+/// here: no watch would tell the end of a namespace without the label.
 async fn find(context: &Context, name: &str) -> Result<Option<Live>, Error> {
     if let Some(live) = context.cache.get(Kind::Namespace, name, name) {
         return Ok(Some(Live::clone(&live)));
     }
     let api = context.api(Kind::Namespace, name);
     let object = api.get_opt(name).await.doing(format!("read Namespace {name}"))?;
-    let live = object.and_then(|object| Live::read(Kind::Namespace, object));
-    if let Some(live) = &live {
-        context.cache.put(live.clone());
-    }
-    Ok(live)
+    Ok(object.and_then(|object| Live::read(Kind::Namespace, object)))
 }
 
 /// Makes a namespace by create, never by apply: an apply would take over one that exists.

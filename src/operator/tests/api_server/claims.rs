@@ -1,6 +1,6 @@
 //! What a tenant must hold alone.
 
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::fixture::{Fixture, tenant, until};
@@ -90,5 +90,84 @@ async fn a_namespace_that_exists_is_refused_and_left_alone() {
     fixture
         .until_condition("umbra", "Accepted", "True", "Valid")
         .await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_tenant_comes_when_it_can_and_keeps_nobody_from_anything() {
+    let fixture = Fixture::start().await;
+    let namespaces = fixture.api("", "Namespace", None);
+    // Without our labels, so that no watch tells its end.
+    let theirs = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "penumbra-agents"}});
+    namespaces
+        .create(&PostParams::default(), &serde_json::from_value(theirs).unwrap())
+        .await
+        .unwrap();
+    let operator = fixture.operator(&["--resync", "1s"]).await;
+    // A tenant of this name, whose namespace is somebody else's and stays a peer of others.
+    let mut namesake = tenant("databases", "d-1");
+    namesake["spec"]["servers"][0]["egress"] = json!([]);
+    fixture.apply(&namesake).await;
+    fixture.apply(&tenant("penumbra", "p-1")).await;
+    for refused in ["databases", "penumbra"] {
+        fixture
+            .until_condition(refused, "Accepted", "False", "NamespaceTaken")
+            .await;
+    }
+    fixture.apply(&tenant("umbra", "u-1")).await;
+    fixture
+        .until_condition("umbra", "Accepted", "True", "Valid")
+        .await;
+    let dials_a_tenant = json!([{"to": {"namespace": "umbra", "podLabels": {"app": "x"}}, "ports": [443]}]);
+    let mut other = tenant("antumbra", "a-1");
+    other["spec"]["servers"][0]["egress"] = dials_a_tenant;
+    fixture.apply(&other).await;
+    fixture
+        .until_condition("antumbra", "Accepted", "False", "ForbiddenPeer")
+        .await;
+
+    namespaces
+        .delete("penumbra-agents", &kube::api::DeleteParams::default())
+        .await
+        .unwrap();
+    fixture
+        .until_condition("penumbra", "Accepted", "True", "Valid")
+        .await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_keeps_a_tenant_from_being_looked_at_by_asking_without_end() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.operator(&[]).await;
+    // A ConfigMap of somebody else's that looks like a claim of the tenant and changes all the time.
+    let config_maps = fixture.api("", "ConfigMap", Some("databases"));
+    let flood = tokio::spawn(async move {
+        for round in 0_u64.. {
+            let lookalike = json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "lookalike", "labels": {
+                    "app.kubernetes.io/managed-by": "bulkhead", "bulkhead.dev/claim": "tenantId",
+                }},
+                "data": {"tenant": "umbra", "uid": round.to_string()},
+            });
+            let parameters = PatchParams::apply("stranger");
+            let _ = config_maps
+                .patch("lookalike", &parameters, &Patch::Apply(&lookalike))
+                .await;
+        }
+    });
+    until("the flood has begun", async || {
+        let lookalike = fixture
+            .api("", "ConfigMap", Some("databases"))
+            .get_opt("lookalike")
+            .await;
+        lookalike.unwrap().map(drop).ok_or_else(|| "not yet".to_owned())
+    })
+    .await;
+    fixture.apply(&tenant("umbra", "u-1")).await;
+    fixture
+        .until_condition("umbra", "Accepted", "True", "Valid")
+        .await;
+    flood.abort();
     operator.stop().await;
 }
