@@ -2,6 +2,7 @@
 
 use bulkhead_api::McpTenant;
 use bulkhead_operator::kinds::Kind;
+use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
@@ -269,4 +270,74 @@ async fn added_objects_are_removed(fixture: &Fixture) {
             .unwrap()
             .is_some()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_runs_behind_a_wall_that_does_not_stay_as_it_was_applied() {
+    let fixture = Fixture::start().await;
+    let meddling = json!({
+        "metadata": {"name": "meddling"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                "resources": ["networkpolicies"],
+            }]},
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {
+                "expression": "[JSONPatch{op: 'add', path: '/spec/podSelector/matchLabels', value: {'meddled': 'with'}}]",
+            }}],
+        },
+    });
+    let policies: Api<MutatingAdmissionPolicy> = Api::all(fixture.admin.clone());
+    let meddling = serde_json::from_value(meddling).unwrap();
+    policies.create(&PostParams::default(), &meddling).await.unwrap();
+    let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(fixture.admin.clone());
+    let binding = json!({"metadata": {"name": "meddling"}, "spec": {"policyName": "meddling"}});
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let elsewhere = fixture.api("networking.k8s.io", "NetworkPolicy", Some("databases"));
+    until("the mutation is in force", async || {
+        let closed = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "closed"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+        });
+        let dry_run = PatchParams {
+            dry_run: true,
+            ..PatchParams::apply("test")
+        };
+        let closed = elsewhere
+            .patch("closed", &dry_run, &Patch::Apply(&closed))
+            .await
+            .map_err(|error| error.to_string())?;
+        closed.data["spec"]["podSelector"]
+            .get("matchLabels")
+            .map(drop)
+            .ok_or_else(|| "not yet".to_owned())
+    })
+    .await;
+
+    let operator = fixture.operator(&[]).await;
+    fixture.apply(&tenant("umbra", "u-1")).await;
+    fixture
+        .until_condition("umbra", "Ready", "False", "ReconcileFailed")
+        .await;
+    let status = serde_json::to_string(&fixture.tenant("umbra").await.unwrap().status).unwrap();
+    assert!(status.contains("NetworkPolicy umbra"), "it says which: {status}");
+    let deployments = fixture.api("apps", "Deployment", Some("umbra"));
+    assert!(
+        deployments
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+
+    bindings
+        .delete("meddling", &DeleteParams::default())
+        .await
+        .unwrap();
+    made(&fixture, Kind::Deployment).await;
+    operator.stop().await;
 }
