@@ -109,14 +109,16 @@ impl Agent {
         Load { namespace, pod: name }
     }
 
-    /// Dials `host:port`. `Ok(())` when it was accepted.
+    /// Dials `host:port`. `Ok(())` when it was accepted, an error when it was not.
+    ///
+    /// # Panics
+    /// When the probe didn't answer: that is no refusal.
+    #[allow(clippy::expect_used, reason = "a scenario fails by panicking")]
     pub fn dial(&self, target: &str) -> Result<()> {
-        let answer = self.probe(&["dial", target, "--attempts", "3"])?;
-        match answer.first() {
-            Some(answer) if answer["connected"] == true => Ok(()),
-            Some(answer) => bail!("{target}: {}", answer["error"]),
-            None => bail!("the probe must answer"),
-        }
+        let answer = self
+            .probe(&["dial", target, "--attempts", "3"])
+            .expect("the probe must run");
+        dialled(target, &answer)
     }
 
     /// Opens an MCP session and posts these messages in it; an answer each, or one `error`.
@@ -161,6 +163,20 @@ impl Agent {
     }
 }
 
+/// What a probe's `dial` said: `Ok(())` when the target accepted.
+///
+/// # Panics
+/// When it said nothing.
+#[allow(clippy::expect_used, reason = "a scenario fails by panicking")]
+pub fn dialled(target: &str, answer: &[Value]) -> Result<()> {
+    let answer = answer.first().expect("the probe must answer");
+    if answer["connected"] == true {
+        Ok(())
+    } else {
+        bail!("{target}: {}", answer["error"])
+    }
+}
+
 /// A `tools/call` message; `None` leaves `arguments` out.
 pub fn call_message(tool: &str, arguments: Option<&Value>) -> Value {
     let mut message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool}});
@@ -181,7 +197,7 @@ impl Load {
     /// Waits for the end of the load and returns its report: `ok`, `failed`, `failures`, `serials`.
     ///
     /// # Panics
-    /// When the load doesn't end.
+    /// When the load doesn't end, or no call of it succeeded: then it shows nothing.
     pub fn report(&self) -> Value {
         let kubectl = Kubectl::admin();
         eventually("the load's end", || {
@@ -190,10 +206,12 @@ impl Load {
                 phase => Err(anyhow::anyhow!("{phase:?}")),
             }
         });
-        eventually("the load's report", || -> Result<Value> {
+        let report = eventually("the load's report", || -> Result<Value> {
             let text = kubectl.run(&["logs", "-n", &self.namespace, &self.pod])?;
             Ok(serde_json::from_str(text.trim())?)
-        })
+        });
+        assert!(report["ok"].as_u64() > Some(0), "calls were made: {report}");
+        report
     }
 }
 

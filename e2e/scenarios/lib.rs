@@ -9,7 +9,7 @@ mod ledger;
 mod tenants;
 mod wait;
 
-pub use agent::{Agent, Load, call_message};
+pub use agent::{Agent, Load, call_message, dialled};
 pub use kubectl::{Kubectl, Outcome};
 pub use ledger::Ledger;
 pub use tenants::{Sample, Tenant, condition, samples, server, tenant};

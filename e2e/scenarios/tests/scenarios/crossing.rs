@@ -64,7 +64,12 @@ fn the_servers_own_port_is_reachable_from_no_pod() {
         .expect("the sidecar's port is open to the tenant's agents");
     samples();
     let foreign = Agent::start("globex", "billing");
-    for (who, agent) in [("its own agents", &own), ("another tenant", &foreign)] {
+    let inside = Agent::bystander("openly", "inside");
+    for (who, agent) in [
+        ("its own agents", &own),
+        ("another tenant", &foreign),
+        ("a pod beside it", &inside),
+    ] {
         for port in [3000, 8444, 9464] {
             agent
                 .dial(&format!("{ip}:{port}"))

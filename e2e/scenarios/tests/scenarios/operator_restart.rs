@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 /// Kinds of children. Leaves of built-in controllers (pods, replica sets, endpoints) aren't ours.
 const KINDS: &str = "resourcequotas,limitranges,serviceaccounts,rolebindings,networkpolicies,issuers,certificates,configmaps,services,deployments";
 
-/// `kind/namespace/name` → (UID, generation or resourceVersion of what has no status).
+/// `kind/namespace/name` → UID, generation, and what the operator wrote last and when.
 fn children() -> BTreeMap<String, Value> {
     let mut children = BTreeMap::new();
     for namespace in ["acme", "acme-agents", "globex", "globex-agents"] {
-        let list = Kubectl::admin().get(&[KINDS, "-n", namespace]).unwrap();
+        let list = Kubectl::admin()
+            .get(&[KINDS, "-n", namespace, "--show-managed-fields"])
+            .unwrap();
         for object in list["items"].as_array().unwrap() {
             let key = format!("{}/{namespace}/{}", object["kind"], object["metadata"]["name"]);
             let managers: Vec<_> = object["metadata"]["managedFields"]
@@ -24,6 +26,9 @@ fn children() -> BTreeMap<String, Value> {
                 .into_iter()
                 .filter(|entry| entry["manager"] == "bulkhead-operator")
                 .collect();
+            if object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "bulkhead" {
+                assert!(!ours.is_empty(), "{key} shows when the operator wrote it");
+            }
             children.insert(
                 key,
                 json!([object["metadata"]["uid"], object["metadata"]["generation"], ours]),
@@ -42,7 +47,7 @@ fn killed_operators_come_back_rewrite_nothing_and_calls_keep_flowing() {
     assert!(before.len() > 40, "{}", before.len());
 
     let kubectl = Kubectl::admin();
-    let selector = "app.kubernetes.io/name=bulkhead";
+    let selector = "app.kubernetes.io/name=bulkhead-operator";
     let lease = |kubectl: &Kubectl| kubectl.get(&["lease", "-n", "bulkhead-system", "bulkhead-operator"]);
     let holder = lease(&kubectl).unwrap()["spec"]["holderIdentity"].clone();
     kubectl
