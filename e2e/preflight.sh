@@ -47,12 +47,11 @@ require_compilers() {
     local rust go
     rust="$(rustc --version | awk '{print $2}')"
     version_at_least "$rust" 1.95.0 || fail "Rust 1.95 or later is needed, and this is $rust." "Run: rustup update stable"
-    [ "$purpose" = cluster ] && [ -z "$CONTEXT" ] || return 0
-    type -P go > /dev/null || fail "the local cluster is built from Go modules, and there is no go on the PATH." \
-        "Install Go 1.26 or later (https://go.dev/dl), or name a cluster that you have: make demo CONTEXT=..."
+    type -P go > /dev/null || fail "Helm, cert-manager and the local cluster are built from Go modules, and there is no go on the PATH." \
+        "Install Go 1.26 or later: https://go.dev/dl"
     go="$(GOTOOLCHAIN=local go env GOVERSION)"
     version_at_least "${go#go}" 1.26 || fail "Go 1.26 or later is needed, and this is ${go#go}." \
-        "Install it from https://go.dev/dl, or name a cluster that you have: make demo CONTEXT=..."
+        "Install it from https://go.dev/dl"
 }
 
 # What is not built yet, in minutes on two idle cores.

@@ -12,9 +12,15 @@ mapfile -t target < <(target "$name")
 e2e/preflight.sh cluster
 compile_cluster_tool
 
+# An existing cluster is spoken to with the kubectl that its owner has.
+kubectl=''
+[ -z "$CONTEXT" ] || kubectl="$(type -P kubectl || true)"
+
 # The cluster starts while the images are compiled: it mostly waits, and they mostly compute.
 start_cluster() {
-    cluster build helm kubernetes
+    local parts=(helm)
+    [ -n "$kubectl" ] || parts+=(kubernetes)
+    cluster build "${parts[@]}"
     cluster "${target[@]}" up "$@"
     cluster "${target[@]}" install-cert-manager
 }
@@ -32,7 +38,7 @@ remark "the cluster and the images took $(duration $((SECONDS - started)))"
 step "Installing"
 kubeconfig="$(cluster "${target[@]}" kubeconfig)"
 helm="$(cluster tool helm)"
-kubectl="$(cluster tool kubectl)"
+[ -n "$kubectl" ] || kubectl="$(cluster tool kubectl)"
 environment="$(cluster_environment "$name")"
 values="${environment%.env}.values.yaml"
 mkdir -p "$BULKHEAD_STATE"
