@@ -12,6 +12,13 @@ if [ -z "$CONTEXT" ]; then
 elif [ -f "$environment" ]; then
     # shellcheck disable=SC1090
     source "$environment"
+    "$KUBECTL" delete mcptenants acme globex --wait --timeout 5m --ignore-not-found
+    # Others' tenants are not ours to delete, and Bulkhead goes on for them.
+    others="$("$KUBECTL" get mcptenants --output \
+        go-template='{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}')"
+    [ -z "$others" ] || fail "the samples are gone; Bulkhead stays, because there are other tenants: $others" \
+        "To remove those too: kubectl --context $CONTEXT delete mcptenants $others"
+    # Those that are going need the operator until they are gone.
     "$KUBECTL" delete mcptenants --all --wait --timeout 5m --ignore-not-found
     "$HELM" uninstall bulkhead --namespace bulkhead-system --wait --ignore-not-found
     "$KUBECTL" delete namespace bulkhead-system databases --ignore-not-found
