@@ -70,7 +70,12 @@ stage_static() {
     return $status
 }
 
-stage_unit() { tests unit cargo test --workspace --locked --no-fail-fast --lib --bins; }
+stage_unit() {
+    local status=0
+    tests unit cargo test --workspace --locked --no-fail-fast --lib --bins || status=1
+    tests doc cargo test --locked --doc -p bulkhead-core || status=1
+    return $status
+}
 
 stage_integration() {
     HELM="$(helm_program)" || return 1

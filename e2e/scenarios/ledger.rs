@@ -1,9 +1,9 @@
 //! What the fixture's MCP server was really asked: its own log, one JSON line a request.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::Kubectl;
+use crate::{Kubectl, eventually};
 
 /// The log of a tenant's `ledger` servers.
 #[derive(Debug)]
@@ -21,7 +21,20 @@ impl Ledger {
         }
     }
 
-    /// Every request whose line contains `marker`, oldest first.
+    /// The requests whose line contains `marker`, once there are `count` of them: a log follows its program.
+    ///
+    /// # Panics
+    /// When there aren't as many.
+    pub fn asked_times(&self, marker: &str, count: usize) -> Vec<Value> {
+        eventually(&format!("{} asked {marker} {count} times", self.tenant), || {
+            let asked = self.asked(marker)?;
+            ensure!(asked.len() >= count, "{asked:?}");
+            Ok(asked)
+        })
+    }
+
+    /// Every request whose line contains `marker`, oldest first. To show that there is none, first see a later one
+    /// with [`Self::asked_times`].
     pub fn asked(&self, marker: &str) -> Result<Vec<Value>> {
         let lines = self.log("server")?;
         Ok(lines

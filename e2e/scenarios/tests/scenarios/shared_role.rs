@@ -31,7 +31,7 @@ fn forced_arguments_hold_even_over_a_shared_role_but_a_leaky_tool_leaks() {
         )
         .unwrap();
     assert!(!answer.to_string().contains("globex"), "{answer}");
-    let asked = Ledger::of("sharing").asked("mark-shared").unwrap();
+    let asked = Ledger::of("sharing").asked_times("mark-shared", 1);
     assert_eq!(asked[0]["arguments"]["tenant_id"], "id-of-sharing");
 
     // Not stopped: a tool that takes no tenant and reads everything its credentials allow. This is

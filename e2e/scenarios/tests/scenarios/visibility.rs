@@ -37,6 +37,10 @@ fn a_hidden_tool_and_one_that_does_not_exist_answer_alike_and_reach_nobody() {
     assert!(unknown.contains("error"), "{unknown}");
     assert_eq!(answer("delete_invoice"), unknown, "another role's");
     assert_eq!(answer("export_all"), unknown, "the server's, but not listed");
+    agent
+        .call(&acme.url, "search_notes", &json!({"query": "mark-after"}))
+        .unwrap();
+    Ledger::of("acme").asked_times("mark-after", 1);
     assert!(
         Ledger::of("acme").asked("mark-hidden").unwrap().is_empty(),
         "the server saw nothing"
@@ -63,5 +67,5 @@ fn the_role_that_has_the_tool_can_call_it() {
         )
         .unwrap();
     assert!(answer.get("result").is_some(), "{answer}");
-    assert_eq!(Ledger::of("acme").asked("mark-allowed").unwrap().len(), 1);
+    assert_eq!(Ledger::of("acme").asked_times("mark-allowed", 1).len(), 1);
 }
