@@ -22,9 +22,6 @@ pub const SERVER_CONTAINER: &str = "server";
 /// User and group of the sidecar. No server container may run as it.
 pub const SIDECAR_UID: i64 = 64_532;
 
-/// User of a server container that names none.
-pub const DEFAULT_SERVER_UID: i64 = 65_532;
-
 /// Folder with the policy document; a `ConfigMap`.
 pub const POLICY_DIR: &str = "/etc/bulkhead/policy";
 
@@ -54,7 +51,7 @@ pub const EXIT_NETWORK_NOT_ENFORCED: i32 = 70;
 /// Environment of the sidecar: the revision of the policy that must be mounted before it starts.
 pub const ENV_POLICY_REVISION: &str = "BULKHEAD_POLICY_REVISION";
 
-/// Environment of the sidecar: `host:port` that must be unreachable before a server may run.
+/// Environment of the sidecar: `IP:port` that must be unreachable before a server may run.
 /// Unset: the API server's service address.
 pub const ENV_CANARY: &str = "BULKHEAD_CANARY";
 

@@ -46,7 +46,7 @@ pub struct Limits {
     /// cluster needs to take the pod out of its Service.
     pub drain_grace: Duration,
     /// Time after which a drain no longer waits for calls. Together with what follows it must
-    /// fit in the pod's termination grace period (30 s by default).
+    /// fit in the pod's termination grace period, which the operator sets to 60 s.
     pub drain_deadline: Duration,
     /// Pause between two looks at the mounted files.
     pub reload: Duration,
