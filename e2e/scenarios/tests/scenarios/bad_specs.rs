@@ -33,6 +33,9 @@ fn merge(target: &mut Value, patch: &Value) {
         *target = patch.clone();
         return;
     };
+    if !target.is_object() && !target.is_array() {
+        *target = serde_json::json!({});
+    }
     for (key, value) in fields {
         if let (Some(index), Value::Array(items)) = (key.strip_prefix('#'), &mut *target) {
             merge(&mut items[index.parse::<usize>().unwrap()], value);

@@ -45,7 +45,7 @@ fn a_renewed_leaf_is_served_and_no_call_fails() {
     let tenant = Tenant::ready(&tenant("renewing"));
     let before = revision("renewing", "ledger-tls").unwrap();
     let body = call_message("list_invoices", Some(&json!({})));
-    let load = Agent::load("renewing", "billing", &tenant.url(), &body, "\"result\"", 150);
+    let load = Agent::load("renewing", "billing", &tenant.url(), &body, "\"result\"", 90);
     renew("renewing", "ledger-tls");
     eventually("a new certificate", || {
         match revision("renewing", "ledger-tls")? {
