@@ -27,10 +27,7 @@ const REFUSALS: u32 = 5;
 /// Time after which a canary that can still be reached means that nothing is enforced.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-/// Pause between two dials until the canary has passed.
-const INTERVAL: Duration = Duration::from_millis(500);
-
-/// Pause between two dials afterwards.
+/// Pause between two dials once the canary has passed.
 const RECHECK: Duration = Duration::from_mins(1);
 
 /// Time for one dial.
@@ -87,12 +84,12 @@ impl Canary {
         }
     }
 
-    /// Pause before the next dial: short while something is open or unproven.
-    fn pause(&self) -> Duration {
+    /// Pause before the next dial: short, an `interval`, while something is open or unproven.
+    fn pause(&self, interval: Duration) -> Duration {
         if self.refusals >= REFUSALS {
             RECHECK
         } else {
-            INTERVAL
+            interval
         }
     }
 }
@@ -110,6 +107,7 @@ pub struct NetworkNotEnforced {
 /// Dials the canary until the process ends, or until it must.
 pub async fn watch(
     canary: SocketAddr,
+    interval: Duration,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 ) -> NetworkNotEnforced {
@@ -147,7 +145,7 @@ pub async fn watch(
             }
             last = verdict;
         }
-        sleep(state.pause()).await;
+        sleep(state.pause(interval)).await;
     }
 }
 
@@ -228,9 +226,9 @@ mod tests {
         for _ in 0..REFUSALS {
             canary.observe(Refused, EARLY);
         }
-        assert_eq!(canary.pause(), RECHECK);
+        assert_eq!(canary.pause(EARLY), RECHECK);
         assert_eq!(canary.observe(Reachable, DEADLINE * 2), Verdict::Reopened);
-        assert_eq!(canary.pause(), INTERVAL);
+        assert_eq!(canary.pause(EARLY), EARLY);
         for _ in 1..REFUSALS {
             assert_eq!(canary.observe(Refused, DEADLINE * 2), Verdict::Waiting);
         }

@@ -62,6 +62,10 @@ async fn serve(
 fn check(connection: &Connection, parts: &Parts) -> Result<Intent, EdgeRefusal> {
     let policy = connection.shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
     authenticate(connection, &policy)?;
+    // A pod that isn't ready gets no new connections; the ones it has would go on.
+    if !connection.shared.readiness.network_is_closed() {
+        return Err(EdgeRefusal::NetworkOpen);
+    }
     gate::check(parts, policy.endpoint(connection.shared.port))
 }
 

@@ -50,6 +50,8 @@ pub struct Limits {
     pub drain_deadline: Duration,
     /// Pause between two looks at the mounted files.
     pub reload: Duration,
+    /// Pause between two dials of the canary while the network isn't proven closed.
+    pub canary: Duration,
 }
 
 impl Default for Limits {
@@ -75,6 +77,7 @@ impl Default for Limits {
             drain_grace: Duration::from_secs(3),
             drain_deadline: Duration::from_secs(20),
             reload: Duration::from_secs(2),
+            canary: Duration::from_millis(500),
         }
     }
 }

@@ -13,6 +13,9 @@ pub enum EdgeRefusal {
     /// No policy is in force.
     #[error("no policy is in force yet; try again later")]
     NoPolicy,
+    /// The canary isn't refused: not proven yet, or reachable again.
+    #[error("the network of the MCP server is not proven closed, so it takes no calls; try again later")]
+    NetworkOpen,
     /// The verified certificate has no usable SPIFFE ID.
     #[error("the client certificate must have exactly one URI SAN, the agent's SPIFFE ID")]
     IdentityInvalid,
@@ -84,6 +87,7 @@ impl EdgeRefusal {
     pub const fn code(self) -> &'static str {
         match self {
             Self::NoPolicy => "no_policy",
+            Self::NetworkOpen => "network_open",
             Self::IdentityInvalid => "identity_invalid",
             Self::AgentUnknown => "agent_unknown",
             Self::CertificateExpired => "certificate_expired",
@@ -110,7 +114,9 @@ impl EdgeRefusal {
     /// The HTTP status.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::NoPolicy | Self::Overloaded | Self::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoPolicy | Self::NetworkOpen | Self::Overloaded | Self::AuditUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::IdentityInvalid
             | Self::AgentUnknown
             | Self::CertificateExpired
@@ -139,9 +145,11 @@ impl EdgeRefusal {
         let mut response = json(self.status(), Bytes::from(body.to_string()));
         let extra: Option<(HeaderName, &'static str)> = match self {
             Self::MethodNotAllowed => Some((header::ALLOW, "POST, DELETE")),
-            Self::AgentBusy | Self::Overloaded | Self::NoPolicy | Self::AuditUnavailable => {
-                Some((header::RETRY_AFTER, "1"))
-            }
+            Self::AgentBusy
+            | Self::Overloaded
+            | Self::NoPolicy
+            | Self::NetworkOpen
+            | Self::AuditUnavailable => Some((header::RETRY_AFTER, "1")),
             _ => None,
         };
         if let Some((name, value)) = extra {

@@ -171,7 +171,12 @@ async fn control(
     let Some(canary) = config.canary_address() else {
         return Err(io::Error::new(ErrorKind::InvalidInput, "there is no canary"));
     };
-    let watch = canary::watch(canary, Arc::clone(&shared.readiness), Arc::clone(&shared.metrics));
+    let watch = canary::watch(
+        canary,
+        shared.limits.canary,
+        Arc::clone(&shared.readiness),
+        Arc::clone(&shared.metrics),
+    );
     Ok(tokio::select! {
         failure = watch => failure.into(),
         ended = tasks.join_next() => ControlError::Stopped(ended.unwrap_or(Ok(()))),

@@ -50,7 +50,7 @@ pub struct Setup {
     pub policy: PolicyDocument,
     /// Its bounds; times are short for tests.
     pub limits: Limits,
-    /// What must be unreachable. None: a port where nothing listens.
+    /// What must be unreachable. None: a port where nothing listens, and the start waits for the proof.
     pub canary: Option<SocketAddr>,
 }
 
@@ -59,6 +59,7 @@ impl Setup {
     pub fn new(upstream_port: u16) -> Self {
         let limits = Limits {
             reload: Duration::from_millis(20),
+            canary: Duration::from_millis(20),
             drain_grace: Duration::ZERO,
             ..Limits::default()
         };
@@ -219,6 +220,12 @@ impl TestSidecar {
             live.policy().is_some() && live.tls().is_some()
         })
         .await;
+        if setup.canary.is_none() {
+            until("the network is proven closed", || {
+                shared.readiness.network_is_closed()
+            })
+            .await;
+        }
         Self {
             servers_ca,
             agents_ca,

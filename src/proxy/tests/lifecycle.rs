@@ -52,13 +52,17 @@ async fn get(address: std::net::SocketAddr, target: &str) -> String {
 
 #[tokio::test]
 async fn the_probes_say_what_is_missing_and_pass_when_nothing_is() {
+    let canary = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = RecordingUpstream::start().await;
-    let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
+    let mut setup = Setup::new(upstream.port());
+    setup.canary = Some(canary.local_addr().unwrap());
+    let sidecar = TestSidecar::start(setup).await;
     let error = probe::ask(&sidecar.admin_socket, Probe::Startup)
         .await
         .unwrap_err()
         .to_string();
     assert!(error.contains("not proven closed"), "{error}");
+    drop(canary);
     until("the canary was refused five times", || {
         sidecar.shared.readiness.network_is_closed()
     })
@@ -90,6 +94,27 @@ async fn a_canary_that_can_be_reached_holds_the_start_back() {
     }
     assert!(!sidecar.shared.readiness.network_is_closed());
     assert!(probe::ask(&sidecar.admin_socket, Probe::Startup).await.is_err());
+}
+
+#[tokio::test]
+async fn a_kept_connection_is_refused_while_the_network_is_open_and_served_when_it_is_closed() {
+    let upstream = RecordingUpstream::start().await;
+    let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
+    let mut client = sidecar.client("billing").await;
+    assert_eq!(client.call("list_invoices", None).await.status, StatusCode::OK);
+
+    sidecar.shared.readiness.network_is(false);
+    let reply = client.call("list_invoices", None).await;
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "network_open")
+    );
+    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(sidecar.audit().last().unwrap()["reason"], "network_open");
+    assert!(sidecar.metrics().contains("reason=\"network_open\""));
+
+    sidecar.shared.readiness.network_is(true);
+    assert_eq!(client.call("list_invoices", None).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
