@@ -125,6 +125,8 @@ pub struct PodState {
 pub struct SidecarState {
     /// Its startup probe passed: the canary was refused.
     pub started: bool,
+    /// Its readiness probe passes: among other things, the canary can't be reached again.
+    pub ready: bool,
     /// How it ended last.
     pub last_exit: Option<i32>,
 }
@@ -318,6 +320,7 @@ fn sidecar_state(status: &ContainerStatus) -> SidecarState {
     };
     SidecarState {
         started: status.started == Some(true),
+        ready: status.ready,
         last_exit: ended(status.state.as_ref()).or_else(|| ended(status.last_state.as_ref())),
     }
 }
@@ -408,6 +411,25 @@ mod tests {
     }
 
     #[test]
+    fn a_sidecar_may_have_started_and_not_be_ready() {
+        let of = |ready: bool| {
+            let status = json!({
+                "name": "bulkhead-proxy", "image": "", "imageID": "", "restartCount": 0,
+                "started": true, "ready": ready,
+            });
+            sidecar_state(&serde_json::from_value(status).unwrap())
+        };
+        for ready in [true, false] {
+            let state = SidecarState {
+                started: true,
+                ready,
+                last_exit: None,
+            };
+            assert_eq!(of(ready), state);
+        }
+    }
+
+    #[test]
     fn a_pod_tells_what_its_sidecar_was_told_and_how_it_ended() {
         let Report::Pod(state) = observe(
             Kind::Pod,
@@ -436,6 +458,7 @@ mod tests {
             state.sidecar,
             SidecarState {
                 started: false,
+                ready: false,
                 last_exit: Some(70)
             }
         );

@@ -135,13 +135,21 @@ fn network_isolated(view: &View) -> Judgement {
         return unknown;
     }
     let waiting = names(view, |server| server.pods.iter().any(|pod| !pod.sidecar.started));
-    if waiting.is_empty() {
-        Judgement::as_specified(type_, "Every sidecar saw its forbidden address refused.")
-    } else {
+    if !waiting.is_empty() {
         let message =
             format!("Waiting for the sidecars of {waiting} to see their forbidden address refused.");
-        Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message)
+        return Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message);
     }
+    // A network that was closed may be open again: of that, too, a sidecar tells by not being ready.
+    let unready = names(view, |server| server.pods.iter().any(|pod| !pod.sidecar.ready));
+    if !unready.is_empty() {
+        let message = format!(
+            "The sidecars of {unready} have started but are not ready, so they don't confirm that the network \
+             is closed; the pods' events and the sidecars' logs say why."
+        );
+        return Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message);
+    }
+    Judgement::as_specified(type_, "Every sidecar saw its forbidden address refused.")
 }
 
 fn policy_enforced(view: &View) -> Judgement {
@@ -285,6 +293,7 @@ mod tests {
             ready: true,
             sidecar: SidecarState {
                 started: true,
+                ready: true,
                 last_exit: None,
             },
             ..PodState::default()
@@ -344,7 +353,7 @@ mod tests {
     #[test]
     #[allow(clippy::too_many_lines)] // One table.
     fn each_condition_follows_what_was_confirmed() {
-        let cases: [(&str, Change, Said<&str>); 11] = [
+        let cases: [(&str, Change, Said<&str>); 12] = [
             ("all is well", |_| {}, [T, T, T, T]),
             (
                 "no pods",
@@ -372,6 +381,7 @@ mod tests {
                     view.servers[0].pods[0].ready = false;
                     view.servers[0].pods[0].sidecar = SidecarState {
                         started: false,
+                        ready: false,
                         last_exit: Some(70),
                     };
                 },
@@ -387,6 +397,7 @@ mod tests {
                 |view| {
                     view.servers[0].pods[0].sidecar = SidecarState {
                         started: false,
+                        ready: false,
                         last_exit: Some(1),
                     }
                 },
@@ -395,6 +406,16 @@ mod tests {
                     ("Unknown", "WaitingForSidecars"),
                     T,
                     ("Unknown", "WaitingForSidecars"),
+                ],
+            ),
+            (
+                "a sidecar that started and is no longer ready",
+                |view| view.servers[0].pods[0].sidecar.ready = false,
+                [
+                    ("False", "WaitingForSidecars"),
+                    ("Unknown", "WaitingForSidecars"),
+                    T,
+                    T,
                 ],
             ),
             (
@@ -450,6 +471,21 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn an_isolation_that_is_not_confirmed_names_the_servers_whose_sidecars_do_not() {
+        let mut view = view();
+        view.servers.push(ServerView {
+            name: "files".into(),
+            ..server()
+        });
+        view.servers[1].pods[0].sidecar.ready = false;
+        let message = network_isolated(&view).message;
+        assert!(
+            message.contains("sidecars of files have started but are not ready"),
+            "{message}"
+        );
     }
 
     #[test]
