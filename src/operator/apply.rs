@@ -9,6 +9,7 @@ mod write;
 use std::collections::BTreeSet;
 
 use bulkhead_api::tenant::NamespaceStatus;
+use serde::Serialize;
 
 use crate::{
     build::Children,
@@ -118,6 +119,11 @@ pub async fn apply(
         }
     }
     Ok(applied)
+}
+
+/// Makes the API server hold one object that isn't part of an apply of everything.
+pub async fn apply_one<T: Serialize>(context: &Context, kind: Kind, object: &T) -> Result<(), Error> {
+    write::settle(context, &Desired::new(kind, object)?).await
 }
 
 /// Whether what a server's pods mount is there. Pods that came too early would wait for it with the kubelet's growing

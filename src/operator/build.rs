@@ -29,6 +29,7 @@ use serde::Serialize;
 
 pub use bulkhead_api::cert_manager;
 pub use observed::{Observed, PeerService, Pem, PemError};
+pub use quotas::closing_quota;
 
 use crate::{settings::Settings, validate::ValidatedTenant};
 

@@ -9,8 +9,8 @@
 //! 4. both namespaces are gone;
 //! 5. claims are released, the finalizer is removed.
 //!
-//! Each step looks at what there is, so a restart in the middle goes on where it was. Nothing is made anew, and no step
-//! needs cert-manager.
+//! Each step looks at what there is, so a restart in the middle goes on where it was. Nothing is made anew but a
+//! quota that is missing, and no step needs cert-manager.
 
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use tracing::info;
 
 use crate::{
     apply::{self, FIELD_MANAGER, Owner, is_ours},
+    build,
     cache::{Live, Report},
     claims,
     context::Context,
@@ -107,7 +108,7 @@ pub async fn tear_down(context: &Context, owner: Owner<'_>) -> Result<Progress, 
     }
     let mut pods = Vec::new();
     for namespace in namespaces.iter().filter(|namespace| !namespace.deleting) {
-        let left = end_pods(context, &namespace.name).await?;
+        let left = end_pods(context, owner.name, &namespace.name).await?;
         if left > 0 {
             pods.push(format!("{left} in {}", namespace.name));
         }
@@ -134,12 +135,16 @@ pub async fn tear_down(context: &Context, owner: Owner<'_>) -> Result<Progress, 
 }
 
 /// Lets no new pod start in a namespace, and ends those that run. Answers how many are left.
-async fn end_pods(context: &Context, namespace: &str) -> Result<usize, Error> {
+async fn end_pods(context: &Context, tenant: &str, namespace: &str) -> Result<usize, Error> {
     if let Some(quota) = context.cache.get(Kind::ResourceQuota, namespace, QUOTA) {
         let closed = matches!(&quota.report, Report::Quota(state) if state.pods.as_deref() == Some("0"));
         if !closed && !quota.deleting {
             apply::merge(context, &quota, &json!({"spec": {"hard": {"pods": "0"}}})).await?;
         }
+    } else {
+        // Somebody deleted it, and without it a developer's own Deployment makes new pods as fast as they end.
+        let quota = build::closing_quota(tenant, namespace);
+        apply::apply_one(context, Kind::ResourceQuota, &quota).await?;
     }
     for live in context.cache.of_kind(Kind::Deployment, namespace) {
         let runs = matches!(&live.report, Report::Deployment(state) if state.wanted != 0);

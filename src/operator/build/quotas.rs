@@ -12,9 +12,9 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
 
-use super::meta::{meta, tenant_labels};
+use super::meta::{labels, meta, tenant_labels};
 use crate::{
-    names::QUOTA,
+    names::{LABEL_MANAGED_BY, LABEL_TENANT, MANAGED_BY, QUOTA},
     quantity::Quantity,
     settings::Settings,
     validate::{ValidatedTenant, VolumeSource},
@@ -53,6 +53,19 @@ pub(super) fn resource_quotas(tenant: &ValidatedTenant, settings: &Settings) -> 
         quota(tenant.name.servers_namespace(), servers(tenant, settings)),
         quota(tenant.name.agents_namespace(), agents(tenant)),
     ]
+}
+
+/// The quota that a tenant's end puts in the place of one that somebody deleted: no pod at all.
+pub fn closing_quota(tenant: &str, namespace: &str) -> ResourceQuota {
+    let labels = labels([(LABEL_MANAGED_BY, MANAGED_BY), (LABEL_TENANT, tenant)]);
+    ResourceQuota {
+        metadata: meta(namespace.to_owned(), QUOTA, labels),
+        spec: Some(ResourceQuotaSpec {
+            hard: Some([("pods".to_owned(), ApiQuantity("0".to_owned()))].into()),
+            ..ResourceQuotaSpec::default()
+        }),
+        ..ResourceQuota::default()
+    }
 }
 
 fn servers(tenant: &ValidatedTenant, settings: &Settings) -> BTreeMap<String, ApiQuantity> {

@@ -55,6 +55,8 @@ async fn a_tenant_ends_in_order_and_completely_also_over_a_restart_and_without_c
     })
     .await;
     closed(&fixture).await;
+    quota_deleted(&fixture).await;
+    closed(&fixture).await;
     let namespaces = fixture.api("", "Namespace", None);
 
     operator.stop().await;
@@ -105,6 +107,19 @@ async fn a_tenant_ends_in_order_and_completely_also_over_a_restart_and_without_c
         .until_condition("umbra", "Accepted", "True", "Valid")
         .await;
     operator.stop().await;
+}
+
+/// Somebody deletes the quota in the middle, and there is another.
+async fn quota_deleted(fixture: &Fixture) {
+    let quotas = fixture.api("", "ResourceQuota", Some("umbra-agents"));
+    quotas.delete("bulkhead", &DeleteParams::default()).await.unwrap();
+    until("the quota is there again", async || {
+        match quotas.get_opt("bulkhead").await.unwrap() {
+            Some(_) => Ok(()),
+            None => Err("it is missing".to_owned()),
+        }
+    })
+    .await;
 }
 
 /// Closed, then empty, then gone, then free.
