@@ -92,7 +92,7 @@ async fn a_deployment_waits_for_what_it_mounts() {
             .into_iter()
             .find(|namespace| namespace.name == "umbra")
             .map(|now| now.uid);
-        if now == before {
+        if now.is_none() || now == before {
             Err(format!("{:?}", status.conditions))
         } else {
             Ok(())
