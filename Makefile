@@ -35,7 +35,7 @@ help: ## List the commands.
 		/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@printf '%s\n' '' \
 		'An existing cluster: make demo CONTEXT=kind-dev LOAD="kind load image-archive --name dev"' \
-		'                     make demo CONTEXT=prod REGISTRY=registry.example.com/bulkhead'
+		'                     make demo CONTEXT=staging REGISTRY=registry.example.com/bulkhead'
 
 .PHONY: demo
 demo: ## Bring up a cluster with two tenants and call tools through their sidecars.

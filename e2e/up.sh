@@ -62,6 +62,12 @@ proxy: {image: {repository: "${image[proxy]%:*}", tag: "${image[proxy]##*:}"}}
 VALUES
 
 export KUBECONFIG="$kubeconfig"
+# On somebody's cluster nothing is taken over that was there before: what stands there must come from an earlier run.
+if [ -n "$CONTEXT" ] && [ ! -f "$environment" ]; then
+    taken="$("$kubectl" get namespaces bulkhead-system databases acme globex --ignore-not-found --output name)"
+    [ -z "$taken" ] || fail "these exist in ${CONTEXT} already, and the demo would take them over:" "$taken" \
+        "Choose another cluster, or delete them first."
+fi
 say "  database"
 sed "s|localhost/bulkhead-postgres:dev|${image[postgres]}|" e2e/fixtures/postgres/postgres.yaml |
     "$kubectl" apply --filename - > /dev/null

@@ -12,7 +12,7 @@ use crate::{agent_call::AgentCall, call::Call, connection::Connection, render::R
     version,
     propagate_version = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 error, 2 tool error, 3 not ready, 4 not found, 5 refused, 6 no connection."
+    after_help = "Exit codes: 0 done, 1 error, 2 tool error, 3 not ready, 4 not found, 5 refused, 6 call: no connection to the server."
 )]
 pub struct Cli {
     /// Which cluster, and as whom.
