@@ -80,6 +80,8 @@ stage_unit() {
 stage_integration() {
     HELM="$(helm_program)" || return 1
     export HELM
+    # On a fresh machine: the tests start API servers, and a cluster, and build nothing themselves.
+    cluster build --all || return 1
     tests integration cargo test --workspace --locked --no-fail-fast --exclude bulkhead-e2e --test '*'
 }
 
