@@ -21,6 +21,9 @@ elif [ -f "$environment" ]; then
     # Those that are going need the operator until they are gone.
     "$KUBECTL" delete mcptenants --all --wait --timeout 5m --ignore-not-found
     "$HELM" uninstall bulkhead --namespace bulkhead-system --wait --ignore-not-found
+    # Kept on an uninstall, as tenants are; there is none left.
+    "$KUBECTL" delete validatingadmissionpolicybindings,validatingadmissionpolicies,clusterroles \
+        --selector app.kubernetes.io/part-of=bulkhead
     "$KUBECTL" delete namespace bulkhead-system databases --ignore-not-found
     "$KUBECTL" delete crd mcptenants.bulkhead.dev --ignore-not-found
 fi

@@ -42,6 +42,17 @@ compile_cluster_tool() { cargo build --quiet --locked -p bulkhead-cluster; }
 # Helm: the one that was built, or that is built now.
 helm_program() { compile_cluster_tool && cluster build helm && cluster tool helm; }
 
+# Clones share the target directory, and Cargo tells what is stale by times of files alone: another clone's newer
+# programs would pass for this one's. So what a clone finds built by another counts as older than its sources.
+claim_target_directory() {
+    local owner="$CARGO_TARGET_DIR/.repository"
+    [ "$(cat "$owner" 2> /dev/null)" != "$repository" ] || return 0
+    mkdir -p "$CARGO_TARGET_DIR"
+    find src e2e crds charts manifests Cargo.toml Cargo.lock -type f -exec touch {} +
+    printf '%s\n' "$repository" > "$owner"
+}
+claim_target_directory
+
 # target NAME: the arguments that mean the local cluster of that name, or the existing one that CONTEXT names.
 target() {
     if [ -z "$CONTEXT" ]; then

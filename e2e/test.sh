@@ -93,21 +93,55 @@ stage_chart() {
     return $status
 }
 
-stage_e2e() {
-    local flags=()
-    # The runtimes of an existing cluster are what they are.
-    [ -n "$CONTEXT" ] || flags+=(--gvisor)
-    e2e/up.sh test "${flags[@]}" || { failed=$((failed + 1)); return 1; }
+# fence_table FILE: what the scenarios recorded, a row each, in columns.
+fence_table() {
+    step "The fence: each attack with its wall, and without"
+    { printf 'wall\tattack\twith it\twithout it\n'; sort "$1"; } | awk -F '\t' '
+        {for (i = 1; i <= NF; i++) {cell[NR, i] = $i; if (length($i) > width[i]) width[i] = length($i)}}
+        END {for (r = 1; r <= NR; r++) {for (i = 1; i <= 4; i++) printf "  %-*s", width[i], cell[r, i]; print ""}}'
+}
+
+# environment_of NAME: sets `settings` to what scenarios need to know of a cluster.
+environment_of() {
     # shellcheck disable=SC1090
-    source "$(cluster_environment test)"
-    local settings=(
+    source "$(cluster_environment "$1")"
+    settings=(
         "BULKHEAD_E2E_KUBECONFIG=$KUBECONFIG" "BULKHEAD_E2E_KUBECTL=$KUBECTL" "BULKHEAD_E2E_HELM=$HELM"
         "BULKHEAD_E2E_PLUGIN=$PLUGIN" "BULKHEAD_E2E_CHART=$repository/charts/bulkhead" "BULKHEAD_E2E_VALUES=$VALUES"
         "BULKHEAD_E2E_IMAGE_CLI=$IMAGE_CLI" "BULKHEAD_E2E_IMAGE_LEDGER=$IMAGE_LEDGER" "BULKHEAD_E2E_IMAGE_PROBE=$IMAGE_PROBE"
+        "BULKHEAD_E2E_FENCE_TABLE=$logs/fence.tsv"
     )
-    tests e2e env "${settings[@]}" cargo test --locked --no-fail-fast -p bulkhead-e2e --test '*' -- \
-        --test-threads="${SCENARIO_THREADS:-4}" ${SCENARIO:+"$SCENARIO"} || return 1
-    [ -z "$SCENARIO" ] || grep --quiet '^test result: ok\. [1-9]' "$logs/e2e.log" ||
+}
+
+# scenarios NAME TARGET...: runs these files of scenarios, of which SCENARIO selects.
+scenarios() {
+    local name=$1 targets=()
+    shift
+    for each in "$@"; do targets+=(--test "$each"); done
+    tests "$name" env "${settings[@]}" cargo test --locked --no-fail-fast -p bulkhead-e2e "${targets[@]}" -- \
+        --test-threads="${SCENARIO_THREADS:-4}" ${SCENARIO:+"$SCENARIO"}
+}
+
+stage_e2e() {
+    local flags=() settings status=0
+    # The runtimes of an existing cluster are what they are.
+    [ -n "$CONTEXT" ] || flags+=(--gvisor)
+    rm -f "$logs"/{fence.tsv,e2e.log,e2e-unenforced.log}
+    e2e/up.sh test "${flags[@]}" || { failed=$((failed + 1)); return 1; }
+    environment_of test
+    scenarios e2e scenarios the_fence uninstall || status=1
+    # What an API server refuses needs no cluster; here it belongs to the picture.
+    case $SCENARIO in *fence*) tests e2e-api-server cargo test --locked -p bulkhead-operator --test api_server fence || status=1 ;; esac
+    if [ -n "$CONTEXT" ]; then
+        remark "not run: the scenarios of a cluster that enforces nothing, which is a local one"
+    else
+        e2e/up.sh open --nodes 1 --no-network-policy || { failed=$((failed + 1)); return 1; }
+        environment_of open
+        scenarios e2e-unenforced unenforced || status=1
+    fi
+    [ ! -s "$logs/fence.tsv" ] || fence_table "$logs/fence.tsv"
+    [ $status = 0 ] || return 1
+    [ -z "$SCENARIO" ] || cat "$logs"/e2e*.log | grep --quiet '^test result: ok\. [1-9]' ||
         { failed=$((failed + 1)); say "no scenario's name contains $SCENARIO"; return 1; }
 }
 
@@ -127,7 +161,11 @@ if [[ " $* " == *" e2e "* ]]; then
     if [[ " ${broken[*]} " == *" e2e "* ]]; then
         remark "logs of the cluster's components: $(cluster "${target[@]}" logs-dir 2> /dev/null || echo "$BULKHEAD_STATE")"
     fi
-    if [ -z "$KEEP" ]; then e2e/down.sh test || broken+=(down); else remark "the cluster stays; make cluster-down CLUSTER=test"; fi
+    names=(test)
+    [ -n "$CONTEXT" ] || names+=(open)
+    for name in "${names[@]}"; do
+        if [ -z "$KEEP" ]; then e2e/down.sh "$name" || broken+=(down); else remark "a cluster stays; make cluster-down CLUSTER=$name"; fi
+    done
 fi
 
 step "Time"

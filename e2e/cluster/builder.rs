@@ -223,7 +223,7 @@ fn patched(paths: &Paths, part: &Part, patch: &Patch) -> Result<PathBuf> {
 }
 
 /// Where the module cache has a module that the `go.mod` in `folder` pins; downloads it when it is not there.
-pub(crate) fn module_folder(folder: &Path, module: &str) -> Result<PathBuf> {
+pub fn module_folder(folder: &Path, module: &str) -> Result<PathBuf> {
     let go = |args: &[&str]| -> Result<String> {
         let mut go = std::process::Command::new("go");
         check(

@@ -32,7 +32,7 @@ mod status;
 
 pub use crate::{
     api_server::ApiServer,
-    builder::build,
+    builder::{build, module_folder},
     cert_manager::install_cert_manager,
     cluster::Cluster,
     context::Load,

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{Kubectl, eventually, setting};
+use crate::{Kubectl, dialler::successes, eventually, setting};
 
 const PROBE: &str = "/usr/local/bin/bulkhead-probe";
 
@@ -55,6 +55,40 @@ impl Agent {
     pub fn bystander(namespace: &str, name: &str) -> Self {
         let pod = pod(namespace, name, "default", None, &["wait"]);
         Self::run_pod(&Kubectl::admin(), namespace, name, &pod)
+    }
+
+    /// Starts a pod that is no agent and runs this of the probe.
+    ///
+    /// # Panics
+    /// When the pod doesn't come up.
+    pub fn running(namespace: &str, name: &str, args: &[&str]) -> Self {
+        let pod = pod(namespace, name, "default", None, args);
+        Self::run_pod(&Kubectl::admin(), namespace, name, &pod)
+    }
+
+    /// The pod's address.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn ip(&self) -> String {
+        eventually("a pod's address", || -> Result<String> {
+            let pod = Kubectl::admin().get(&["pod", "-n", &self.namespace, &self.pod])?;
+            let ip = pod["status"]["podIP"].as_str().map(str::to_owned);
+            ip.context("none yet")
+        })
+    }
+
+    /// How many dials of its loops succeeded so far.
+    ///
+    /// # Panics
+    /// When it doesn't dial.
+    pub fn successes(&self) -> u64 {
+        eventually(&format!("{} dials", self.pod), || successes(&self.said()?))
+    }
+
+    /// What it has said so far, a JSON object a line.
+    pub fn said(&self) -> Result<Vec<Value>> {
+        said(&self.namespace, &self.pod, "probe")
     }
 
     fn run_pod(maker: &Kubectl, namespace: &str, name: &str, pod: &Value) -> Self {
@@ -163,6 +197,16 @@ impl Agent {
     }
 }
 
+/// What a container that runs a probe has said so far, a JSON object a line.
+pub fn said(namespace: &str, pod: &str, container: &str) -> Result<Vec<Value>> {
+    let logs = ["logs", "-n", namespace, pod, "-c", container, "--tail=-1"];
+    let text = Kubectl::admin().run(&logs)?;
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
+}
+
 /// What a probe's `dial` said: `Ok(())` when the target accepted.
 ///
 /// # Panics
@@ -244,6 +288,12 @@ fn pod(namespace: &str, name: &str, account: &str, identity: Option<&str>, args:
             {"name": "identity", "secret": {"secretName": identity}},
             {"name": "trust", "configMap": {"name": "bulkhead-trust"}},
         ]);
+    }
+    // A tenant in a sandbox has its agents' pods there too: its namespace says in which.
+    if let Ok(annotated) = Kubectl::admin().get(&["namespace", namespace])
+        && let Some(class) = annotated["metadata"]["annotations"]["bulkhead.dev/runtime-class"].as_str()
+    {
+        pod["spec"]["runtimeClassName"] = json!(class);
     }
     pod
 }

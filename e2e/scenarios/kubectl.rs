@@ -44,6 +44,40 @@ impl Kubectl {
         Self { impersonate }
     }
 
+    /// As a program of the cluster, with every right that RBAC gives: what refuses it is a fence.
+    fn program(account: &str) -> Self {
+        Self::person(&format!("system:serviceaccount:{account}"), &["system:masters"])
+    }
+
+    /// As the operator: what its own mistakes could do, or who got hold of its token.
+    pub fn operator() -> Self {
+        Self::program("bulkhead-system:bulkhead-operator")
+    }
+
+    /// As cert-manager.
+    pub fn cert_manager() -> Self {
+        Self::program("cert-manager:cert-manager")
+    }
+
+    /// As an administrator in an emergency, on record.
+    pub fn break_glass() -> Self {
+        Self::person("on-call", &["system:masters", "bulkhead:break-glass"])
+    }
+
+    /// Runs `kubectl`, which a fence must refuse, and returns what it said.
+    ///
+    /// # Panics
+    /// When it is not refused, or by something else.
+    pub fn fenced(&self, args: &[&str], stdin: Option<&str>) -> Result<String> {
+        let outcome = self.outcome(args, stdin)?;
+        assert!(
+            !outcome.ok && outcome.stderr.contains("ValidatingAdmissionPolicy"),
+            "kubectl {}: {outcome:?}",
+            args.join(" ")
+        );
+        Ok(outcome.stderr)
+    }
+
     /// Runs `kubectl` with these arguments and reports whatever comes of it.
     pub fn outcome(&self, args: &[&str], stdin: Option<&str>) -> Result<Outcome> {
         let mut command = Command::new(setting("BULKHEAD_E2E_KUBECTL"));

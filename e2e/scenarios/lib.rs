@@ -4,14 +4,18 @@
 //! what it shows is what a person would see.
 
 mod agent;
+mod dialler;
 mod kubectl;
 mod ledger;
+mod record;
 mod tenants;
 mod wait;
 
-pub use agent::{Agent, Load, call_message, dialled};
+pub use agent::{Agent, Load, call_message, dialled, said};
+pub use dialler::{Dialler, Open};
 pub use kubectl::{Kubectl, Outcome};
 pub use ledger::Ledger;
+pub use record::record;
 pub use tenants::{Sample, Tenant, condition, samples, server, tenant};
 pub use wait::eventually;
 

@@ -26,6 +26,9 @@ pub mod reasons {
     pub const IDENTITY_TAKEN: &str = "IdentityTaken";
     /// A namespace of this name exists, or is claimed, and isn't this tenant's.
     pub const NAMESPACE_TAKEN: &str = "NamespaceTaken";
+    /// Somebody else's `ClusterRole` or `ClusterRoleBinding` has the name of the one with which the tenant's people read
+    /// their tenant.
+    pub const CLUSTER_ROLE_TAKEN: &str = "ClusterRoleTaken";
     /// The tenant isn't accepted, so this isn't known.
     pub const NOT_ACCEPTED: &str = "NotAccepted";
     /// The tenant has no servers, or none of their pods run: nothing was confirmed.

@@ -149,6 +149,11 @@ pub struct Quota {
     /// Memory limit of all server containers together, for example `4Gi`.
     #[schemars(schema_with = "schema::quantity")]
     pub memory: String,
+    /// Ephemeral storage limit of all server containers together, for example `20Gi`: logs and `emptyDir` volumes. Left
+    /// out: `1Gi` for each of `pods`, or what the servers' limits need if that is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantity")]
+    pub ephemeral_storage: Option<String>,
     /// Number of server pods.
     #[schemars(range(min = 1, max = 1024))]
     pub pods: u32,

@@ -1,8 +1,11 @@
 //! Makes the API server hold what was built, and writes nothing where it does already.
 
+mod cluster_roles;
 mod desired;
 mod diff;
+mod finished;
 mod namespaces;
+mod narrow;
 mod prune;
 mod write;
 
@@ -20,7 +23,9 @@ use crate::{
     names::ServerName,
 };
 
+pub use cluster_roles::remove as remove_cluster_roles;
 pub use namespaces::{Refusal, is_ours};
+pub use narrow::narrow;
 pub use write::{delete, merge};
 
 use desired::Desired;
@@ -38,6 +43,8 @@ pub struct Applied {
     pub namespaces: Vec<NamespaceStatus>,
     /// Why the tenant's namespaces can't be used: nothing was built.
     pub refused: Option<Refusal>,
+    /// Somebody else's object that has the name of the tenant's `ClusterRole` or of its binding.
+    pub taken: Option<String>,
     /// Servers whose Deployment waits for what it mounts.
     pub held_back: Vec<String>,
 }
@@ -69,6 +76,8 @@ pub async fn apply(
         limit_ranges,
         service_accounts,
         role_bindings,
+        cluster_roles,
+        cluster_role_bindings,
         network_policies,
         issuers,
         certificates,
@@ -90,11 +99,17 @@ pub async fn apply(
     }
 
     let mut wanted: BTreeSet<(String, Key)> = BTreeSet::new();
-    let before_pods = [
+    let before_walls = [
         Desired::all(Kind::ResourceQuota, &resource_quotas)?,
         Desired::all(Kind::LimitRange, &limit_ranges)?,
         Desired::all(Kind::ServiceAccount, &service_accounts)?,
         Desired::all(Kind::RoleBinding, &role_bindings)?,
+    ];
+    let in_no_namespace = [
+        Desired::all(Kind::ClusterRole, &cluster_roles)?,
+        Desired::all(Kind::ClusterRoleBinding, &cluster_role_bindings)?,
+    ];
+    let before_pods = [
         Desired::all(Kind::NetworkPolicy, &network_policies)?,
         Desired::all(Kind::Issuer, &issuers)?,
         Desired::all(Kind::Certificate, &certificates)?,
@@ -103,6 +118,13 @@ pub async fn apply(
         Desired::all(Kind::PersistentVolumeClaim, &persistent_volume_claims)?,
         Desired::all(Kind::PodDisruptionBudget, &pod_disruption_budgets)?,
     ];
+    for desired in before_walls.into_iter().flatten() {
+        wanted.insert(desired.key());
+        write::settle(context, &desired).await?;
+    }
+    // Whoever took these names keeps people from reading, and nothing else from being built or repaired.
+    let in_no_namespace = in_no_namespace.into_iter().flatten();
+    applied.taken = cluster_roles::ensure(context, owner, in_no_namespace, &mut wanted).await?;
     for desired in before_pods.into_iter().flatten() {
         wanted.insert(desired.key());
         write::settle(context, &desired).await?;
@@ -110,7 +132,11 @@ pub async fn apply(
     // Strangers' policies and bindings go before any pod of this revision starts.
     let deployments = Desired::all(Kind::Deployment, &deployments)?;
     wanted.extend(deployments.iter().map(Desired::key));
-    prune::prune(context, &applied.namespaces, &wanted).await?;
+    prune::prune(context, owner, &applied.namespaces, &wanted).await?;
+    // Before the Deployments, whose pods they would keep from being made.
+    if let Some(servers) = applied.namespaces.first() {
+        finished::sweep(context, servers).await?;
+    }
     for desired in deployments {
         if may_run(context, &desired, trust_known) {
             write::settle(context, &desired).await?;

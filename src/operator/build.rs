@@ -23,12 +23,12 @@ use k8s_openapi::api::{
     },
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
-    rbac::v1::RoleBinding,
+    rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding},
 };
 use serde::Serialize;
 
 pub use bulkhead_api::cert_manager;
-pub use observed::{Observed, PeerService, Pem, PemError};
+pub use observed::{Observed, Overhead, PeerService, Pem, PemError};
 pub use quotas::closing_quota;
 
 use crate::{settings::Settings, validate::ValidatedTenant};
@@ -36,7 +36,7 @@ use crate::{settings::Settings, validate::ValidatedTenant};
 /// The objects of a tenant, in the order in which they are applied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Children {
-    /// Both namespaces, the servers' first. They alone carry an owner reference.
+    /// Both namespaces, the servers' first.
     pub namespaces: Vec<Namespace>,
     /// A quota per namespace.
     pub resource_quotas: Vec<ResourceQuota>,
@@ -46,6 +46,10 @@ pub struct Children {
     pub service_accounts: Vec<ServiceAccount>,
     /// Of admins and developers.
     pub role_bindings: Vec<RoleBinding>,
+    /// For reading the tenant itself, when there is anybody to read it.
+    pub cluster_roles: Vec<ClusterRole>,
+    /// Of admins and developers together.
+    pub cluster_role_bindings: Vec<ClusterRoleBinding>,
     /// What may talk to what.
     pub network_policies: Vec<NetworkPolicy>,
     /// Two per namespace.
@@ -68,10 +72,12 @@ pub struct Children {
 pub fn build(tenant: &ValidatedTenant, observed: &Observed, settings: &Settings) -> Children {
     Children {
         namespaces: namespaces::namespaces(tenant),
-        resource_quotas: quotas::resource_quotas(tenant, settings),
+        resource_quotas: quotas::resource_quotas(tenant, observed, settings),
         limit_ranges: quotas::limit_ranges(tenant),
         service_accounts: access::service_accounts(tenant),
         role_bindings: access::role_bindings(tenant),
+        cluster_roles: access::cluster_roles(tenant),
+        cluster_role_bindings: access::cluster_role_bindings(tenant),
         network_policies: network_policies::network_policies(tenant, settings),
         issuers: certificates::issuers(tenant),
         certificates: certificates::certificates(tenant, settings),
@@ -92,6 +98,8 @@ pub fn render(children: &Children) -> Result<Vec<serde_json::Value>, serde_json:
         limit_ranges,
         service_accounts,
         role_bindings,
+        cluster_roles,
+        cluster_role_bindings,
         network_policies,
         issuers,
         certificates,
@@ -107,6 +115,8 @@ pub fn render(children: &Children) -> Result<Vec<serde_json::Value>, serde_json:
     append(&mut objects, limit_ranges)?;
     append(&mut objects, service_accounts)?;
     append(&mut objects, role_bindings)?;
+    append(&mut objects, cluster_roles)?;
+    append(&mut objects, cluster_role_bindings)?;
     append(&mut objects, network_policies)?;
     append(&mut objects, issuers)?;
     append(&mut objects, certificates)?;

@@ -15,10 +15,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-pub use live::{Body, Live};
+pub use live::{Body, Live, reference};
 pub use report::{
     CertificateState, ClaimState, DeploymentState, IssuedCertificate, PodState, QuotaState, Report,
-    ServiceState, SidecarState,
+    ServiceState, SidecarState, Wall, namespace_of,
 };
 
 use crate::kinds::Kind;
@@ -26,7 +26,7 @@ use crate::kinds::Kind;
 /// Kind and name of an object in its namespace.
 pub type Key = (Kind, String);
 
-/// Everything that is watched, by namespace. A Namespace is found under its own name.
+/// Everything that is watched, by namespace; what is in none, by its [place](Kind::place).
 #[derive(Debug, Default)]
 pub struct Cache {
     namespaces: RwLock<HashMap<String, BTreeMap<Key, Arc<Live>>>>,
@@ -202,6 +202,24 @@ mod tests {
         assert_eq!(version(&cache), Some(12));
         assert!(cache.remove(Kind::ConfigMap, "acme", "crm-policy", 13));
         assert_eq!(version(&cache), None);
+    }
+
+    #[test]
+    fn a_heartbeat_of_a_node_is_no_news_and_a_new_address_is() {
+        let node = |version: u64, address: &str, heartbeat: &str| {
+            let object = json!({
+                "metadata": {"name": "n1", "uid": "n", "resourceVersion": version.to_string()},
+                "status": {
+                    "addresses": [{"type": "InternalIP", "address": address}],
+                    "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": heartbeat}],
+                },
+            });
+            Live::read(Kind::Node, serde_json::from_value(object).unwrap()).unwrap()
+        };
+        let cache = Cache::default();
+        assert!(cache.put(node(1, "192.168.7.2", "2026-01-01T00:00:00Z")));
+        assert!(!cache.put(node(2, "192.168.7.2", "2026-01-01T00:00:10Z")));
+        assert!(cache.put(node(3, "192.168.7.3", "2026-01-01T00:00:20Z")));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     names::{self, ClaimKind},
     status::{self, Outcome, ServerView, View},
     teardown::{self, Progress},
-    validate,
+    validate::{self, Closed},
     watch::Guarded,
 };
 
@@ -175,6 +175,13 @@ async fn pursue(
             if !before.namespaces.is_empty() && !teardown::is_held(&tenant.metadata) {
                 teardown::hold(context, &tenant.metadata).await?;
             }
+            // And it must not stay open to what came to be forbidden since, a new node or tenant.
+            let owner = Owner {
+                name: &tenant.name_any(),
+                uid,
+                namespaces: &before.namespaces,
+            };
+            apply::narrow(context, owner, &Closed::new(&context.settings, &observed)).await?;
             return Ok(refused(&invalid));
         }
     };

@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 
 use bulkhead_api::McpTenant;
+use ipnet::IpNet;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use tracing::warn;
 
 use crate::{
     apply::{Owner, is_ours},
-    build::{Observed, PeerService, Pem},
+    build::{Observed, Overhead, PeerService, Pem},
     cache::{Cache, Report},
     context::Context,
-    kinds::{Kind, tenants_of_namespace},
+    kinds::{API_SERVER, Kind, tenants_of_namespace},
     names::{AGENTS_CA, SERVERS_CA},
-    watch::peer_namespaces,
+    ranges::ClusterRanges,
+    watch::{peer_namespaces, peer_ranges},
 };
 
 /// Reads what a tenant depends on.
@@ -21,11 +23,27 @@ pub fn dereference(context: &Context, tenant: &McpTenant) -> Observed {
     let name = tenant.name_any();
     let agents = format!("{name}-agents");
     let cache = &context.cache;
-    let peers: BTreeSet<&str> = peer_namespaces(tenant).collect();
+    let declared: BTreeSet<&str> = peer_namespaces(tenant).collect();
+    // What its network policies let in and out now, too: while its specification is refused, they may be of an earlier one.
+    let walls: Vec<_> = [&name, &agents]
+        .into_iter()
+        .flat_map(|namespace| cache.of_kind(Kind::NetworkPolicy, namespace))
+        .collect();
+    let walls = || {
+        walls.iter().filter_map(|live| match &live.report {
+            Report::Wall(wall) => Some(wall),
+            _ => None,
+        })
+    };
+    let peers = declared
+        .iter()
+        .copied()
+        .chain(walls().flat_map(|wall| &wall.namespaces).map(String::as_str));
+    let names_ranges = peer_ranges(tenant).next().is_some() || walls().any(|wall| !wall.ranges.is_empty());
     Observed {
         servers_ca: root(cache, &name, SERVERS_CA),
         agents_ca: root(cache, &agents, AGENTS_CA),
-        services: peers
+        services: declared
             .iter()
             .flat_map(|namespace| services(cache, namespace))
             .collect(),
@@ -33,12 +51,31 @@ pub fn dereference(context: &Context, tenant: &McpTenant) -> Observed {
             cache
                 .of_kind(Kind::RuntimeClass, "")
                 .iter()
-                .map(|class| class.name.clone())
+                .map(|class| {
+                    let overhead = match &class.report {
+                        Report::RuntimeClass(overhead) => *overhead,
+                        _ => Overhead::default(),
+                    };
+                    (class.name.clone(), overhead)
+                })
                 .collect(),
         ),
+        volume_claims: cache
+            .of_kind(Kind::PersistentVolumeClaim, &name)
+            .iter()
+            .filter(|live| live.applied)
+            .filter_map(|live| match &live.report {
+                Report::Storage(Some(size)) => Some((live.name.clone(), *size)),
+                _ => None,
+            })
+            .collect(),
+        cluster: if names_ranges {
+            cluster_ranges(cache)
+        } else {
+            ClusterRanges::default()
+        },
         // Of the namespaces that this tenant names: which ones are another's is nobody's business otherwise.
         tenant_namespaces: peers
-            .into_iter()
             .filter(|namespace| *namespace != name && *namespace != agents)
             .filter(|namespace| is_a_tenants(context, namespace))
             .map(str::to_owned)
@@ -64,6 +101,32 @@ pub fn root(cache: &Cache, namespace: &str, ca: &str) -> Option<Pem> {
     Pem::new(pem)
         .inspect_err(|error| warn!(namespace, ca, %error, "cert-manager issued what is no certificate"))
         .ok()
+}
+
+/// Where the cluster's own addresses are, as far as it tells.
+fn cluster_ranges(cache: &Cache) -> ClusterRanges {
+    let (namespace, service) = API_SERVER;
+    let mut ranges = ClusterRanges::default();
+    for live in [
+        (Kind::Node, ""),
+        (Kind::ServiceCidr, ""),
+        (Kind::EndpointSlice, namespace),
+    ]
+    .into_iter()
+    .flat_map(|(kind, namespace)| cache.of_kind(kind, namespace))
+    {
+        if let Report::Addresses(own) = &live.report {
+            ranges.extend(own);
+        }
+    }
+    if let Some(live) = cache.get(Kind::Service, namespace, service)
+        && let Report::Service(state) = &live.report
+    {
+        ranges
+            .api_server
+            .extend(state.addresses.iter().copied().map(IpNet::from));
+    }
+    ranges
 }
 
 fn services(cache: &Cache, namespace: &str) -> Vec<PeerService> {

@@ -4,14 +4,18 @@ use bulkhead_api::cert_manager::{Certificate, CertificateRequest, Issuer};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{
-        ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, Pod, ResourceQuota, Service, ServiceAccount,
+        ConfigMap, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Service,
+        ServiceAccount,
     },
-    networking::v1::NetworkPolicy,
+    discovery::v1::EndpointSlice,
+    networking::v1::{NetworkPolicy, ServiceCIDR},
     node::v1::RuntimeClass,
     policy::v1::PodDisruptionBudget,
-    rbac::v1::RoleBinding,
+    rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding},
 };
 use kube::{Resource, api::ApiResource};
+
+use crate::names::viewed_tenant;
 
 /// A kind that the operator watches. The order of the children's kinds is the order in which they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +30,10 @@ pub enum Kind {
     ServiceAccount,
     /// `rbac.authorization.k8s.io/v1/RoleBinding`.
     RoleBinding,
+    /// `rbac.authorization.k8s.io/v1/ClusterRole`.
+    ClusterRole,
+    /// `rbac.authorization.k8s.io/v1/ClusterRoleBinding`.
+    ClusterRoleBinding,
     /// `networking.k8s.io/v1/NetworkPolicy`.
     NetworkPolicy,
     /// `cert-manager.io/v1/Issuer`.
@@ -48,6 +56,12 @@ pub enum Kind {
     Pod,
     /// `node.k8s.io/v1/RuntimeClass`: read, so that a tenant isn't built on one that doesn't exist.
     RuntimeClass,
+    /// `v1/Node`: read for its own addresses and those of its pods, which no tenant's rule may name.
+    Node,
+    /// `networking.k8s.io/v1/ServiceCIDR`: read for the addresses of Services, likewise.
+    ServiceCidr,
+    /// `discovery.k8s.io/v1/EndpointSlice` of the API server: read for its addresses, likewise.
+    EndpointSlice,
 }
 
 /// What to make of a field manager that isn't the operator.
@@ -59,14 +73,30 @@ pub enum Strangers {
     Tolerated,
 }
 
+/// Which objects of a kind are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// All of the cluster.
+    Whole,
+    /// Those with Bulkhead's label.
+    Ours,
+    /// Those of the Service by which the API server is reached.
+    OfApiServer,
+}
+
+/// Namespace and name of the Service by which the API server is reached. The API server itself keeps it.
+pub const API_SERVER: (&str, &str) = ("default", "kubernetes");
+
 impl Kind {
     /// Every kind, children first and in the order in which they are made.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Namespace,
         Self::ResourceQuota,
         Self::LimitRange,
         Self::ServiceAccount,
         Self::RoleBinding,
+        Self::ClusterRole,
+        Self::ClusterRoleBinding,
         Self::NetworkPolicy,
         Self::Issuer,
         Self::Certificate,
@@ -78,6 +108,9 @@ impl Kind {
         Self::CertificateRequest,
         Self::Pod,
         Self::RuntimeClass,
+        Self::Node,
+        Self::ServiceCidr,
+        Self::EndpointSlice,
     ];
 
     /// Group, version, kind and plural, for requests.
@@ -88,6 +121,8 @@ impl Kind {
             Self::LimitRange => resource_of::<LimitRange>(),
             Self::ServiceAccount => resource_of::<ServiceAccount>(),
             Self::RoleBinding => resource_of::<RoleBinding>(),
+            Self::ClusterRole => resource_of::<ClusterRole>(),
+            Self::ClusterRoleBinding => resource_of::<ClusterRoleBinding>(),
             Self::NetworkPolicy => resource_of::<NetworkPolicy>(),
             Self::Issuer => resource_of::<Issuer>(),
             Self::Certificate => resource_of::<Certificate>(),
@@ -99,6 +134,9 @@ impl Kind {
             Self::CertificateRequest => resource_of::<CertificateRequest>(),
             Self::Pod => resource_of::<Pod>(),
             Self::RuntimeClass => resource_of::<RuntimeClass>(),
+            Self::Node => resource_of::<Node>(),
+            Self::ServiceCidr => resource_of::<ServiceCIDR>(),
+            Self::EndpointSlice => resource_of::<EndpointSlice>(),
         }
     }
 
@@ -110,6 +148,8 @@ impl Kind {
             Self::LimitRange => "LimitRange",
             Self::ServiceAccount => "ServiceAccount",
             Self::RoleBinding => "RoleBinding",
+            Self::ClusterRole => "ClusterRole",
+            Self::ClusterRoleBinding => "ClusterRoleBinding",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::Issuer => "Issuer",
             Self::Certificate => "Certificate",
@@ -121,12 +161,23 @@ impl Kind {
             Self::CertificateRequest => "CertificateRequest",
             Self::Pod => "Pod",
             Self::RuntimeClass => "RuntimeClass",
+            Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
+            Self::EndpointSlice => "EndpointSlice",
         }
     }
 
     /// Whether the operator makes objects of this kind.
     pub fn is_child(self) -> bool {
-        !matches!(self, Self::CertificateRequest | Self::Pod | Self::RuntimeClass)
+        !matches!(
+            self,
+            Self::CertificateRequest
+                | Self::Pod
+                | Self::RuntimeClass
+                | Self::Node
+                | Self::ServiceCidr
+                | Self::EndpointSlice
+        )
     }
 
     /// Whether an object of this kind opens something merely by being there, so that a stranger's is removed from a
@@ -138,7 +189,7 @@ impl Kind {
     /// Whether we write every field that its specification has, so that any other is somebody's, whoever owns it:
     /// `managedFields` can be rewritten. The API server fills in nothing that we leave out.
     pub fn is_written_whole(self) -> bool {
-        self.opens_by_existing()
+        self.opens_by_existing() || matches!(self, Self::ClusterRole | Self::ClusterRoleBinding)
     }
 
     /// Whether an object that is no longer desired is left alone: what a tenant stored outlives a change of its
@@ -160,13 +211,50 @@ impl Kind {
 
     /// Whether objects of this kind are in no namespace.
     pub fn is_cluster_scoped(self) -> bool {
-        matches!(self, Self::Namespace | Self::RuntimeClass)
+        matches!(
+            self,
+            Self::Namespace
+                | Self::ClusterRole
+                | Self::ClusterRoleBinding
+                | Self::RuntimeClass
+                | Self::Node
+                | Self::ServiceCidr
+        )
     }
 
-    /// Whether the watch sees objects that Bulkhead didn't make: those that would open something, and those that a
-    /// tenant's specification may refer to (a Service by the pods behind it).
-    pub fn is_watched_whole(self) -> bool {
-        self.opens_by_existing() || matches!(self, Self::Service | Self::RuntimeClass)
+    /// Under which namespace an object is kept in the cache. `None`: it is no business of any tenant.
+    ///
+    /// A Namespace is found under its own name; what a tenant has in no namespace, under the tenant's name, which is that
+    /// of its servers' namespace.
+    pub fn place<'a>(self, namespace: Option<&'a str>, name: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Namespace => Some(name),
+            Self::ClusterRole | Self::ClusterRoleBinding => viewed_tenant(name),
+            _ => Some(namespace.unwrap_or_default()),
+        }
+    }
+
+    /// Which objects of this kind the watch sees.
+    pub fn watched(self) -> Watched {
+        match self {
+            // A stranger's opens something, a tenant's specification may refer to it (a Service by the pods behind it),
+            // or it would be mistaken for the tenant's by its name alone, with or without the label.
+            Self::ClusterRole
+            | Self::ClusterRoleBinding
+            | Self::NetworkPolicy
+            | Self::RoleBinding
+            | Self::Service
+            | Self::RuntimeClass
+            | Self::Node
+            | Self::ServiceCidr => Watched::Whole,
+            Self::EndpointSlice => Watched::OfApiServer,
+            _ => Watched::Ours,
+        }
+    }
+
+    /// Whether objects of this kind tell where the cluster's own addresses are.
+    pub fn tells_addresses(self) -> bool {
+        matches!(self, Self::Node | Self::ServiceCidr | Self::EndpointSlice)
     }
 }
 

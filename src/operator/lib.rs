@@ -7,6 +7,7 @@ pub mod build;
 pub mod duration;
 pub mod names;
 pub mod quantity;
+pub mod ranges;
 pub mod settings;
 pub mod validate;
 

@@ -15,8 +15,14 @@ pub const LABEL_TENANT: &str = "bulkhead.dev/tenant";
 pub const LABEL_SERVER: &str = "bulkhead.dev/server";
 /// Label with the agent's name.
 pub const LABEL_AGENT: &str = "bulkhead.dev/agent";
+/// Annotation of a namespace: the `RuntimeClass` of every pod in it, which a fence of the chart holds them to.
+pub const ANNOTATION_RUNTIME_CLASS: &str = "bulkhead.dev/runtime-class";
 /// Annotation of a pod template: the revision of the policy that its sidecar must enforce.
 pub const ANNOTATION_POLICY_REVISION: &str = "bulkhead.dev/policy-revision";
+/// Annotation of a pod: revision of what its server's network policy lets in and out.
+pub const ANNOTATION_NETWORK_POLICY_REVISION: &str = "bulkhead.dev/network-policy-revision";
+/// Label that Kubernetes keeps on every namespace: its name.
+pub const LABEL_NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// `ResourceQuota` and `LimitRange` of both namespaces.
 pub const QUOTA: &str = "bulkhead";
@@ -32,6 +38,9 @@ pub const DEVELOPERS: &str = "bulkhead-developers";
 pub const ADMIN_ROLE: &str = "bulkhead:tenant:admin";
 /// `ClusterRole` of the chart for a tenant's developers.
 pub const DEVELOPER_ROLE: &str = "bulkhead:tenant:developer";
+/// What the names of the `ClusterRole`s begin with that let a tenant's people read their own `McpTenant`. The colon is in
+/// no tenant's name, so none of them is one of the chart's.
+const VIEW_ROLE_PREFIX: &str = "bulkhead:tenant:view:";
 /// Self-signing Issuer of both namespaces; it signs the CA only.
 pub const SELF_SIGNED: &str = "selfsigned";
 /// CA of the servers: Certificate, Secret and Issuer.
@@ -182,6 +191,11 @@ impl TenantName {
         format!("{}-agents", self.0)
     }
 
+    /// `ClusterRole`, and its binding, for reading the tenant's own `McpTenant`.
+    pub fn view_role(&self) -> String {
+        format!("{VIEW_ROLE_PREFIX}{}", self.0)
+    }
+
     /// The tenant's SPIFFE trust domain.
     pub fn trust_domain(&self, cluster_domain: &str) -> String {
         format!("{}.{cluster_domain}", self.0)
@@ -240,6 +254,11 @@ impl AgentName {
     }
 }
 
+/// The tenant whose [`TenantName::view_role`] has this name, by name alone.
+pub fn viewed_tenant(role: &str) -> Option<&str> {
+    role.strip_prefix(VIEW_ROLE_PREFIX)
+}
+
 /// What a claim is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClaimKind {
@@ -283,6 +302,8 @@ mod tests {
         let tenant = TenantName::new("umbra").unwrap();
         let server = ServerName::new("notes").unwrap();
         assert_eq!(tenant.agents_namespace(), "umbra-agents");
+        assert_eq!(tenant.view_role(), "bulkhead:tenant:view:umbra");
+        assert_eq!(viewed_tenant(&tenant.view_role()), Some("umbra"));
         assert_eq!(
             tenant.spiffe_id("cluster.local", "umbra-agents", "scout"),
             "spiffe://umbra.cluster.local/ns/umbra-agents/sa/scout"
@@ -335,6 +356,18 @@ mod tests {
         }
         assert!(is_label_value("") && is_label_value("v1.2_x"));
         assert!(!is_label_value("-") && !is_label_value("a b") && !is_label_value(&"v".repeat(64)));
+    }
+
+    #[test]
+    fn no_tenants_role_is_one_of_the_charts() {
+        for name in ["admin", "developer", "view"] {
+            let role = TenantName::new(name).unwrap().view_role();
+            assert!(![ADMIN_ROLE, DEVELOPER_ROLE].contains(&&*role), "{role}");
+        }
+        assert!(TenantName::new("view:admin").is_err());
+        for role in [ADMIN_ROLE, DEVELOPER_ROLE, "bulkhead-operator"] {
+            assert_eq!(viewed_tenant(role), None);
+        }
     }
 
     #[test]

@@ -29,6 +29,12 @@ pub struct Quantity {
     format: Format,
 }
 
+impl Default for Quantity {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
 /// Why a text is no quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
@@ -73,6 +79,14 @@ impl Quantity {
         nanos: 0,
         format: Format::Decimal,
     };
+
+    /// So many `Gi`.
+    pub const fn gibibytes(count: u32) -> Self {
+        Self {
+            nanos: ((count as u128) << 30) * NANO,
+            format: Format::Binary,
+        }
+    }
 
     /// Whether it is nothing.
     pub fn is_zero(self) -> bool {

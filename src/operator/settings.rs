@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 
 use crate::{names::is_label, quantity::Quantity};
 
@@ -48,6 +49,18 @@ pub struct Settings {
     #[arg(long, env = "BULKHEAD_PROXY_METRICS_NAMESPACE", value_name = "NAMESPACE",
         value_parser = namespace)]
     pub proxy_metrics_namespace: Option<String>,
+    /// Ranges of the cluster's pods, besides the nodes' `spec.podCIDRs`: for a network plugin that has ranges of its own.
+    #[arg(long, env = "BULKHEAD_POD_CIDRS", value_name = "CIDR", value_delimiter = ',', value_parser = range)]
+    pub pod_cidrs: Vec<IpNet>,
+    /// Ranges of the cluster's Services, besides its `ServiceCIDR` objects.
+    #[arg(long, env = "BULKHEAD_SERVICE_CIDRS", value_name = "CIDR", value_delimiter = ',', value_parser = range)]
+    pub service_cidrs: Vec<IpNet>,
+    /// Ranges of the cluster's nodes, besides their addresses: the subnet in which new ones will be, for example.
+    #[arg(long, env = "BULKHEAD_NODE_CIDRS", value_name = "CIDR", value_delimiter = ',', value_parser = range)]
+    pub node_cidrs: Vec<IpNet>,
+    /// Ranges of the API server, besides its endpoints: a load balancer or public endpoint before it, for example.
+    #[arg(long, env = "BULKHEAD_API_SERVER_CIDRS", value_name = "CIDR", value_delimiter = ',', value_parser = range)]
+    pub api_server_cidrs: Vec<IpNet>,
     /// CPU that a sidecar requests.
     #[arg(
         long,
@@ -80,6 +93,22 @@ pub struct Settings {
         value_name = "QUANTITY"
     )]
     pub proxy_memory_limit: Quantity,
+    /// Ephemeral storage that a sidecar requests: what it writes is its log.
+    #[arg(
+        long,
+        env = "BULKHEAD_PROXY_EPHEMERAL_STORAGE_REQUEST",
+        default_value = "64Mi",
+        value_name = "QUANTITY"
+    )]
+    pub proxy_ephemeral_storage_request: Quantity,
+    /// Ephemeral storage that a sidecar may use. More than the kubelet keeps of a container's log.
+    #[arg(
+        long,
+        env = "BULKHEAD_PROXY_EPHEMERAL_STORAGE_LIMIT",
+        default_value = "256Mi",
+        value_name = "QUANTITY"
+    )]
+    pub proxy_ephemeral_storage_limit: Quantity,
 }
 
 /// When a node pulls an image, as in a Pod.
@@ -110,6 +139,19 @@ fn namespace(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("not a name of a namespace")
+    }
+}
+
+/// Bits beyond the prefix would say that another range was meant.
+fn range(text: &str) -> Result<IpNet, String> {
+    let range: IpNet = text
+        .trim()
+        .parse()
+        .map_err(|_| "not a range of addresses, for example 10.0.0.0/16".to_owned())?;
+    if range.trunc() == range {
+        Ok(range)
+    } else {
+        Err(format!("bits are set beyond the prefix: write {}", range.trunc()))
     }
 }
 
@@ -157,6 +199,18 @@ mod tests {
             assert!(
                 Cli::try_parse_from(["x", "--cluster-domain", domain]).is_err(),
                 "{domain}"
+            );
+        }
+    }
+
+    #[test]
+    fn ranges_are_lists_of_whole_ranges() {
+        let settings = Cli::parse_from(["x", "--pod-cidrs", "10.1.0.0/16, fd00::/48"]).settings;
+        assert_eq!(settings.pod_cidrs.len(), 2);
+        for wrong in ["10.1.0.1/16", "10.1.0.0", "pods", ""] {
+            assert!(
+                Cli::try_parse_from(["x", "--node-cidrs", wrong]).is_err(),
+                "{wrong}"
             );
         }
     }

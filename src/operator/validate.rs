@@ -9,7 +9,10 @@ mod tools;
 
 use std::{collections::BTreeSet, fmt};
 
-use bulkhead_api::{McpTenant, tenant::Tier};
+use bulkhead_api::{
+    McpTenant,
+    tenant::{Quota as QuotaSpec, Tier},
+};
 use bulkhead_core::policy::compile::{CompileError, CompiledPolicy};
 
 use crate::{
@@ -19,6 +22,8 @@ use crate::{
     quantity::Quantity,
     settings::Settings,
 };
+
+pub use peers::Closed;
 
 pub use model::{
     Agent, Amounts, EgressPeer, EgressRule, Lifetime, PodPeer, Quota, Resources, Server, ValidatedTenant,
@@ -141,11 +146,6 @@ fn check(
         );
     }
     let runtime_class = runtime_class(tenant, observed, findings);
-    let quota = Quota {
-        cpu: findings.quantity(&spec.quota.cpu, "spec.quota.cpu"),
-        memory: findings.quantity(&spec.quota.memory, "spec.quota.memory"),
-        pods: spec.quota.pods,
-    };
     let certificates = lifetime(tenant, findings);
 
     let peers = peers::Peers::new(tenant, settings, observed);
@@ -176,7 +176,7 @@ fn check(
         let path = format!("spec.servers[{index}]");
         servers.extend(servers::server(server, tenant, &peers, &path, findings));
     }
-    fits(&quota, &servers, findings);
+    let quota = quota(&spec.quota, &servers, findings);
 
     Some(ValidatedTenant {
         name: name?,
@@ -225,7 +225,7 @@ fn runtime_class(tenant: &McpTenant, observed: &Observed, findings: &mut Finding
             if observed
                 .runtime_classes
                 .as_ref()
-                .is_some_and(|classes| !classes.contains(class))
+                .is_some_and(|classes| !classes.contains_key(class))
             {
                 findings.add(
                     Reason::RuntimeClassNotFound,
@@ -271,42 +271,46 @@ fn lifetime(tenant: &McpTenant, findings: &mut Findings) -> Option<Lifetime> {
 }
 
 /// What all replicas may use together must fit the quota, or some pod would never be made.
-fn fits(quota: &Quota, servers: &[Server], findings: &mut Findings) {
+fn quota(given: &QuotaSpec, servers: &[Server], findings: &mut Findings) -> Quota {
     let pods = servers
         .iter()
         .fold(0_u32, |sum, server| sum.saturating_add(server.replicas));
-    let cpu: Quantity = servers
-        .iter()
-        .map(|server| server.resources.limits.cpu * server.replicas)
-        .sum();
-    let memory: Quantity = servers
-        .iter()
-        .map(|server| server.resources.limits.memory * server.replicas)
-        .sum();
-    for (path, fits, needed, given) in [
-        (
-            "spec.quota.pods",
-            pods <= quota.pods,
-            pods.to_string(),
-            quota.pods.to_string(),
-        ),
-        (
-            "spec.quota.cpu",
-            cpu <= quota.cpu,
-            cpu.to_string(),
-            quota.cpu.to_string(),
-        ),
-        (
-            "spec.quota.memory",
-            memory <= quota.memory,
-            memory.to_string(),
-            quota.memory.to_string(),
-        ),
-    ] {
+    let needed = |amount: fn(&Amounts) -> Quantity| -> Quantity {
+        servers
+            .iter()
+            .map(|server| amount(&server.resources.limits) * server.replicas)
+            .sum()
+    };
+    let cpu = needed(|limits| limits.cpu);
+    let memory = needed(|limits| limits.memory);
+    let ephemeral_storage = needed(|limits| limits.ephemeral_storage);
+    let quota = Quota {
+        cpu: findings.quantity(&given.cpu, "spec.quota.cpu"),
+        memory: findings.quantity(&given.memory, "spec.quota.memory"),
+        ephemeral_storage: match &given.ephemeral_storage {
+            Some(amount) => findings.quantity(amount, "spec.quota.ephemeralStorage"),
+            None => (Quantity::gibibytes(1) * given.pods).max(ephemeral_storage),
+        },
+        pods: given.pods,
+    };
+    let amounts = [
+        ("cpu", cpu, quota.cpu),
+        ("memory", memory, quota.memory),
+        ("ephemeralStorage", ephemeral_storage, quota.ephemeral_storage),
+    ];
+    let amounts =
+        amounts.map(|(name, needed, given)| (name, needed <= given, needed.to_string(), given.to_string()));
+    let pods = (
+        "pods",
+        pods <= quota.pods,
+        pods.to_string(),
+        quota.pods.to_string(),
+    );
+    for (name, fits, needed, given) in amounts.into_iter().chain([pods]) {
         if !fits {
             findings.add(
                 Reason::QuotaTooSmall,
-                path,
+                format!("spec.quota.{name}"),
                 format!(
                     "the servers' limits times their replicas need {needed}, the quota gives {given}: \
                      raise the quota, or lower replicas or limits"
@@ -314,6 +318,7 @@ fn fits(quota: &Quota, servers: &[Server], findings: &mut Findings) {
             );
         }
     }
+    quota
 }
 
 /// Collects what is wrong.

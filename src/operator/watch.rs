@@ -2,7 +2,7 @@
 //!
 //! One watch per kind over the whole cluster, restricted by label to what Bulkhead made. An object that loses its label
 //! leaves such a watch like a deleted one, and so is repaired. Kinds that open something by merely being there are
-//! watched without the label: a stranger's must be seen.
+//! watched without the label: a stranger's must be seen. So are kinds that tell of the cluster itself.
 //!
 //! Secrets are never watched nor read.
 
@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use bulkhead_api::McpTenant;
+use bulkhead_api::{
+    McpTenant,
+    tenant::{EgressPeer, NamespaceStatus},
+};
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -28,10 +31,13 @@ use tracing::{debug, warn};
 
 use crate::{
     cache::{Cache, Live, Report},
-    kinds::{Kind, tenants_of_namespace},
+    kinds::{API_SERVER, Kind, Watched, tenants_of_namespace},
     metrics::Metrics,
     names,
 };
+
+/// Label of an `EndpointSlice`: the Service whose endpoints it has.
+const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// A tenant as the watch gives it: one that can't be read must not stop the others' watch.
 pub type Guarded = DeserializeGuard<McpTenant>;
@@ -97,11 +103,16 @@ impl Watches {
     }
 
     async fn follow(self, kind: Kind) {
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind.api_resource());
-        let config = if kind.is_watched_whole() {
-            watcher::Config::default()
-        } else {
-            watcher::Config::default().labels(&format!("{}={}", names::LABEL_MANAGED_BY, names::MANAGED_BY))
+        let everywhere = || Api::all_with(self.client.clone(), &kind.api_resource());
+        let labelled = |key: &str, value: &str| watcher::Config::default().labels(&format!("{key}={value}"));
+        let (api, config): (Api<DynamicObject>, _) = match kind.watched() {
+            Watched::Whole => (everywhere(), watcher::Config::default()),
+            Watched::Ours => (everywhere(), labelled(names::LABEL_MANAGED_BY, names::MANAGED_BY)),
+            Watched::OfApiServer => {
+                let (namespace, service) = API_SERVER;
+                let api = Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource());
+                (api, labelled(LABEL_SERVICE_NAME, service))
+            }
         };
         let mut events = self.watched(kind.name(), watcher(api, config));
         let mut listed = HashSet::new();
@@ -169,6 +180,11 @@ impl Watches {
             // What we made ourselves is nobody's peer.
             (Kind::Service, _) if !ours => self.request_where(|tenant| refers_to(tenant, namespace)),
             (Kind::RuntimeClass, _) => self.request_where(|tenant| tenant.spec.isolation.sandbox.is_some()),
+            // What a refused tenant waits for; and whom the cluster's own addresses came to meet. A new node is of no
+            // interest to anybody else.
+            (kind, report) if kind.tells_addresses() => {
+                self.request_where(|tenant| !is_accepted(tenant) || may_meet(tenant, report));
+            }
             // What a refused tenant waits for; and what is, or is no longer, forbidden as a peer.
             (Kind::Namespace, _) => {
                 self.request_where(|tenant| !is_accepted(tenant) || refers_to(tenant, namespace));
@@ -232,9 +248,10 @@ impl Watches {
                 if needs_reconcile(before.as_deref(), after.as_deref()) {
                     let _ = self.requests.send(tenant.clone());
                 }
-                if gone || before.is_none() {
-                    // Its namespace is, or is no longer, forbidden as a peer.
-                    self.request_where(|other| refers_to_tenant(other, &tenant.name));
+                // Its namespaces are, or are no longer, forbidden as peers. The event of a Namespace may not tell:
+                // what the operator wrote itself is often in the cache before its event comes, and so is no news.
+                if gone || made_namespaces(before.as_deref()) != made_namespaces(after.as_deref()) {
+                    self.request_where(|other| !is_accepted(other) || refers_to_tenant(other, &tenant.name));
                 }
             }
             if done {
@@ -281,6 +298,25 @@ fn needs_reconcile(before: Option<&Guarded>, after: Option<&Guarded>) -> bool {
         || then.deletion_timestamp != now.deletion_timestamp
 }
 
+/// The namespaces that were made for a tenant.
+fn made_namespaces(tenant: Option<&Guarded>) -> &[NamespaceStatus] {
+    tenant
+        .and_then(|tenant| tenant.0.as_ref().ok()?.status.as_ref())
+        .map_or(&[], |status| &status.namespaces)
+}
+
+/// Whether a tenant names a range that meets these addresses of the cluster's own. Not told which: any range may.
+fn may_meet(tenant: &McpTenant, report: Option<&Report>) -> bool {
+    let own = match report {
+        Some(Report::Addresses(own)) => Some(own),
+        _ => None,
+    };
+    peer_ranges(tenant).any(|range| match (own, range.parse()) {
+        (Some(own), Ok(range)) => !own.met_by(&range).is_empty(),
+        _ => true,
+    })
+}
+
 fn is_accepted(tenant: &McpTenant) -> bool {
     use bulkhead_api::conditions::types;
     let conditions = tenant.status.iter().flat_map(|status| &status.conditions);
@@ -300,12 +336,47 @@ pub fn refers_to(tenant: &McpTenant, namespace: &str) -> bool {
 
 /// The namespaces that a tenant's specification names.
 pub fn peer_namespaces(tenant: &McpTenant) -> impl Iterator<Item = &str> {
+    let clients = tenant.spec.servers.iter().flat_map(|server| &server.clients);
+    egress_peers(tenant)
+        .filter_map(|to| to.namespace.as_deref())
+        .chain(clients.map(|client| client.namespace.as_str()))
+}
+
+/// The ranges of addresses that a tenant's specification names.
+pub fn peer_ranges(tenant: &McpTenant) -> impl Iterator<Item = &str> {
+    egress_peers(tenant).filter_map(|to| to.cidr.as_deref())
+}
+
+fn egress_peers(tenant: &McpTenant) -> impl Iterator<Item = &EgressPeer> {
     let spec = &tenant.spec;
     let servers = spec.servers.iter().flat_map(|server| &server.egress);
     let agents = spec.agents.iter().flat_map(|agent| &agent.egress);
-    let clients = spec.servers.iter().flat_map(|server| &server.clients);
-    servers
-        .chain(agents)
-        .filter_map(|rule| rule.to.namespace.as_deref())
-        .chain(clients.map(|client| client.namespace.as_str()))
+    servers.chain(agents).map(|rule| &rule.to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{build::fixture, ranges::ClusterRanges};
+
+    #[test]
+    fn a_new_node_is_of_interest_to_those_whose_ranges_it_meets() {
+        // Of the fixture: 203.0.113.0/24 and 2001:db8::/32.
+        let tenant = fixture::typed(fixture::tenant());
+        let at = |address: &str| {
+            Report::Addresses(Box::new(ClusterRanges {
+                nodes: [address.parse().unwrap()].into(),
+                ..ClusterRanges::default()
+            }))
+        };
+        assert!(may_meet(&tenant, Some(&at("203.0.113.9/32"))));
+        assert!(may_meet(&tenant, Some(&at("2001:db8::9/128"))));
+        assert!(!may_meet(&tenant, Some(&at("192.168.7.2/32"))));
+        // What it was that went isn't known.
+        assert!(may_meet(&tenant, None));
+        let mut without = fixture::tenant();
+        without["spec"]["agents"][0]["egress"] = serde_json::json!([]);
+        without["spec"]["servers"][0]["egress"] = serde_json::json!([]);
+        assert!(!may_meet(&fixture::typed(without), None));
+    }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use bulkhead_cluster::{Paths, program};
 use k8s_openapi::{
     api::{
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
         apps::v1::Deployment,
         core::v1::{Service, ServiceAccount},
         networking::v1::NetworkPolicy,
@@ -89,7 +90,7 @@ fn lost(given: &Value, kept: &Value, place: &str) {
 }
 
 /// Every switch and every value that changes what is rendered.
-const SETTINGS: [&[&str]; 12] = [
+const SETTINGS: [&[&str]; 16] = [
     &[],
     &["crds.enabled=false"],
     &["crds.keep=false"],
@@ -115,6 +116,22 @@ const SETTINGS: [&[&str]; 12] = [
         "metrics.serviceMonitor.labels.team=a",
     ],
     &["networkPolicy.enabled=false"],
+    &["fences.enabled=false"],
+    &["fences.breakGlassGroup="],
+    &[
+        "fences.images.requireDigest=true",
+        "fences.images.allowed[0]=registry.example.com/",
+        "certManager.namespace=pki",
+        "fences.exceptions[0].resources[0]=pods/status",
+        "fences.exceptions[0].groups[0]=agents",
+    ],
+    &[
+        "network.podCIDRs[0]=10.0.0.0/16",
+        "network.podCIDRs[1]=fd00::/48",
+        "network.serviceCIDRs[0]=10.1.0.0/16",
+        "network.nodeCIDRs[0]=10.2.0.0/16",
+        "network.apiServerCIDRs[0]=192.0.2.1/32",
+    ],
     &[
         "networkPolicy.apiServer.cidrs[0]=192.0.2.1/32",
         "networkPolicy.apiServer.ports[0]=6443",
@@ -136,6 +153,8 @@ fn every_rendered_document_is_one_that_its_type_knows() {
                 "RoleBinding" => read::<RoleBinding>(&document),
                 "Service" => read::<Service>(&document),
                 "ServiceAccount" => read::<ServiceAccount>(&document),
+                "ValidatingAdmissionPolicy" => read::<ValidatingAdmissionPolicy>(&document),
+                "ValidatingAdmissionPolicyBinding" => read::<ValidatingAdmissionPolicyBinding>(&document),
                 // Of the Prometheus operator, which ships no types here.
                 "ServiceMonitor" => assert_eq!(document["apiVersion"], "monitoring.coreos.com/v1"),
                 other => panic!("{settings:?} renders a {other}"),
@@ -182,8 +201,13 @@ fn nothing_grants_everything_or_secrets_or_escalation() {
                 !has("verbs", &["bind"]) || !rule["resourceNames"].as_array().unwrap().is_empty(),
                 "{place}"
             );
-            let roles = has("resources", &["roles", "clusterroles"]);
-            assert!(!roles || rule["verbs"] == serde_json::json!(["bind"]), "{place}");
+            // Without bind and escalate a role can be written that grants what its writer holds, and no other.
+            assert!(!has("resources", &["roles"]), "{place}");
+            let grants = has("resources", &["clusterroles", "clusterrolebindings"]);
+            assert!(
+                !grants || document["metadata"]["name"] == "bulkhead-operator",
+                "{place}"
+            );
         }
     }
 }
@@ -251,6 +275,15 @@ fn switches_switch() {
         "NetworkPolicy",
         "bulkhead-operator"
     ));
+    for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"] {
+        assert!(present(&[], kind, "bulkhead-writers"));
+        assert!(!present(&["fences.enabled=false"], kind, "bulkhead-writers"));
+        assert!(!present(
+            &["fences.breakGlassGroup="],
+            kind,
+            "bulkhead-break-glass"
+        ));
+    }
     assert!(!present(&[], "ServiceMonitor", "bulkhead-operator"));
     assert!(present(
         &["metrics.serviceMonitor.enabled=true"],
@@ -267,11 +300,48 @@ fn an_uninstall_keeps_the_tenants_only_when_told_to() {
             ("CustomResourceDefinition", "mcptenants.bulkhead.dev"),
             ("ClusterRole", "bulkhead:tenant:admin"),
             ("ClusterRole", "bulkhead:tenant:developer"),
+            ("ClusterRole", "bulkhead:secrets-writer"),
+            ("ValidatingAdmissionPolicy", "bulkhead-writers"),
+            ("ValidatingAdmissionPolicyBinding", "bulkhead-writers"),
         ] {
             let policy =
                 &named(&documents, kind, name).unwrap()["metadata"]["annotations"]["helm.sh/resource-policy"];
             assert_eq!(policy == "keep", kept, "{name}");
         }
+    }
+}
+
+/// A fence that fails open, that only warns, or that nothing binds, is none.
+#[test]
+fn every_fence_refuses_and_fails_closed() {
+    let documents = render(&[]).unwrap();
+    let of_kind = |kind: &str| {
+        documents
+            .iter()
+            .filter(|document| document["kind"] == kind)
+            .collect::<Vec<_>>()
+    };
+    let (fences, bindings) = (
+        of_kind("ValidatingAdmissionPolicy"),
+        of_kind("ValidatingAdmissionPolicyBinding"),
+    );
+    assert_eq!((fences.len(), bindings.len()), (8, 8));
+    for fence in fences {
+        let name = &fence["metadata"]["name"];
+        assert_eq!(fence["spec"]["failurePolicy"], "Fail", "{name}");
+        let binding = bindings
+            .iter()
+            .find(|binding| binding["spec"]["policyName"] == *name);
+        // The record of emergencies alone lets pass what it sees.
+        let action = if name == "bulkhead-break-glass" {
+            "Warn"
+        } else {
+            "Deny"
+        };
+        assert_eq!(
+            binding.unwrap()["spec"],
+            serde_json::json!({"policyName": name, "validationActions": [action, "Audit"]})
+        );
     }
 }
 
@@ -318,6 +388,22 @@ fn the_operator_is_reached_by_metrics_alone_and_only_from_the_named_namespace() 
     );
 }
 
+/// The one place where the chart's lists become the operator's flags.
+#[test]
+fn ranges_are_told_as_the_operator_reads_them() {
+    let list = ["network.podCIDRs[0]=10.0.0.0/16", "network.podCIDRs[1]=fd00::/48"];
+    let told = variable(&render(&list).unwrap(), "BULKHEAD_POD_CIDRS").cloned();
+    assert_eq!(told, Some("10.0.0.0/16,fd00::/48".into()));
+    let documents = render(&[]).unwrap();
+    for kind in ["POD", "SERVICE", "NODE", "API_SERVER"] {
+        assert_eq!(
+            variable(&documents, &format!("BULKHEAD_{kind}_CIDRS")),
+            None,
+            "an empty list is no range"
+        );
+    }
+}
+
 #[test]
 fn wrong_values_are_refused_with_their_name() {
     for (settings, says) in [
@@ -328,6 +414,13 @@ fn wrong_values_are_refused_with_their_name() {
         (&["metrics.namespace=Monitoring"], "namespace"),
         (&["proxy.metrics.enabled=true"], "metrics.namespace"),
         (&["operator.resync=often"], "resync"),
+        (&["fences.exceptions[0].resources[0]=pods"], "exceptions"),
+        (&["fences.images.allowed=registry.example.com"], "allowed"),
+        (&["network.nodeCIDRs[0]=10.0.0.1"], "nodeCIDRs"),
+        (
+            &["proxy.resources.limits.ephemeral-storage=much"],
+            "ephemeral-storage",
+        ),
     ] {
         let refusal = render(settings).expect_err("it is wrong");
         assert!(refusal.contains(says), "{settings:?}: {refusal}");

@@ -6,10 +6,11 @@ use std::{
     process::Command,
 };
 
-use bulkhead_cluster::ApiServer;
+use bulkhead_cluster::{ApiServer, Paths, program};
 use serde_json::{Value, json};
 
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds");
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/bulkhead");
 const ACME: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/samples/acme.yaml");
 const GLOBEX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/samples/globex.yaml");
 
@@ -128,4 +129,80 @@ fn people_see_what_their_rights_show_and_the_exit_code_tells_the_state() {
     let unread = json!({"pods": "not permitted", "serverCertificates": "not permitted", "agentCertificates": "not permitted"});
     assert_eq!(view["unread"], unread);
     assert!(!stdout.contains('\u{1b}'), "colours in a pipe");
+}
+
+/// Applies what a tenant's people get: what the tenant is rendered to, and the roles of the chart.
+fn grant(server: &ApiServer, tenant: &str) {
+    let render = Command::new(env!("CARGO_BIN_EXE_kubectl-bulkhead"))
+        .args(["render", "-o", "json", "-f", tenant])
+        .output()
+        .unwrap();
+    let mut rendered: Value = serde_json::from_slice(&render.stdout).unwrap();
+    let kinds = ["Namespace", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+    rendered["items"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|object| kinds.contains(&object["kind"].as_str().unwrap()));
+    let helm = Command::new(program(&Paths::from_env().unwrap(), "helm").unwrap())
+        .args([
+            "template",
+            "bulkhead",
+            CHART,
+            "--show-only",
+            "templates/rbac/tenant.yaml",
+        ])
+        .output()
+        .unwrap();
+    for objects in [rendered.to_string().into_bytes(), helm.stdout] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), objects).unwrap();
+        let path = file.path().to_str().unwrap();
+        kubectl(server, ["apply", "-f", path].map(ToOwned::to_owned));
+    }
+}
+
+#[test]
+fn a_tenants_admin_sees_their_tenant_whole_and_asks_for_nothing_that_is_refused() {
+    let server = ApiServer::start().unwrap();
+    kubectl(&server, ["apply", "-f", CRD].map(ToOwned::to_owned));
+    kubectl(
+        &server,
+        ["wait", "--for=condition=established", "crd", "--all"].map(ToOwned::to_owned),
+    );
+    kubectl(
+        &server,
+        ["apply", "-f", ACME, "-f", GLOBEX].map(ToOwned::to_owned),
+    );
+    grant(&server, ACME);
+    let boss = server.user_kubeconfig("boss", &["acme-admins"]).unwrap();
+    let view = || -> Value {
+        let (code, stdout, stderr) = status(&boss, &["acme", "-o", "json"]);
+        assert!(code == 1 || code == 3, "{stdout}{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    // The authorizer learns of new bindings a moment later. cert-manager isn't there: its lists are permitted and empty.
+    let all = json!({"serverCertificates": "not installed", "agentCertificates": "not installed"});
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while view()["unread"] != all {
+        assert!(std::time::Instant::now() < deadline, "{}", view());
+    }
+    let refused = || {
+        let log = std::fs::read_to_string(server.audit_log()).unwrap();
+        log.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["user"]["username"] == "boss" && event["responseStatus"]["code"] == 403)
+            .count()
+    };
+    let before = refused();
+    let (code, _, stderr) = status(&boss, &["acme"]);
+    assert_eq!(
+        (code, stderr.as_str()),
+        (3, ""),
+        "it is nobody's to reconcile here"
+    );
+    assert_eq!(refused(), before, "asked for more than an admin may have");
+
+    assert_eq!(names(&boss), ["acme"]);
+    let (code, stdout, _) = status(&boss, &["globex"]);
+    assert!(code == 1 && stdout.contains("not permitted"), "{stdout}");
 }

@@ -11,7 +11,7 @@ use super::{
     diff::{missing, surplus},
 };
 use crate::{
-    cache::{Body, Key, Live},
+    cache::{Body, Key, Live, reference},
     error::Error,
     kinds::{Kind, Strangers},
 };
@@ -21,7 +21,7 @@ use crate::{
 pub struct Desired {
     /// Its kind.
     pub kind: Kind,
-    /// Its namespace; of a Namespace, its own name.
+    /// Its namespace; of what is in none, its [place](Kind::place).
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -84,11 +84,8 @@ impl Desired {
                 .to_owned()
         };
         let name = text("/metadata/name");
-        let namespace = if kind == Kind::Namespace {
-            name.clone()
-        } else {
-            text("/metadata/namespace")
-        };
+        let namespace = text("/metadata/namespace");
+        let namespace = kind.place(Some(&namespace), &name).unwrap_or_default().to_owned();
         if let Some(fields) = object.as_object_mut() {
             fields.remove("status");
         }
@@ -116,11 +113,7 @@ impl Desired {
 
     /// For messages: kind, namespace and name.
     pub fn reference(&self) -> String {
-        if self.kind.is_cluster_scoped() {
-            format!("{} {}", self.kind.name(), self.name)
-        } else {
-            format!("{} {}/{}", self.kind.name(), self.namespace, self.name)
-        }
+        reference(self.kind, &self.namespace, &self.name)
     }
 
     /// Compares a live object with this one.

@@ -1,10 +1,8 @@
 //! The tenant's namespaces: taken only when made by us, used only when proven to be this tenant's.
 
 use bulkhead_api::tenant::NamespaceStatus;
-use kube::api::{DynamicObject, PostParams};
-use tracing::info;
 
-use super::{FIELD_MANAGER, Owner, desired::Desired, write};
+use super::{Owner, desired::Desired, write};
 use crate::{
     cache::Live,
     context::Context,
@@ -45,7 +43,7 @@ pub async fn ensure(
                 context.cache.put(live);
                 uid
             }
-            None => create(context, namespace).await?,
+            None => write::create(context, namespace).await?,
         };
         write::settle(context, namespace).await?;
         namespaces.push(NamespaceStatus {
@@ -56,14 +54,14 @@ pub async fn ensure(
     Ok(Ok(namespaces))
 }
 
-/// Whether a namespace is this tenant's: by the UID of its controlling owner, or by its own UID, which was noted when it
-/// was made. A label proves nothing.
+/// Whether an object that is in no namespace is this tenant's: by the UID of its controlling owner, or, of a Namespace, by its own UID, which
+/// was noted when it was made. A label proves nothing.
 pub fn is_ours(live: &Live, owner: Owner<'_>) -> bool {
     live.controller.as_deref() == Some(owner.uid)
         || owner
             .namespaces
             .iter()
-            .any(|known| known.name == live.name && known.uid == live.uid)
+            .any(|known| live.kind == Kind::Namespace && known.name == live.name && known.uid == live.uid)
 }
 
 /// Looks a namespace up. The watch sees those with our label only, so a miss is asked again. The answer isn't kept
@@ -75,29 +73,4 @@ async fn find(context: &Context, name: &str) -> Result<Option<Live>, Error> {
     let api = context.api(Kind::Namespace, name);
     let object = api.get_opt(name).await.doing(format!("read Namespace {name}"))?;
     Ok(object.and_then(|object| Live::read(Kind::Namespace, object)))
-}
-
-/// Makes a namespace by create, never by apply: an apply would take over one that exists.
-async fn create(context: &Context, desired: &Desired) -> Result<String, Error> {
-    let doing = || format!("create {}", desired.reference());
-    let object: DynamicObject =
-        serde_json::from_value(desired.object.clone()).map_err(|source| Error::Serialize {
-            what: desired.reference(),
-            source,
-        })?;
-    let parameters = PostParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PostParams::default()
-    };
-    // Somebody may have been faster: a conflict, which is tried again soon, and refused then.
-    let object = context
-        .api(Kind::Namespace, "")
-        .create(&parameters, &object)
-        .await
-        .doing(doing())?;
-    context.metrics.wrote(Kind::Namespace, "create");
-    info!(namespace = desired.name, "made a namespace");
-    let uid = object.metadata.uid.clone().unwrap_or_default();
-    write::remember(context, Kind::Namespace, object);
-    Ok(uid)
 }

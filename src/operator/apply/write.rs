@@ -54,10 +54,39 @@ pub async fn settle(context: &Context, desired: &Desired) -> Result<(), Error> {
                 });
             }
             (Verdict::AddedTo(_), Some(_)) => replace(context, desired).await?,
+            // An apply would take over one that somebody made in the meantime.
+            (Verdict::Absent, _) if kind.is_cluster_scoped() => {
+                create(context, desired).await?;
+            }
             (verdict, live) => apply(context, desired, &verdict, live.as_deref()).await?,
         }
     }
     Ok(())
+}
+
+/// Makes an object that is in no namespace: by create, never by apply, which would take over one that exists.
+/// Answers its UID.
+pub async fn create(context: &Context, desired: &Desired) -> Result<String, Error> {
+    let object: DynamicObject =
+        serde_json::from_value(desired.object.clone()).map_err(|source| Error::Serialize {
+            what: desired.reference(),
+            source,
+        })?;
+    let parameters = PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    };
+    // Somebody may have been faster: a conflict, which is tried again soon, and refused then.
+    let object = context
+        .api(desired.kind, &desired.namespace)
+        .create(&parameters, &object)
+        .await
+        .doing(format!("create {}", desired.reference()))?;
+    context.metrics.wrote(desired.kind, "create");
+    info!(object = desired.reference(), "made");
+    let uid = object.metadata.uid.clone().unwrap_or_default();
+    remember(context, desired.kind, object);
+    Ok(uid)
 }
 
 /// Server-side apply.
@@ -70,8 +99,9 @@ async fn apply(
     let api = context.api(desired.kind, &desired.namespace);
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let object = match live {
-        // With a UID, an apply never makes a new Namespace in the place of the one that was proven to be ours.
-        Some(live) if desired.kind == Kind::Namespace => {
+        // With a UID, an apply never makes a new one in the place of the one that was proven to be ours, nor takes over
+        // what took its name since.
+        Some(live) if desired.kind.is_cluster_scoped() => {
             desired.with_metadata(Map::from_iter([("uid".to_owned(), live.uid.clone().into())]))
         }
         _ => desired.object.clone(),
@@ -181,12 +211,7 @@ pub async fn delete(context: &Context, live: &Live) -> Result<(), Error> {
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(error) => Err(error).doing(format!(
-            "delete {} {}/{}",
-            live.kind.name(),
-            live.namespace,
-            live.name
-        )),
+        Err(error) => Err(error).doing(format!("delete {}", live.reference())),
     }
 }
 
@@ -211,11 +236,6 @@ pub async fn merge(context: &Context, live: &Live, patch: &Value) -> Result<(), 
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(error) => Err(error).doing(format!(
-            "patch {} {}/{}",
-            live.kind.name(),
-            live.namespace,
-            live.name
-        )),
+        Err(error) => Err(error).doing(format!("patch {}", live.reference())),
     }
 }

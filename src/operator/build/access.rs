@@ -1,12 +1,16 @@
-//! `ServiceAccounts`, which are identities and carry no token, and the bindings of a tenant's people.
+//! `ServiceAccounts`, which are identities and carry no token, and the rights of a tenant's people.
 
-use bulkhead_api::tenant::{Subject as SubjectSpec, SubjectKind};
+use bulkhead_api::{
+    McpTenant,
+    tenant::{Subject as SubjectSpec, SubjectKind},
+};
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
-    rbac::v1::{RoleBinding, RoleRef, Subject},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef, Subject},
 };
+use kube::Resource;
 
-use super::meta::{Labels, agent_labels, meta, server_labels, tenant_labels};
+use super::meta::{Labels, agent_labels, meta, owned_meta, server_labels, tenant_labels};
 use crate::{
     names::{ADMIN_ROLE, ADMINS, DEVELOPER_ROLE, DEVELOPERS},
     validate::ValidatedTenant,
@@ -53,14 +57,60 @@ pub(super) fn role_bindings(tenant: &ValidatedTenant) -> Vec<RoleBinding> {
     .filter(|(.., people)| !people.is_empty())
     .map(|(namespace, name, role, people)| RoleBinding {
         metadata: meta(namespace.clone(), name, tenant_labels(tenant)),
-        role_ref: RoleRef {
-            api_group: Some(RBAC_GROUP.to_owned()),
-            kind: "ClusterRole".to_owned(),
-            name: role.to_owned(),
-        },
+        role_ref: cluster_role(role.to_owned()),
         subjects: Some(people.iter().map(subject).collect()),
     })
     .collect()
+}
+
+/// The one role that isn't the chart's: `resourceNames` can't be left to a binding, and a tenant is in no namespace whose
+/// bindings could show it. A list or a watch is granted for this one name, so it must be asked for by a field selector.
+pub(super) fn cluster_roles(tenant: &ValidatedTenant) -> Vec<ClusterRole> {
+    if people(tenant).is_empty() {
+        return Vec::new();
+    }
+    vec![ClusterRole {
+        metadata: owned_meta(tenant, tenant.name.view_role()),
+        rules: Some(vec![PolicyRule {
+            api_groups: Some(vec![McpTenant::group(&()).into_owned()]),
+            resources: Some(vec![McpTenant::plural(&()).into_owned()]),
+            resource_names: Some(vec![tenant.name.to_string()]),
+            verbs: ["get", "list", "watch"].map(str::to_owned).into(),
+            ..PolicyRule::default()
+        }]),
+        ..ClusterRole::default()
+    }]
+}
+
+pub(super) fn cluster_role_bindings(tenant: &ValidatedTenant) -> Vec<ClusterRoleBinding> {
+    let people = people(tenant);
+    if people.is_empty() {
+        return Vec::new();
+    }
+    vec![ClusterRoleBinding {
+        metadata: owned_meta(tenant, tenant.name.view_role()),
+        role_ref: cluster_role(tenant.name.view_role()),
+        subjects: Some(people),
+    }]
+}
+
+/// Admins and developers, each once.
+fn people(tenant: &ValidatedTenant) -> Vec<Subject> {
+    let mut people: Vec<Subject> = Vec::new();
+    for person in tenant.admins.iter().chain(&tenant.developers).map(subject) {
+        if !people.contains(&person) {
+            people.push(person);
+        }
+    }
+    people
+}
+
+fn cluster_role(name: String) -> RoleRef {
+    RoleRef {
+        api_group: Some(RBAC_GROUP.to_owned()),
+        kind: "ClusterRole".to_owned(),
+        name,
+    }
 }
 
 fn subject(subject: &SubjectSpec) -> Subject {

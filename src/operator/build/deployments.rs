@@ -24,10 +24,11 @@ use k8s_openapi::{
 use super::{
     Observed,
     meta::{labels, meta, server_labels, server_selector},
+    network_policies,
     policies::{Policy, policy},
 };
 use crate::{
-    names::{ANNOTATION_POLICY_REVISION, TRUST},
+    names::{ANNOTATION_NETWORK_POLICY_REVISION, ANNOTATION_POLICY_REVISION, TRUST},
     settings::Settings,
     validate::{Server, ValidatedTenant, VolumeSource},
 };
@@ -67,6 +68,7 @@ fn deployment(
     settings: &Settings,
 ) -> Deployment {
     let policy = policy(tenant, server, settings);
+    let wall = network_policies::revision(&network_policies::of_server(tenant, server, settings));
     Deployment {
         metadata: meta(
             tenant.name.servers_namespace(),
@@ -83,6 +85,7 @@ fn deployment(
                     labels: Some(server_labels(tenant, &server.name)),
                     annotations: Some(labels([
                         (ANNOTATION_POLICY_REVISION, policy.revision.as_str()),
+                        (ANNOTATION_NETWORK_POLICY_REVISION, wall.as_str()),
                         (
                             "kubectl.kubernetes.io/default-container",
                             bulkhead_core::pod::SERVER_CONTAINER,

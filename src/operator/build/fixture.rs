@@ -3,8 +3,10 @@
 use bulkhead_api::McpTenant;
 use serde_json::Value;
 
-use super::{Observed, PeerService, Pem};
-use crate::{settings::Settings, validate, validate::ValidatedTenant};
+use super::{Observed, Overhead, PeerService, Pem};
+use crate::{
+    quantity::Quantity, ranges::ClusterRanges, settings::Settings, validate, validate::ValidatedTenant,
+};
 
 /// Root certificates, made once with `openssl req -x509`.
 const SERVERS_ROOT: &str = include_str!("fixture/servers-root.pem");
@@ -74,7 +76,32 @@ pub(crate) fn observed() -> Observed {
             service("stores", "queue", &[("app", "queue")], &["10.96.0.10"]),
             service("elsewhere", "rows", &[("app", "postgres")], &["10.96.0.11"]),
         ],
-        runtime_classes: Some(["gvisor".to_owned()].into()),
+        runtime_classes: Some(
+            [(
+                "gvisor".to_owned(),
+                Overhead {
+                    cpu: "125m".parse().unwrap(),
+                    memory: "48Mi".parse().unwrap(),
+                    ephemeral_storage: Quantity::ZERO,
+                },
+            )]
+            .into(),
+        ),
+        volume_claims: [
+            ("ledgers-data".to_owned(), "1Gi".parse().unwrap()),
+            ("ledgers-old".to_owned(), "3Gi".parse().unwrap()),
+        ]
+        .into(),
+        cluster: ClusterRanges {
+            pods: ["10.244.0.0/24".parse().unwrap()].into(),
+            services: ["10.96.0.0/12".parse().unwrap()].into(),
+            nodes: [
+                "192.168.7.2/32".parse().unwrap(),
+                "2001:db9::2/128".parse().unwrap(),
+            ]
+            .into(),
+            api_server: ["192.168.9.9/32".parse().unwrap()].into(),
+        },
         tenant_namespaces: ["penumbra".to_owned(), "penumbra-agents".to_owned()].into(),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use bulkhead_api::McpTenant;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use kube::Resource;
 
 use crate::{
     names::{AgentName, LABEL_AGENT, LABEL_MANAGED_BY, LABEL_SERVER, LABEL_TENANT, MANAGED_BY, ServerName},
@@ -64,6 +66,24 @@ pub(super) fn meta(namespace: String, name: impl Into<String>, labels: Labels) -
         name: Some(name.into()),
         namespace: Some(namespace),
         labels: Some(labels),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Metadata of a child that is in no namespace: the tenant owns it. Rendered offline there is no UID, and so no owner.
+pub(super) fn owned_meta(tenant: &ValidatedTenant, name: String) -> ObjectMeta {
+    let owner = |uid: &String| OwnerReference {
+        api_version: McpTenant::api_version(&()).into_owned(),
+        kind: McpTenant::kind(&()).into_owned(),
+        name: tenant.name.to_string(),
+        uid: uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    };
+    ObjectMeta {
+        name: Some(name),
+        labels: Some(tenant_labels(tenant)),
+        owner_references: tenant.uid.as_ref().map(|uid| vec![owner(uid)]),
         ..ObjectMeta::default()
     }
 }

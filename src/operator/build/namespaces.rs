@@ -1,15 +1,10 @@
-//! A tenant's two namespaces, the only children that it owns: were the others owned too, garbage
+//! A tenant's two namespaces. The tenant owns them and nothing in them: were the others owned too, garbage
 //! collection would delete network policies while pods still run.
 
-use bulkhead_api::McpTenant;
-use k8s_openapi::{
-    api::core::v1::Namespace,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
-use kube::Resource;
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::meta::tenant_labels;
-use crate::validate::ValidatedTenant;
+use super::meta::{owned_meta, tenant_labels};
+use crate::{names::ANNOTATION_RUNTIME_CLASS, validate::ValidatedTenant};
 
 pub(super) fn namespaces(tenant: &ValidatedTenant) -> Vec<Namespace> {
     [tenant.name.servers_namespace(), tenant.name.agents_namespace()]
@@ -31,22 +26,14 @@ fn namespace(tenant: &ValidatedTenant, name: String) -> Namespace {
     }
     Namespace {
         metadata: ObjectMeta {
-            name: Some(name),
             labels: Some(labels),
-            owner_references: tenant.uid.as_ref().map(|uid| vec![owner(tenant, uid)]),
-            ..ObjectMeta::default()
+            // For the pods that developers make: the operator writes it into those that it makes itself.
+            annotations: tenant
+                .runtime_class
+                .as_ref()
+                .map(|class| [(ANNOTATION_RUNTIME_CLASS.to_owned(), class.clone())].into()),
+            ..owned_meta(tenant, name)
         },
         ..Namespace::default()
-    }
-}
-
-fn owner(tenant: &ValidatedTenant, uid: &str) -> OwnerReference {
-    OwnerReference {
-        api_version: McpTenant::api_version(&()).into_owned(),
-        kind: McpTenant::kind(&()).into_owned(),
-        name: tenant.name.to_string(),
-        uid: uid.to_owned(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
     }
 }

@@ -4,6 +4,8 @@
 //! An empty selector in a peer would mean every namespace or every pod, and a rule without ports
 //! all of them: no rule here has either.
 
+use std::{collections::BTreeSet, fmt::Write as _};
+
 use bulkhead_api::tenant::Dns;
 use bulkhead_core::pod;
 use k8s_openapi::{
@@ -16,16 +18,15 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::meta::{Labels, agent_labels, meta, selector, server_labels, server_selector, tenant_labels};
 use crate::{
-    names::{AGENTS_POLICY, DEFAULT_DENY, LABEL_AGENT, LABEL_SERVER},
+    names::{AGENTS_POLICY, DEFAULT_DENY, LABEL_AGENT, LABEL_NAMESPACE_NAME, LABEL_SERVER},
     settings::Settings,
     validate::{Agent, EgressPeer, EgressRule, PodPeer, Server, ValidatedTenant},
 };
-
-/// Label that Kubernetes keeps on every namespace: its name.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 pub(super) fn network_policies(tenant: &ValidatedTenant, settings: &Settings) -> Vec<NetworkPolicy> {
     let mut policies = vec![default_deny(tenant, tenant.name.servers_namespace())];
@@ -47,6 +48,41 @@ pub(super) fn network_policies(tenant: &ValidatedTenant, settings: &Settings) ->
     policies
 }
 
+/// The revision of what a network policy lets in and out; the order in which it says so is no matter.
+///
+/// It is part of the pod template: a network plugin lets a connection live on that an earlier policy let begin, so what
+/// was closed is closed for good only once the pods are others.
+pub(super) fn revision(policy: &NetworkPolicy) -> String {
+    let mut opened = BTreeSet::new();
+    let mut open =
+        |way: &str, peers: Option<&Vec<NetworkPolicyPeer>>, ports: Option<&Vec<NetworkPolicyPort>>| {
+            for peer in peers.into_iter().flatten() {
+                for port in ports.into_iter().flatten() {
+                    opened.insert(json!([way, peer, port]).to_string());
+                }
+            }
+        };
+    if let Some(spec) = &policy.spec {
+        for rule in spec.ingress.iter().flatten() {
+            open("in", rule.from.as_ref(), rule.ports.as_ref());
+        }
+        for rule in spec.egress.iter().flatten() {
+            open("out", rule.to.as_ref(), rule.ports.as_ref());
+        }
+    }
+    let mut digest = Sha256::new();
+    for one in &opened {
+        digest.update(one);
+        digest.update([0]);
+    }
+    let mut revision = String::new();
+    for byte in &digest.finalize()[..8] {
+        // Writing to a text never fails.
+        let _ = write!(revision, "{byte:02x}");
+    }
+    revision
+}
+
 fn default_deny(tenant: &ValidatedTenant, namespace: String) -> NetworkPolicy {
     NetworkPolicy {
         metadata: meta(namespace, DEFAULT_DENY, tenant_labels(tenant)),
@@ -60,7 +96,7 @@ fn default_deny(tenant: &ValidatedTenant, namespace: String) -> NetworkPolicy {
 
 /// In: the sidecar's mTLS port, for the tenant's agents and declared clients. Out: what is
 /// declared. The sidecar's drain port is open to nobody; the kubelet isn't subject to policies.
-fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> NetworkPolicy {
+pub(super) fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> NetworkPolicy {
     let mut from = vec![whole_namespace(&tenant.name.agents_namespace())];
     from.extend(server.clients.iter().map(pods));
     let mut ingress = vec![NetworkPolicyIngressRule {
@@ -95,7 +131,10 @@ fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> 
 /// Out of every pod of the agents' namespace: the tenant's sidecars and the cluster's DNS.
 fn of_agents(tenant: &ValidatedTenant) -> NetworkPolicy {
     let sidecars = NetworkPolicyPeer {
-        namespace_selector: Some(selector([(NAMESPACE_NAME, &tenant.name.servers_namespace())])),
+        namespace_selector: Some(selector([(
+            LABEL_NAMESPACE_NAME,
+            &tenant.name.servers_namespace(),
+        )])),
         pod_selector: Some(LabelSelector {
             match_expressions: Some(vec![LabelSelectorRequirement {
                 key: LABEL_SERVER.to_owned(),
@@ -170,7 +209,7 @@ fn declared(rule: &EgressRule) -> NetworkPolicyEgressRule {
 fn cluster_dns() -> NetworkPolicyEgressRule {
     NetworkPolicyEgressRule {
         to: Some(vec![NetworkPolicyPeer {
-            namespace_selector: Some(selector([(NAMESPACE_NAME, "kube-system")])),
+            namespace_selector: Some(selector([(LABEL_NAMESPACE_NAME, "kube-system")])),
             pod_selector: Some(selector([("k8s-app", "kube-dns")])),
             ip_block: None,
         }]),
@@ -180,7 +219,7 @@ fn cluster_dns() -> NetworkPolicyEgressRule {
 
 fn pods(peer: &PodPeer) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
-        namespace_selector: Some(selector([(NAMESPACE_NAME, &peer.namespace)])),
+        namespace_selector: Some(selector([(LABEL_NAMESPACE_NAME, &peer.namespace)])),
         pod_selector: Some(LabelSelector {
             match_labels: Some(peer.labels.clone()),
             ..LabelSelector::default()
@@ -191,7 +230,7 @@ fn pods(peer: &PodPeer) -> NetworkPolicyPeer {
 
 fn whole_namespace(namespace: &str) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
-        namespace_selector: Some(selector([(NAMESPACE_NAME, namespace)])),
+        namespace_selector: Some(selector([(LABEL_NAMESPACE_NAME, namespace)])),
         pod_selector: None,
         ip_block: None,
     }

@@ -5,6 +5,8 @@ use std::{
     net::IpAddr,
 };
 
+use crate::{quantity::Quantity, ranges::ClusterRanges};
+
 /// What was read from the cluster. The default is knowing nothing, as when rendering offline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -14,10 +16,25 @@ pub struct Observed {
     pub agents_ca: Option<Pem>,
     /// Services of the namespaces that servers may dial.
     pub services: Vec<PeerService>,
-    /// The cluster's runtime classes. None: not known, and not checked.
-    pub runtime_classes: Option<BTreeSet<String>>,
+    /// The cluster's runtime classes, and what each adds to a pod. None: not known, and not checked.
+    pub runtime_classes: Option<BTreeMap<String, Overhead>>,
+    /// The tenant's persistent volume claims, by name, and what they request: also those that it no longer declares.
+    pub volume_claims: BTreeMap<String, Quantity>,
+    /// Addresses of the cluster's own; for a tenant that names none, nothing.
+    pub cluster: ClusterRanges,
     /// Namespaces of other tenants.
     pub tenant_namespaces: BTreeSet<String>,
+}
+
+/// What a runtime class adds to what a pod is limited to: a quota counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overhead {
+    /// CPU.
+    pub cpu: Quantity,
+    /// Memory.
+    pub memory: Quantity,
+    /// Ephemeral storage.
+    pub ephemeral_storage: Quantity,
 }
 
 /// Certificates in PEM, and nothing else.

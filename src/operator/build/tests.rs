@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{fixture, *};
-use crate::names::{AgentName, ServerName, TenantName, VolumeName};
+use crate::names::{AgentName, ServerName, TenantName, VolumeName, viewed_tenant};
 
 fn children() -> Children {
     let (settings, observed) = (fixture::settings(), fixture::observed());
@@ -79,6 +79,8 @@ mod every_kind_is_written_as_recorded {
         limit_ranges,
         service_accounts,
         role_bindings,
+        cluster_roles,
+        cluster_role_bindings,
         network_policies,
         issuers,
         certificates,
@@ -113,6 +115,8 @@ fn objects_are_rendered_in_the_order_in_which_they_are_applied() {
             "LimitRange",
             "ServiceAccount",
             "RoleBinding",
+            "ClusterRole",
+            "ClusterRoleBinding",
             "NetworkPolicy",
             "Issuer",
             "Certificate",
@@ -126,7 +130,7 @@ fn objects_are_rendered_in_the_order_in_which_they_are_applied() {
 }
 
 #[test]
-fn every_object_is_named_once_labelled_and_in_a_namespace_of_the_tenant() {
+fn every_object_is_named_once_labelled_and_of_the_tenant_or_in_its_namespaces() {
     let objects = render(&children()).unwrap();
     let mut seen = BTreeSet::new();
     for object in &objects {
@@ -142,11 +146,12 @@ fn every_object_is_named_once_labelled_and_in_a_namespace_of_the_tenant() {
             "{identity:?}"
         );
         assert_eq!(metadata["labels"]["bulkhead.dev/tenant"], "umbra", "{identity:?}");
-        if object["kind"] == "Namespace" {
+        if ["Namespace", "ClusterRole", "ClusterRoleBinding"].contains(&object["kind"].as_str().unwrap()) {
             assert_eq!(
                 metadata["ownerReferences"][0]["uid"],
                 "0b7c7c0e-52a1-4e0c-8d59-0d4d0c4ae1f1"
             );
+            assert!(metadata.get("namespace").is_none(), "{identity:?}");
         } else {
             let namespace = metadata["namespace"].as_str().unwrap();
             assert!(["umbra", "umbra-agents"].contains(&namespace), "{identity:?}");
@@ -159,7 +164,7 @@ fn every_object_is_named_once_labelled_and_in_a_namespace_of_the_tenant() {
 }
 
 #[test]
-fn offline_no_namespace_claims_an_owner() {
+fn offline_nothing_claims_an_owner() {
     let mut tenant = fixture::tenant();
     tenant["metadata"].as_object_mut().unwrap().remove("uid");
     let (settings, observed) = (fixture::settings(), Observed::default());
@@ -168,19 +173,16 @@ fn offline_no_namespace_claims_an_owner() {
         &observed,
         &settings,
     );
-    assert!(
-        children
-            .namespaces
-            .iter()
-            .all(|namespace| namespace.metadata.owner_references.is_none())
-    );
+    assert_eq!(all(&render(&children).unwrap(), "ownerReferences"), []);
 }
 
 #[test]
 fn names_and_label_values_fit_at_the_maxima() {
     let objects = render(&longest()).unwrap();
+    // Names of roles are bounded by nothing but the path of a URL.
+    let bounded = |name: &str| name.len() <= 63 || viewed_tenant(name).is_some();
     for (path, name) in all(&objects, "name") {
-        assert!(name.as_str().unwrap().len() <= 63, "{path}: {name}");
+        assert!(bounded(name.as_str().unwrap()), "{path}: {name}");
     }
     for (path, labels) in all(&objects, "labels")
         .into_iter()
@@ -404,6 +406,129 @@ fn a_changed_policy_changes_the_template_of_its_server_alone() {
     assert_eq!(before.deployments[1], after.deployments[1]);
 }
 
+/// The pod template of the server without DNS, with these Services in the cluster.
+fn template(services: impl IntoIterator<Item = PeerService>) -> Value {
+    let (settings, mut observed) = (fixture::settings(), fixture::observed());
+    observed.services = services.into_iter().collect();
+    let children = build(
+        &fixture::validated(fixture::tenant(), &settings, &observed),
+        &observed,
+        &settings,
+    );
+    serde_json::to_value(&children.deployments[0].spec.template).unwrap()
+}
+
+#[test]
+fn a_pod_is_restarted_for_a_service_that_it_may_dial_and_for_no_other() {
+    let services = fixture::observed().services;
+    let before = template(services.clone());
+    assert!(before["spec"]["hostAliases"].is_array(), "there are some");
+    let of_peer = |name: &str, address: &[&str]| PeerService {
+        namespace: "stores".into(),
+        name: name.into(),
+        selector: [("app".to_owned(), "postgres".to_owned())].into(),
+        addresses: address.iter().map(|address| address.parse().unwrap()).collect(),
+    };
+    let with = |service: PeerService| services.iter().cloned().chain([service]);
+    let unchanged = [
+        ("in another order", template(services.iter().rev().cloned())),
+        ("headless", template(with(of_peer("more-headless", &[])))),
+        (
+            "of other pods",
+            template(with(PeerService {
+                selector: [("app".to_owned(), "cache".to_owned())].into(),
+                ..of_peer("cache", &["10.96.0.20"])
+            })),
+        ),
+        (
+            "of another namespace",
+            template(with(PeerService {
+                namespace: "gateway".into(),
+                ..of_peer("rows", &["10.96.0.21"])
+            })),
+        ),
+        (
+            "without a selector",
+            template(with(PeerService {
+                selector: [].into(),
+                ..of_peer("outside", &["10.96.0.22"])
+            })),
+        ),
+        (
+            "one of other pods removed",
+            template(services.iter().filter(|service| service.name != "queue").cloned()),
+        ),
+    ];
+    for (what, template) in unchanged {
+        assert_eq!(template, before, "{what}");
+    }
+    let moved = services.iter().cloned().map(|service| match &*service.name {
+        "all" => of_peer("all", &["10.96.0.80"]),
+        _ => service,
+    });
+    let changed = [
+        ("another address", template(moved)),
+        ("another name", template(with(of_peer("replica", &["10.96.0.8"])))),
+        (
+            "one removed",
+            template(services.iter().filter(|service| service.name != "all").cloned()),
+        ),
+    ];
+    for (what, template) in changed {
+        assert_ne!(template, before, "{what}");
+    }
+}
+
+#[test]
+fn a_changed_wall_changes_the_template_of_its_server_and_its_order_does_not() {
+    type Change = fn(&mut Value);
+    let (settings, observed) = (fixture::settings(), fixture::observed());
+    let templates = |change: fn(&mut Value)| {
+        let mut tenant = fixture::tenant();
+        change(&mut tenant["spec"]);
+        let valid = fixture::validated(tenant, &settings, &observed);
+        build(&valid, &observed, &settings)
+            .deployments
+            .into_iter()
+            .map(|deployment| deployment.spec.template)
+            .collect::<Vec<_>>()
+    };
+    let before = templates(|_| {});
+    let same: [(&str, Change); 3] = [
+        ("rules in another order", |spec| {
+            spec["servers"][0]["egress"].as_array_mut().unwrap().reverse();
+        }),
+        ("ports in another order, one twice", |spec| {
+            spec["servers"][0]["egress"][0]["ports"] = serde_json::json!([5433, 5432, 5433]);
+        }),
+        ("an agent's wall", |spec| {
+            spec["agents"][0]["egress"] = serde_json::json!([]);
+        }),
+    ];
+    for (what, change) in same {
+        assert_eq!(templates(change), before, "{what}");
+    }
+    let other: [(&str, Change); 4] = [
+        ("a rule less", |spec| {
+            spec["servers"][0]["egress"].as_array_mut().unwrap().pop();
+        }),
+        ("a port less", |spec| {
+            spec["servers"][0]["egress"][0]["ports"] = serde_json::json!([5432]);
+        }),
+        ("other pods", |spec| {
+            spec["servers"][0]["clients"][0]["podLabels"] = serde_json::json!({"app": "core"});
+        }),
+        ("a client less", |spec| {
+            spec["servers"][0]["clients"] = serde_json::json!([]);
+        }),
+    ];
+    for (what, change) in other {
+        let after = templates(change);
+        assert_ne!(after[0], before[0], "{what}");
+        assert_eq!(after[1], before[1], "{what}: the other server's stays");
+    }
+}
+
 #[test]
 fn nobody_is_bound_when_nobody_is_named() {
     let mut tenant = fixture::tenant();
@@ -416,6 +541,39 @@ fn nobody_is_bound_when_nobody_is_named() {
         &settings,
     );
     assert_eq!(children.role_bindings, []);
+    assert_eq!(children.cluster_roles, []);
+    assert_eq!(children.cluster_role_bindings, []);
+}
+
+#[test]
+fn the_tenant_itself_is_read_by_admins_and_developers_each_once_and_by_name_alone() {
+    let person = |name: &str| serde_json::json!({"kind": "Group", "name": name});
+    let mut tenant = fixture::tenant();
+    tenant["spec"]["admins"] = serde_json::json!([person("one"), person("both")]);
+    tenant["spec"]["developers"] = serde_json::json!([person("both"), person("two")]);
+    let (settings, observed) = (fixture::settings(), fixture::observed());
+    let children = build(
+        &fixture::validated(tenant, &settings, &observed),
+        &observed,
+        &settings,
+    );
+    let [role, binding] = [
+        serde_json::to_value(&children.cluster_roles).unwrap(),
+        serde_json::to_value(&children.cluster_role_bindings).unwrap(),
+    ];
+    assert_eq!(
+        role[0]["rules"],
+        serde_json::json!([{
+            "apiGroups": ["bulkhead.dev"], "resources": ["mcptenants"], "resourceNames": ["umbra"],
+            "verbs": ["get", "list", "watch"],
+        }])
+    );
+    let people: Vec<_> = all(&[binding[0]["subjects"].clone()], "name")
+        .into_iter()
+        .map(|(_, name)| name.as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(people, ["one", "both", "two"]);
+    assert_eq!(binding[0]["roleRef"]["name"], role[0]["metadata"]["name"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{apply::FIELD_MANAGER, kinds::Kind};
 pub struct Live {
     /// Its kind.
     pub kind: Kind,
-    /// Its namespace; of a Namespace, its own name; of what is in none, nothing.
+    /// Its namespace; of what is in none, its [place](Kind::place).
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -56,7 +56,7 @@ pub enum Body {
 }
 
 impl Live {
-    /// Reads an object. `None`: it lacks what every stored object has.
+    /// Reads an object. `None`: it lacks what every stored object has, or concerns no tenant.
     pub fn read(kind: Kind, object: DynamicObject) -> Option<Self> {
         let report = Report::read(kind, &object);
         let DynamicObject {
@@ -69,10 +69,7 @@ impl Live {
         };
         data.remove("status");
         let name = metadata.name?;
-        let namespace = match kind {
-            Kind::Namespace => name.clone(),
-            _ => metadata.namespace.unwrap_or_default(),
-        };
+        let namespace = kind.place(metadata.namespace.as_deref(), &name)?.to_owned();
         let entries = metadata.managed_fields.unwrap_or_default();
         let proper = || {
             entries
@@ -102,7 +99,7 @@ impl Live {
             "metadata".into(),
             json!({
                 "name": name,
-                "namespace": (kind != Kind::Namespace).then_some(&namespace),
+                "namespace": (!kind.is_cluster_scoped()).then_some(&namespace),
                 "labels": metadata.labels,
                 "annotations": metadata.annotations,
                 "ownerReferences": owners,
@@ -145,6 +142,11 @@ impl Live {
         })
     }
 
+    /// For messages: kind, namespace and name.
+    pub fn reference(&self) -> String {
+        reference(self.kind, &self.namespace, &self.name)
+    }
+
     /// Whether nothing that matters to a tenant differs.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         self.uid == other.uid
@@ -163,6 +165,15 @@ impl Live {
         } else {
             self
         }
+    }
+}
+
+/// For messages: kind, namespace and name of an object.
+pub fn reference(kind: Kind, namespace: &str, name: &str) -> String {
+    if kind.is_cluster_scoped() {
+        format!("{} {name}", kind.name())
+    } else {
+        format!("{} {namespace}/{name}", kind.name())
     }
 }
 
@@ -200,6 +211,22 @@ mod tests {
         assert!(live.strangers.is_empty() && live.applied);
         assert_eq!(live.namespace, "acme");
         assert_eq!(live.controller.as_deref(), Some("controlling"));
+    }
+
+    #[test]
+    fn of_the_clusters_roles_only_those_named_for_a_tenant_are_kept_and_under_its_name() {
+        let role = |name: &str| {
+            let object = json!({"metadata": {"name": name, "uid": "u"}, "rules": []});
+            Live::read(Kind::ClusterRole, serde_json::from_value(object).unwrap())
+        };
+        let live = role("bulkhead:tenant:view:acme").unwrap();
+        assert_eq!(
+            (&*live.namespace, live.reference()),
+            ("acme", "ClusterRole bulkhead:tenant:view:acme".to_owned())
+        );
+        for name in ["cluster-admin", "bulkhead:tenant:admin"] {
+            assert!(role(name).is_none(), "{name}");
+        }
     }
 
     #[test]

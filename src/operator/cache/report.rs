@@ -1,21 +1,27 @@
 //! What other controllers report in the status of the objects that the operator makes or reads.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use bulkhead_api::cert_manager::{CERTIFICATE_NAME_ANNOTATION, CERTIFICATE_REVISION_ANNOTATION};
 use bulkhead_core::pod;
+use ipnet::IpNet;
 use k8s_openapi::{
     ByteString,
     api::{
         apps::v1::DeploymentStatus,
-        core::v1::{ContainerStatus, PodSpec, PodStatus, ServiceSpec},
+        core::v1::{ContainerStatus, NodeSpec, NodeStatus, PodSpec, PodStatus, ServiceSpec},
+        discovery::v1::Endpoint,
+        networking::v1::{NetworkPolicyPeer, NetworkPolicySpec, ServiceCIDRSpec},
     },
 };
 use kube::api::DynamicObject;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{claims, kinds::Kind, names};
+use crate::{build::Overhead, claims, kinds::Kind, names, quantity::Quantity, ranges::ClusterRanges};
 
 /// What the status of an object tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +43,14 @@ pub enum Report {
     Claim(ClaimState),
     /// What a quota allows.
     Quota(QuotaState),
+    /// What a runtime class adds to a pod.
+    RuntimeClass(Overhead),
+    /// What a persistent volume claim requests.
+    Storage(Option<Quantity>),
+    /// Addresses of the cluster's own.
+    Addresses(Box<ClusterRanges>),
+    /// Whom a network policy lets in or out.
+    Wall(Wall),
 }
 
 /// How far a Deployment is.
@@ -61,6 +75,15 @@ pub struct DeploymentState {
 pub struct QuotaState {
     /// Number of pods.
     pub pods: Option<String>,
+}
+
+/// Whom a network policy lets in or out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wall {
+    /// Namespaces, by name.
+    pub namespaces: BTreeSet<String>,
+    /// Ranges of addresses, as they are written.
+    pub ranges: BTreeSet<String>,
 }
 
 /// Who holds a claim.
@@ -148,6 +171,18 @@ impl Report {
                     .map(str::to_owned),
             }),
             Kind::Service => Self::Service(service(object)),
+            Kind::PersistentVolumeClaim => Self::Storage(
+                object
+                    .data
+                    .pointer("/spec/resources/requests/storage")
+                    .and_then(Value::as_str)
+                    .and_then(|size| size.parse().ok()),
+            ),
+            Kind::RuntimeClass => Self::RuntimeClass(overhead(object)),
+            Kind::NetworkPolicy => Self::Wall(wall(object)),
+            Kind::Node => Self::Addresses(Box::new(node(object))),
+            Kind::ServiceCidr => Self::Addresses(Box::new(service_cidr(object))),
+            Kind::EndpointSlice => Self::Addresses(Box::new(endpoints(object))),
             Kind::ConfigMap => claim(object).map_or(Self::Nothing, Self::Claim),
             _ => Self::Nothing,
         }
@@ -186,15 +221,84 @@ fn service(object: &DynamicObject) -> ServiceState {
     }
 }
 
+fn overhead(object: &DynamicObject) -> Overhead {
+    let amount = |name: &str| {
+        let fixed = object.data.pointer("/overhead/podFixed")?.get(name)?;
+        fixed.as_str()?.parse().ok()
+    };
+    Overhead {
+        cpu: amount("cpu").unwrap_or_default(),
+        memory: amount("memory").unwrap_or_default(),
+        ephemeral_storage: amount("ephemeral-storage").unwrap_or_default(),
+    }
+}
+
+fn wall(object: &DynamicObject) -> Wall {
+    let spec: NetworkPolicySpec = part(object, "spec");
+    let mut wall = Wall::default();
+    let into = spec.ingress.into_iter().flatten().filter_map(|rule| rule.from);
+    let out = spec.egress.into_iter().flatten().filter_map(|rule| rule.to);
+    for peer in into.chain(out).flatten() {
+        wall.namespaces.extend(namespace_of(&peer).map(str::to_owned));
+        wall.ranges.extend(peer.ip_block.map(|block| block.cidr));
+    }
+    wall
+}
+
+/// The namespace that a peer of a network policy names.
+pub fn namespace_of(peer: &NetworkPolicyPeer) -> Option<&str> {
+    let labels = peer.namespace_selector.as_ref()?.match_labels.as_ref()?;
+    labels.get(names::LABEL_NAMESPACE_NAME).map(String::as_str)
+}
+
+/// A node's own addresses and those of its pods. Whatever else a node tells, once in some seconds, is no matter.
+fn node(object: &DynamicObject) -> ClusterRanges {
+    let spec: NodeSpec = part(object, "spec");
+    let status: NodeStatus = part(object, "status");
+    let pods = spec.pod_cidrs.into_iter().flatten().chain(spec.pod_cidr);
+    let own = status.addresses.into_iter().flatten();
+    ClusterRanges {
+        pods: pods.filter_map(|range| range.parse().ok()).collect(),
+        nodes: own
+            .filter(|own| matches!(own.type_.as_str(), "InternalIP" | "ExternalIP"))
+            .filter_map(|own| address(&own.address))
+            .collect(),
+        ..ClusterRanges::default()
+    }
+}
+
+fn service_cidr(object: &DynamicObject) -> ClusterRanges {
+    let spec: ServiceCIDRSpec = part(object, "spec");
+    let ranges = spec.cidrs.into_iter().flatten();
+    ClusterRanges {
+        services: ranges.filter_map(|range| range.parse().ok()).collect(),
+        ..ClusterRanges::default()
+    }
+}
+
+fn endpoints(object: &DynamicObject) -> ClusterRanges {
+    let endpoints: Vec<Endpoint> = part(object, "endpoints");
+    let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    ClusterRanges {
+        api_server: addresses.filter_map(|text| address(text)).collect(),
+        ..ClusterRanges::default()
+    }
+}
+
+/// The range of one address.
+fn address(text: &str) -> Option<IpNet> {
+    text.parse::<IpAddr>().ok().map(IpNet::from)
+}
+
 fn deployment(generation: i64, object: &DynamicObject) -> DeploymentState {
     let status: DeploymentStatus = part(object, "status");
-    let failure = status.conditions.iter().flatten().find(|condition| {
-        let said = (condition.type_.as_deref(), condition.status.as_deref());
-        matches!(
-            said,
-            (Some("ReplicaFailure"), Some("True")) | (Some("Progressing"), Some("False"))
-        )
-    });
+    let says = |type_: &str, value: &str| {
+        status.conditions.iter().flatten().find(|condition| {
+            (condition.type_.as_deref(), condition.status.as_deref()) == (Some(type_), Some(value))
+        })
+    };
+    // Why no pod can be made, a quota for example, says more than that a rollout took too long for it.
+    let failure = says("ReplicaFailure", "True").or_else(|| says("Progressing", "False"));
     let wanted = object
         .data
         .pointer("/spec/replicas")
@@ -350,141 +454,4 @@ fn problem(status: &ContainerStatus) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn observe(kind: Kind, mut object: Value) -> Report {
-        object["metadata"]["name"] = "crm".into();
-        Report::read(kind, &serde_json::from_value(object).unwrap())
-    }
-
-    #[test]
-    fn a_certificate_is_ready_for_the_specification_that_cert_manager_has_seen() {
-        let of = |observed_generation: i64, status: &str| {
-            let Report::Certificate(state) = observe(
-                Kind::Certificate,
-                json!({
-                    "metadata": {"generation": 2},
-                    "status": {"revision": 3, "conditions": [
-                        {"type": "Ready", "status": status, "message": "why", "observedGeneration": observed_generation},
-                    ]},
-                }),
-            ) else {
-                panic!("a certificate is a certificate")
-            };
-            state
-        };
-        assert_eq!(
-            of(2, "True"),
-            CertificateState {
-                ready: true,
-                message: None,
-                revision: Some(3)
-            }
-        );
-        assert!(!of(1, "True").ready);
-        assert_eq!(of(2, "False").message.as_deref(), Some("why"));
-    }
-
-    #[test]
-    fn a_request_tells_its_certificate_once_it_is_issued() {
-        let of = |status: &str| {
-            observe(
-                Kind::CertificateRequest,
-                json!({
-                    "metadata": {"annotations": {
-                        "cert-manager.io/certificate-name": "agents-ca", "cert-manager.io/certificate-revision": "4",
-                    }},
-                    "status": {"certificate": "UEVN", "conditions": [{"type": "Ready", "status": status}]},
-                }),
-            )
-        };
-        let issued = IssuedCertificate {
-            certificate: "agents-ca".into(),
-            revision: 4,
-            pem: "PEM".into(),
-        };
-        assert_eq!(of("True"), Report::Issued(issued));
-        assert_eq!(of("False"), Report::Nothing);
-    }
-
-    #[test]
-    fn a_sidecar_may_have_started_and_not_be_ready() {
-        let of = |ready: bool| {
-            let status = json!({
-                "name": "bulkhead-proxy", "image": "", "imageID": "", "restartCount": 0,
-                "started": true, "ready": ready,
-            });
-            sidecar_state(&serde_json::from_value(status).unwrap())
-        };
-        for ready in [true, false] {
-            let state = SidecarState {
-                started: true,
-                ready,
-                last_exit: None,
-            };
-            assert_eq!(of(ready), state);
-        }
-    }
-
-    #[test]
-    fn a_pod_tells_what_its_sidecar_was_told_and_how_it_ended() {
-        let Report::Pod(state) = observe(
-            Kind::Pod,
-            json!({
-                "metadata": {"labels": {"bulkhead.dev/server": "crm"}},
-                "spec": {"containers": [], "initContainers": [
-                    {"name": "bulkhead-proxy", "env": [{"name": "BULKHEAD_POLICY_REVISION", "value": "abc"}]},
-                ]},
-                "status": {
-                    "phase": "Pending",
-                    "conditions": [{"type": "Ready", "status": "False"}],
-                    "initContainerStatuses": [{
-                        "name": "bulkhead-proxy", "image": "", "imageID": "", "ready": false, "restartCount": 1,
-                        "started": false,
-                        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
-                        "lastState": {"terminated": {"exitCode": 70}},
-                    }],
-                },
-            }),
-        ) else {
-            panic!("a pod is a pod")
-        };
-        assert_eq!(state.server.as_deref(), Some("crm"));
-        assert_eq!(state.policy_revision.as_deref(), Some("abc"));
-        assert_eq!(
-            state.sidecar,
-            SidecarState {
-                started: false,
-                ready: false,
-                last_exit: Some(70)
-            }
-        );
-        assert_eq!(
-            state.problem.as_deref(),
-            Some("container bulkhead-proxy: CrashLoopBackOff back-off")
-        );
-        assert!(!state.ready);
-    }
-
-    #[test]
-    fn a_deployment_tells_why_its_pods_cannot_be_made() {
-        let Report::Deployment(state) = observe(
-            Kind::Deployment,
-            json!({
-                "metadata": {"generation": 2},
-                "spec": {"replicas": 2},
-                "status": {"observedGeneration": 1, "updatedReplicas": 1, "conditions": [
-                    {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"},
-                ]},
-            }),
-        ) else {
-            panic!("a deployment is a deployment")
-        };
-        assert!(!state.current);
-        assert_eq!((state.wanted, state.updated), (2, 1));
-        assert_eq!(state.failure.as_deref(), Some("FailedCreate: exceeded quota"));
-    }
-}
+mod tests;

@@ -15,6 +15,8 @@ pub struct View {
     pub certificates_missing: Vec<(String, Option<String>)>,
     /// Whether both CAs' roots are known and published.
     pub trust_known: bool,
+    /// Somebody else's object in the place of the tenant's `ClusterRole` or of its binding.
+    pub taken: Option<String>,
     /// Its servers.
     pub servers: Vec<ServerView>,
 }
@@ -123,6 +125,7 @@ impl View {
         Self {
             certificates_missing,
             trust_known,
+            taken: applied.taken.clone(),
             servers,
         }
     }

@@ -55,6 +55,8 @@ pub struct Quota {
     pub cpu: Quantity,
     /// Memory limits together.
     pub memory: Quantity,
+    /// Ephemeral storage limits together.
+    pub ephemeral_storage: Quantity,
     /// Pods.
     pub pods: u32,
 }

@@ -12,6 +12,7 @@ use super::{EgressPeer, EgressRule, Findings, PodPeer, Reason};
 use crate::{
     build::Observed,
     names::{self, is_label},
+    ranges::{ClusterRanges, meet},
     settings::Settings,
 };
 
@@ -40,11 +41,68 @@ const CLOSED_RANGES: [(&str, &str); 16] = [
 /// Ranges wider than these mean everybody.
 const WIDEST: (u8, u8) = (8, 16);
 
-/// Knows which namespaces are closed to a tenant's rules.
+/// Knows what is closed to the rules of every tenant, whoever declared it and when.
+pub struct Closed<'a> {
+    observed: &'a Observed,
+    told: ClusterRanges,
+}
+
+impl<'a> Closed<'a> {
+    /// What is closed as the cluster is now.
+    pub fn new(settings: &Settings, observed: &'a Observed) -> Self {
+        Self {
+            observed,
+            told: ClusterRanges::told(settings),
+        }
+    }
+
+    /// Whether a namespace is another tenant's.
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.observed.tenant_namespaces.contains(namespace)
+    }
+
+    /// Whether a range, as it is written, is closed or no range at all.
+    pub fn has_range(&self, text: &str) -> bool {
+        text.parse().map_or(true, |range| self.why(&range).is_some())
+    }
+
+    /// Why nothing may dial a range.
+    fn why(&self, range: &IpNet) -> Option<String> {
+        let widest = match range.network() {
+            IpAddr::V4(_) => WIDEST.0,
+            IpAddr::V6(_) => WIDEST.1,
+        };
+        if range.prefix_len() < widest {
+            return Some(format!(
+                "`{range}` is wider than a /{widest}: name the ranges that are meant"
+            ));
+        }
+        for (closed, what) in CLOSED_RANGES {
+            if closed.parse().is_ok_and(|closed| meet(&closed, range)) {
+                return Some(format!(
+                    "`{range}` meets {closed} ({what}), which nothing may dial"
+                ));
+            }
+        }
+        let mut whose = self.observed.cluster.met_by(range);
+        whose.extend(self.told.met_by(range));
+        whose.sort_unstable();
+        whose.dedup();
+        (!whose.is_empty()).then(|| {
+            format!(
+                "`{range}` meets addresses of this cluster's own ({}), which nothing may dial by address: name the \
+                 ranges outside the cluster that are meant, and pods inside it by namespace and podLabels",
+                whose.join(", ")
+            )
+        })
+    }
+}
+
+/// Checks a tenant's rules.
 pub(super) struct Peers<'a> {
     own: [String; 2],
     settings: &'a Settings,
-    observed: &'a Observed,
+    closed: Closed<'a>,
 }
 
 impl<'a> Peers<'a> {
@@ -54,7 +112,7 @@ impl<'a> Peers<'a> {
         Self {
             own: [name, agents],
             settings,
-            observed,
+            closed: Closed::new(settings, observed),
         }
     }
 
@@ -103,7 +161,7 @@ impl<'a> Peers<'a> {
                 .pods(namespace, &to.pod_labels, path, findings)
                 .map(EgressPeer::Pods),
             (None, Some(cidr)) if to.pod_labels.is_empty() => {
-                range(cidr, &format!("{path}.cidr"), findings).map(EgressPeer::Range)
+                range(cidr, &self.closed, &format!("{path}.cidr"), findings).map(EgressPeer::Range)
             }
             _ => {
                 let message = "give either namespace with podLabels, or cidr";
@@ -129,7 +187,7 @@ impl<'a> Peers<'a> {
             );
         } else if self.own.iter().any(|own| own == namespace)
             || self.settings.namespace == namespace
-            || self.observed.tenant_namespaces.contains(namespace)
+            || self.closed.has_namespace(namespace)
         {
             // The same words for every case: they tell nobody who else is a tenant.
             findings.add(
@@ -155,7 +213,7 @@ impl<'a> Peers<'a> {
     }
 }
 
-fn range(text: &str, path: &str, findings: &mut Findings) -> Option<IpNet> {
+fn range(text: &str, closed: &Closed<'_>, path: &str, findings: &mut Findings) -> Option<IpNet> {
     let syntax = || format!("`{text}` is no range of addresses, for example 203.0.113.0/24 or 2001:db8::/32");
     let range: IpNet = findings.take(text.parse().map_err(|_| syntax()), Reason::InvalidValue, path)?;
     if range.trunc() != range {
@@ -163,24 +221,9 @@ fn range(text: &str, path: &str, findings: &mut Findings) -> Option<IpNet> {
         findings.add(Reason::InvalidValue, path, message);
         return None;
     }
-    let widest = match range.network() {
-        IpAddr::V4(_) => WIDEST.0,
-        IpAddr::V6(_) => WIDEST.1,
-    };
-    if range.prefix_len() < widest {
-        let message = format!("`{text}` is wider than a /{widest}: name the ranges that are meant");
+    if let Some(message) = closed.why(&range) {
         findings.add(Reason::ForbiddenPeer, path, message);
         return None;
-    }
-    for (closed, what) in CLOSED_RANGES {
-        let meets = closed
-            .parse::<IpNet>()
-            .is_ok_and(|closed| closed.contains(&range) || range.contains(&closed));
-        if meets {
-            let message = format!("`{text}` meets {closed} ({what}), which nothing may dial");
-            findings.add(Reason::ForbiddenPeer, path, message);
-            return None;
-        }
     }
     Some(range)
 }
@@ -188,12 +231,30 @@ fn range(text: &str, path: &str, findings: &mut Findings) -> Option<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{build::fixture, validate::Invalid};
 
     #[test]
     fn every_closed_range_is_a_range() {
         for (closed, _) in CLOSED_RANGES {
             assert!(closed.parse::<IpNet>().is_ok(), "{closed}");
         }
+    }
+
+    /// What is said of a range, where the cluster and the settings say this of themselves.
+    fn judged(text: &str, cluster: &ClusterRanges, settings: &Settings) -> Result<IpNet, Invalid> {
+        let observed = Observed {
+            cluster: cluster.clone(),
+            ..Observed::default()
+        };
+        let mut findings = Findings::default();
+        let closed = Closed::new(settings, &observed);
+        let range = range(text, &closed, "cidr", &mut findings);
+        assert_eq!(closed.has_range(text), range.is_none(), "{text}");
+        range.ok_or_else(|| findings.0.remove(0))
+    }
+
+    fn in_general(text: &str) -> Result<IpNet, Invalid> {
+        judged(text, &ClusterRanges::default(), &fixture::settings())
     }
 
     #[test]
@@ -222,21 +283,60 @@ mod tests {
             "168.63.129.16/32",
             "2000::/3",
         ] {
-            let mut findings = Findings::default();
-            assert_eq!(range(text, "cidr", &mut findings), None, "{text}");
-            assert_eq!(findings.0[0].reason, Reason::ForbiddenPeer, "{text}");
+            assert_eq!(
+                in_general(text).unwrap_err().reason,
+                Reason::ForbiddenPeer,
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn ranges_outside_are_taken_as_they_are() {
         for text in ["203.0.113.0/24", "10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"] {
-            let mut findings = Findings::default();
-            assert_eq!(
-                range(text, "cidr", &mut findings).map(|range| range.to_string()),
-                Some(text.into())
+            assert_eq!(in_general(text).map(|range| range.to_string()), Ok(text.into()));
+        }
+    }
+
+    #[test]
+    fn ranges_that_meet_the_clusters_own_are_refused_with_whose_they_are() {
+        let cluster = fixture::observed().cluster;
+        let told = Settings {
+            pod_cidrs: vec!["10.200.0.0/16".parse().unwrap()],
+            service_cidrs: vec!["10.201.0.0/16".parse().unwrap()],
+            node_cidrs: vec!["10.202.0.0/16".parse().unwrap()],
+            api_server_cidrs: vec!["198.51.100.0/28".parse().unwrap()],
+            ..fixture::settings()
+        };
+        for (text, whose) in [
+            ("10.244.0.9/32", "(pods)"),
+            ("10.100.0.0/16", "(Services)"),
+            ("192.168.7.0/24", "(nodes)"),
+            ("2001:db9::/64", "(nodes)"),
+            ("192.168.9.9/32", "(API server)"),
+            ("192.168.0.0/16", "(API server, nodes)"),
+            ("10.200.3.0/24", "(pods)"),
+            ("10.201.0.1/32", "(Services)"),
+            ("10.202.0.0/15", "(nodes)"),
+            ("198.51.100.0/24", "(API server)"),
+            // Found and told: named once.
+            ("10.0.0.0/8", "(Services, nodes, pods)"),
+        ] {
+            let refused = judged(text, &cluster, &told).unwrap_err();
+            assert_eq!(refused.reason, Reason::ForbiddenPeer, "{text}");
+            assert!(refused.message.contains(whose), "{text}: {}", refused.message);
+            assert!(
+                refused.message.contains("podLabels"),
+                "it says what to do instead"
             );
-            assert!(findings.0.is_empty());
+        }
+        for text in [
+            "10.245.0.0/16",
+            "192.168.7.3/32",
+            "203.0.113.0/24",
+            "2001:db9:1::/48",
+        ] {
+            assert!(judged(text, &cluster, &told).is_ok(), "{text}");
         }
     }
 }

@@ -119,6 +119,18 @@ fn what_is_wrong_is_refused_with_its_reason_and_place() {
             "spec.quota.memory",
         ),
         (
+            "/spec/quota/ephemeralStorage".to_owned(),
+            json!("none"),
+            InvalidResources,
+            "spec.quota.ephemeralStorage",
+        ),
+        (
+            "/spec/quota/ephemeralStorage".to_owned(),
+            json!("2303Mi"),
+            QuotaTooSmall,
+            "spec.quota.ephemeralStorage",
+        ),
+        (
             "/spec/certificates/duration".to_owned(),
             json!("1d"),
             InvalidCertificateLifetime,
@@ -330,6 +342,12 @@ fn what_is_wrong_is_refused_with_its_reason_and_place() {
         ),
         (
             format!("{server}/egress"),
+            egress(json!({"cidr": "10.0.0.0/8"})),
+            ForbiddenPeer,
+            "spec.servers[0].egress[0].to.cidr",
+        ),
+        (
+            format!("{server}/egress"),
             egress(json!({"namespace": "umbra-agents", "podLabels": {"a": "b"}})),
             ForbiddenPeer,
             "spec.servers[0].egress[0].to.namespace",
@@ -414,6 +432,7 @@ fn what_is_only_just_right_is_accepted() {
         ("/spec/quota/cpu", json!("2500m")),
         ("/spec/quota/memory", json!("1280Mi")),
         ("/spec/quota/pods", json!(3)),
+        ("/spec/quota/ephemeralStorage", json!("2304Mi")),
         ("/spec/certificates/renewBefore", json!("5m")),
         ("/spec/agents/0/name", json!("7scout")),
         ("/spec/servers/0/http/port", json!(8442)),
@@ -427,6 +446,18 @@ fn what_is_only_just_right_is_accepted() {
             "{pointer} = {value}"
         );
     }
+}
+
+#[test]
+fn ephemeral_storage_that_is_left_out_is_some_per_pod_and_never_too_little() {
+    let given = |pods: u32, limit: &str| {
+        let mut tenant = with("/spec/quota/pods", pods.into());
+        tenant["spec"]["servers"][0]["resources"]["limits"]["ephemeral-storage"] = limit.into();
+        let valid = fixture::validated(tenant, &fixture::settings(), &fixture::observed());
+        valid.quota.ephemeral_storage.to_string()
+    };
+    assert_eq!(given(5, "1Gi"), "5Gi");
+    assert_eq!(given(3, "8Gi"), "16640Mi", "two of 8Gi and one of 256Mi");
 }
 
 #[test]

@@ -4,13 +4,14 @@ use anyhow::{Result, bail};
 use bulkhead_e2e::{Agent, Kubectl, Tenant, dialled, eventually, samples, setting, tenant};
 use serde_json::json;
 
-/// Dials from inside the server container of `tenant`. A probe that doesn't run is no refusal.
-fn dial_from_server(tenant: &str, target: &str) -> Result<()> {
+/// Dials from inside the container of a server. A probe that doesn't run is no refusal.
+fn dial_from(server: &str, tenant: &str, target: &str) -> Result<()> {
+    let deployment = format!("deploy/{server}");
     let dial = [
         "exec",
         "-n",
         tenant,
-        "deploy/dialler",
+        &deployment,
         "-c",
         "server",
         "--",
@@ -18,10 +19,14 @@ fn dial_from_server(tenant: &str, target: &str) -> Result<()> {
         "dial",
         target,
     ];
-    let text = Kubectl::admin()
+    let text = Kubectl::break_glass()
         .run(&[&dial[..], &["--attempts", "3"]].concat())
         .expect("the probe must run");
     dialled(target, &[serde_json::from_str(text.trim())?])
+}
+
+fn dial_from_server(tenant: &str, target: &str) -> Result<()> {
+    dial_from("dialler", tenant, target)
 }
 
 #[test]
@@ -33,6 +38,12 @@ fn a_server_dials_what_it_declares_and_nothing_else_and_agents_cannot_use_its_wa
         "args": ["listen", "3000"],
         "http": {"port": 3000},
         "egress": [{"to": {"namespace": "databases", "podLabels": {"app": "postgres"}}, "ports": [5432]}],
+    }, {
+        "name": "resolver",
+        "image": setting("BULKHEAD_E2E_IMAGE_PROBE"),
+        "args": ["listen", "3000"],
+        "http": {"port": 3000},
+        "dns": "Cluster",
     }]);
     let tenant = Tenant::ready(&spec);
     samples();
@@ -54,8 +65,15 @@ fn a_server_dials_what_it_declares_and_nothing_else_and_agents_cannot_use_its_wa
         let target = format!("{}:{port}", service(namespace, name));
         dial_from_server(&tenant.name, &target).expect_err(what);
     }
-    dial_from_server(&tenant.name, "ledger.acme.svc:8443")
-        .expect_err("a name that was not declared isn't known");
+    let unknown = |error: anyhow::Error| error.to_string().contains("lookup");
+    let undeclared = "ledger.acme.svc:8443";
+    let error = dial_from_server(&tenant.name, undeclared).expect_err("a name that was not declared");
+    assert!(unknown(error), "isn't known to a server without DNS");
+    let error = dial_from("resolver", &tenant.name, undeclared).expect_err("DNS opens nothing else");
+    assert!(
+        !unknown(error),
+        "with the cluster's DNS, the control, it is known, and refused all the same"
+    );
 
     let agent = Agent::start("outbound", "billing");
     agent

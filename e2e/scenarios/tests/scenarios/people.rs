@@ -87,3 +87,19 @@ fn an_admin_sees_the_servers_and_runs_nothing() {
         }
     }
 }
+
+#[test]
+fn a_tenants_people_read_their_own_tenant_and_no_other() {
+    samples();
+    for group in ["acme-admins", "acme-developers"] {
+        let person = Kubectl::person("somebody", &[group, "system:authenticated"]);
+        let own = person.get(&["mcptenant", "acme"]).expect("their own, by name");
+        assert_eq!(own["metadata"]["name"], "acme");
+        for args in [&["get", "mcptenant", "globex"][..], &["get", "mcptenants"]] {
+            let refused = person.outcome(args, None).unwrap();
+            assert!(!refused.ok && refused.stderr.contains("Forbidden"), "{refused:?}");
+            let asked = args.contains(&"globex");
+            assert!(asked || !refused.stderr.contains("globex"), "{refused:?}");
+        }
+    }
+}

@@ -17,7 +17,8 @@ fn renew(namespace: &str, name: &str) {
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }));
     let patch = json!({"status": {"conditions": conditions}}).to_string();
-    kubectl
+    // Nobody but cert-manager writes a Certificate's status.
+    Kubectl::cert_manager()
         .run(&[
             "patch",
             "certificate",

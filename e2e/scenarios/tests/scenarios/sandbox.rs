@@ -63,7 +63,7 @@ fn with_gvisor_the_tenants_pods_run_under_it_and_calls_work() {
         "/usr/local/bin/bulkhead-probe",
         "kernel",
     ];
-    let kernel = kubectl.run(&exec).unwrap();
+    let kernel = Kubectl::break_glass().run(&exec).unwrap();
     assert!(kernel.contains("version"), "{kernel}");
     assert!(
         !kernel.contains(nodes_kernel),

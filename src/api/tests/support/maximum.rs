@@ -17,7 +17,7 @@ pub fn tenant() -> Value {
             "attributes": attributes(),
             "admins": people,
             "developers": people,
-            "quota": {"cpu": "64", "memory": "64Gi", "pods": 1024},
+            "quota": {"cpu": "64", "memory": "64Gi", "ephemeralStorage": "64Gi", "pods": 1024},
             "agents": (0..64).map(|number| json!({
                 "name": format!("agent-{number:02}"),
                 "roles": roles,

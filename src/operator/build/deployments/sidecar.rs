@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{server::restricted, volume};
-use crate::{build::services::MTLS_PORT_NAME, settings::Settings};
+use crate::{build::services::MTLS_PORT_NAME, quantity::Quantity, settings::Settings};
 
 /// Seconds after which the kubelet restarts a sidecar that has not started. More than the sidecar
 /// itself takes to find out that network policies are not enforced, and to say so.
@@ -69,18 +69,29 @@ fn probe(what: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
 }
 
 fn resources(settings: &Settings) -> ResourceRequirements {
-    let amounts = |cpu: crate::quantity::Quantity, memory: crate::quantity::Quantity| {
+    let amounts = |cpu: Quantity, memory: Quantity, ephemeral_storage: Quantity| {
+        let amounts = [
+            ("cpu", cpu),
+            ("memory", memory),
+            ("ephemeral-storage", ephemeral_storage),
+        ];
         Some(
-            [
-                ("cpu".to_owned(), cpu.to_api()),
-                ("memory".to_owned(), memory.to_api()),
-            ]
-            .into(),
+            amounts
+                .map(|(name, amount)| (name.to_owned(), amount.to_api()))
+                .into(),
         )
     };
     ResourceRequirements {
-        requests: amounts(settings.proxy_cpu_request, settings.proxy_memory_request),
-        limits: amounts(settings.proxy_cpu_limit, settings.proxy_memory_limit),
+        requests: amounts(
+            settings.proxy_cpu_request,
+            settings.proxy_memory_request,
+            settings.proxy_ephemeral_storage_request,
+        ),
+        limits: amounts(
+            settings.proxy_cpu_limit,
+            settings.proxy_memory_limit,
+            settings.proxy_ephemeral_storage_limit,
+        ),
         claims: None,
     }
 }

@@ -109,9 +109,10 @@ async fn a_deployment_waits_for_what_it_mounts() {
 /// Walls before pods, what is mounted before what mounts it.
 fn in_order(writes: &[Request]) {
     let first = |resource: &str| {
-        let found = writes
-            .iter()
-            .position(|write| write.resource == resource && write.namespace.starts_with("umbra"));
+        let found = writes.iter().position(|write| {
+            write.resource == resource
+                && (write.namespace.starts_with("umbra") || write.name.ends_with(":umbra"))
+        });
         found.unwrap_or_else(|| panic!("{resource} was never written"))
     };
     let order = [
@@ -119,6 +120,8 @@ fn in_order(writes: &[Request]) {
         "limitranges",
         "serviceaccounts",
         "rolebindings",
+        "clusterroles",
+        "clusterrolebindings",
         "networkpolicies",
         "issuers",
         "certificates",

@@ -17,7 +17,7 @@ use crate::{
 /// What the operator made, of this kind in the servers' namespace.
 async fn made(fixture: &Fixture, kind: Kind) -> (Api<DynamicObject>, DynamicObject) {
     let resource = kind.api_resource();
-    let api = if kind == Kind::Namespace {
+    let api = if kind.is_cluster_scoped() {
         Api::all_with(fixture.admin.clone(), &resource)
     } else {
         Api::namespaced_with(fixture.admin.clone(), "umbra", &resource)
@@ -93,8 +93,11 @@ fn edit(kind: Kind) -> Value {
         Kind::ResourceQuota => json!({"spec": {"hard": {"pods": "1000"}}}),
         Kind::LimitRange => json!({"spec": {"limits": []}}),
         Kind::ServiceAccount => json!({"automountServiceAccountToken": true}),
-        Kind::RoleBinding => {
+        Kind::RoleBinding | Kind::ClusterRoleBinding => {
             json!({"subjects": [{"kind": "Group", "name": "everybody", "apiGroup": "rbac.authorization.k8s.io"}]})
+        }
+        Kind::ClusterRole => {
+            json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list"]}]})
         }
         Kind::NetworkPolicy => json!({"spec": {"ingress": [{}], "egress": [{}]}}),
         Kind::Issuer => json!({"spec": {"selfSigned": null, "ca": {"secretName": "mine"}}}),
@@ -103,7 +106,13 @@ fn edit(kind: Kind) -> Value {
         Kind::Service => json!({"spec": {"selector": {"app": "mine"}}}),
         Kind::PodDisruptionBudget => json!({"spec": {"maxUnavailable": 2}}),
         Kind::Deployment => json!({"spec": {"replicas": 0}}),
-        Kind::PersistentVolumeClaim | Kind::CertificateRequest | Kind::Pod | Kind::RuntimeClass => json!({}),
+        Kind::PersistentVolumeClaim
+        | Kind::CertificateRequest
+        | Kind::Pod
+        | Kind::RuntimeClass
+        | Kind::Node
+        | Kind::ServiceCidr
+        | Kind::EndpointSlice => json!({}),
     }
 }
 
@@ -137,8 +146,12 @@ async fn every_kind_of_child_is_restored() {
                 "apiVersion": before.types.as_ref().unwrap().api_version, "kind": kind.name(),
                 "metadata": {"name": name, "annotations": {"stranger": "as the operator"}},
             });
-            if kind == Kind::RoleBinding {
+            if matches!(kind, Kind::RoleBinding | Kind::ClusterRoleBinding) {
                 forged["roleRef"] = before.data["roleRef"].clone();
+            }
+            if matches!(kind, Kind::ClusterRole | Kind::ClusterRoleBinding) {
+                // Without its owner it would be nobody's.
+                forged["metadata"]["ownerReferences"] = json!(before.metadata.owner_references);
             }
             if !matches!(
                 kind,
@@ -248,6 +261,9 @@ async fn added_objects_are_removed(fixture: &Fixture) {
     let mut smaller = tenant("umbra", "u-1");
     smaller["spec"]["servers"].as_array_mut().unwrap().truncate(1);
     smaller["spec"]["servers"][0]["replicas"] = 1.into();
+    for people in ["admins", "developers"] {
+        smaller["spec"][people] = json!([]);
+    }
     fixture.apply(&smaller).await;
     let deployments = fixture.api("apps", "Deployment", Some("umbra"));
     until("the Deployment of a server that was taken out goes", async || {
@@ -259,6 +275,17 @@ async fn added_objects_are_removed(fixture: &Fixture) {
         }
     })
     .await;
+    for kind in [Kind::ClusterRoleBinding, Kind::ClusterRole] {
+        let api: Api<DynamicObject> = Api::all_with(fixture.admin.clone(), &kind.api_resource());
+        until(
+            "the people's last way to read the tenant goes",
+            async || match api.get_opt("bulkhead:tenant:view:umbra").await.unwrap() {
+                None => Ok(()),
+                Some(_) => Err(format!("there is still a {}", kind.name())),
+            },
+        )
+        .await;
+    }
     fixture.until_quiet().await;
     let claims = fixture.api("", "PersistentVolumeClaim", Some("umbra"));
     assert!(claims.get_opt("files-data").await.unwrap().is_some());

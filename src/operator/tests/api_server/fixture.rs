@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use bulkhead_api::{McpTenant, cert_manager::Certificate};
-use bulkhead_cluster::{ApiServer, Paths, program};
+use bulkhead_cluster::{ApiServer, Paths, module_folder, program};
 use bulkhead_operator::{
     run::{self, Ended, Options},
     settings::Settings,
@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::audit::{self, Request};
 
 pub const NAMESPACE: &str = "bulkhead-system";
+pub const CERT_MANAGER: &str = "system:serviceaccount:cert-manager:cert-manager";
 pub const USER: &str = "system:serviceaccount:bulkhead-system:bulkhead-operator";
 
 /// Generous: two processors may be shared with everything else that is being tested.
@@ -114,6 +115,11 @@ impl Fixture {
         }
     }
 
+    /// A client of a person in these groups, to whom only their bindings apply.
+    pub async fn person(&self, name: &str, groups: &[&str]) -> Client {
+        client(self.server.user_kubeconfig(name, groups).unwrap()).await
+    }
+
     pub async fn apply(&self, tenant: &Value) {
         let api: Api<McpTenant> = Api::all(self.admin.clone());
         let name = tenant["metadata"]["name"].as_str().unwrap();
@@ -181,6 +187,18 @@ impl Fixture {
         audit::requests(&self.server.audit_log(), USER)
     }
 
+    /// A client with this token and nothing else.
+    pub async fn client_with_token(&self, token: &str) -> Client {
+        let mut kubeconfig = Kubeconfig::read_from(self.server.kubeconfig_path()).unwrap();
+        for user in &mut kubeconfig.auth_infos {
+            user.auth_info = Some(AuthInfo {
+                token: Some(token.to_owned().into()),
+                ..AuthInfo::default()
+            });
+        }
+        client_of(kubeconfig).await
+    }
+
     /// Waits until the operator has written nothing for as long as it takes to read the log twice a second apart.
     pub async fn until_quiet(&self) {
         let mut before = usize::MAX;
@@ -198,7 +216,7 @@ impl Fixture {
         .await;
     }
 
-    fn kubectl_apply(&self, manifest: &str) {
+    pub fn kubectl_apply(&self, manifest: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), manifest).unwrap();
         let mut kubectl = self.server.kubectl().unwrap();
@@ -225,8 +243,12 @@ impl Fixture {
     pub fn start_issuing(&mut self) {
         let stop = CancellationToken::new();
         let told = stop.clone();
-        let client = self.admin.clone();
+        let kubeconfig = self
+            .server
+            .user_kubeconfig(CERT_MANAGER, &["system:masters"])
+            .unwrap();
         tokio::spawn(async move {
+            let client = client(kubeconfig).await;
             let certificates = watcher(
                 Api::<Certificate>::all(client.clone()),
                 watcher::Config::default(),
@@ -396,8 +418,11 @@ pub fn agent_pod() -> Value {
     })
 }
 
-async fn client(kubeconfig: PathBuf) -> Client {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+pub async fn client(kubeconfig: PathBuf) -> Client {
+    client_of(Kubeconfig::read_from(kubeconfig).unwrap()).await
+}
+
+async fn client_of(kubeconfig: Kubeconfig) -> Client {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .unwrap();
@@ -411,22 +436,7 @@ fn repository() -> PathBuf {
 /// The definitions of cert-manager's module, which are templates of its chart.
 fn cert_manager_definitions() -> String {
     let folder = Paths::from_env().unwrap().parts.join("cert-manager");
-    let mut go = Command::new("go");
-    go.args([
-        "list",
-        "-m",
-        "-f",
-        "{{.Dir}}",
-        "github.com/cert-manager/cert-manager",
-    ])
-    .current_dir(folder);
-    let output = go.env("GOWORK", "off").output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let module = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    let module = module_folder(&folder, "github.com/cert-manager/cert-manager").unwrap();
     let mut text = String::new();
     for kind in ["issuers", "certificates", "certificaterequests"] {
         let definition = fs::read_to_string(module.join(format!("deploy/crds/crd-{kind}.yaml"))).unwrap();
@@ -444,16 +454,28 @@ fn cert_manager_definitions() -> String {
 
 /// What the chart grants.
 fn chart_rights() -> String {
+    chart(
+        &[
+            "rbac/operator.yaml",
+            "rbac/tenant.yaml",
+            "rbac/secrets-writer.yaml",
+        ],
+        &[],
+    )
+}
+
+/// Templates of the chart, rendered with these `--set` values.
+pub fn chart(templates: &[&str], values: &[&str]) -> String {
     let helm = program(&Paths::from_env().unwrap(), "helm").unwrap();
     let mut helm = Command::new(helm);
     helm.args(["template", "bulkhead", "--namespace", NAMESPACE])
         .arg(repository().join("charts/bulkhead"));
-    helm.args([
-        "--show-only",
-        "templates/rbac/operator.yaml",
-        "--show-only",
-        "templates/rbac/tenant.yaml",
-    ]);
+    for template in templates {
+        helm.args(["--show-only", &format!("templates/{template}")]);
+    }
+    for value in values {
+        helm.args(["--set", value]);
+    }
     let output = helm.output().unwrap();
     assert!(
         output.status.success(),
