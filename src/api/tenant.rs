@@ -2,6 +2,7 @@
 
 mod agents;
 mod isolation;
+mod resources;
 mod schema;
 mod servers;
 mod status;
@@ -14,12 +15,13 @@ use serde::{Deserialize, Serialize};
 
 pub use agents::{Agent, EgressPeer, EgressRule};
 pub use isolation::{Isolation, Sandbox, Tier};
+pub use resources::{ClientFeatures, ElicitationMode, Resource};
 pub use servers::{
     ClientPeer, ComputeResources, Dns, EnvVar, ExecAction, Http, HttpGetAction, ImagePullSecret,
     PersistentVolume, Probe, Probes, SecretKeyRef, Server, Volume,
 };
 pub use status::{McpTenantStatus, NamespaceStatus, ServerStatus};
-pub use tools::{Arguments, Bounds, ForcedValue, IdentityKey, Tool};
+pub use tools::{Arguments, Bounds, ForcedValue, IdentityKey, Prompt, Tool};
 
 /// A tenant of the platform: two namespaces, its certificates, and its MCP servers, each behind
 /// an enforcing sidecar. The tenant's name is the name of its servers' namespace; its agents'

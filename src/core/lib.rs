@@ -7,7 +7,7 @@
 //! use bulkhead_core::{
 //!     json::Limits,
 //!     mcp::{self, Inventory, MirroredHeaders},
-//!     policy::{Answer, CompiledPolicy},
+//!     policy::{Answer, Channel, CompiledPolicy, Context},
 //! };
 //! use bytes::Bytes;
 //!
@@ -29,7 +29,10 @@
 //! let caller = policy.agent("spiffe://acme.cluster.local/ns/acme-agents/sa/billing");
 //! // 3. Decide. The audit record is made of `message` and `decision`.
 //! let headers = MirroredHeaders::read(headers);
-//! let decision = policy.decide(caller, &message, &headers, &inventory, limits);
+//! // The sidecar seals what servers make and clients present again (`handles`); here, nothing is.
+//! let known = inventory.clone();
+//! let context = Context::offline(&known, limits);
+//! let decision = policy.decide(caller, &message, &headers, context);
 //! // 4. Only what was permitted can go upstream: these bytes, and these `Mcp-*` headers instead
 //! //    of all of the client's.
 //! let permitted = decision.outcome.map_err(|refusal| refusal.body()).unwrap();
@@ -40,7 +43,7 @@
 //! //    was asked, or is refused. Policy and caller are looked up again: they may have changed.
 //! # let reply = Bytes::from(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#);
 //! let expected = permitted.expected().unwrap(); // none for a notification
-//! match policy.answer(caller, expected, &reply, limits) {
+//! match policy.answer(caller, Channel::Answer(expected), &reply, context) {
 //!     Answer::Final(answer) => {
 //!         if let Some(learned) = inventory.learning(&answer.learned) {
 //!             inventory = learned;
@@ -58,6 +61,7 @@
 #![cfg_attr(test, allow(clippy::too_many_lines, clippy::type_complexity))]
 
 pub mod audit;
+pub mod handles;
 pub mod json;
 pub mod mcp;
 pub mod pod;

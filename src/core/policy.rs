@@ -8,14 +8,17 @@ mod capabilities;
 pub mod compile;
 mod decide;
 pub mod document;
+mod events;
 mod lists;
 mod permit;
+mod resources;
+mod results;
 mod schema;
 mod splice;
 
-pub use answer::{Answer, DroppedTool, FinalAnswer};
+pub use answer::{Answer, Channel, DroppedEntry, FinalAnswer};
 pub use compile::{CompileError, CompiledAgent, CompiledPolicy};
-pub use decide::Decision;
+pub use decide::{Context, Decision, Target};
 pub use document::PolicyDocument;
 pub use permit::{Expected, Forward, Permitted};
 

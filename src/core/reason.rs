@@ -80,6 +80,16 @@ reasons! {
     ToolUnknown = "tool_unknown",
     /// The tool exists, but for none of the agent's roles. Give the agent one of the tool's roles.
     ToolNotGranted = "tool_not_granted",
+    /// No prompt of this name is in the policy. List it under the server's prompts.
+    PromptUnknown = "prompt_unknown",
+    /// The prompt exists, but for none of the agent's roles. Give the agent one of the prompt's roles.
+    PromptNotGranted = "prompt_not_granted",
+    /// No resource rule of the agent's roles matches the URI. List the URI or its template under the server's resources.
+    ResourceNotGranted = "resource_not_granted",
+    /// The server or the agent was not granted this feature: logging, or the client's roots. Grant it under the server's clientFeatures.
+    FeatureNotGranted = "feature_not_granted",
+    /// The cursor, request state, task or request id is none that was made for this agent. Begin again without it.
+    HandleUnknown = "handle_unknown",
     /// A forced argument takes an attribute that the agent doesn't have. Set the attribute on the agent.
     AgentAttributeMissing = "agent_attribute_missing",
     /// `arguments` is neither an object, null nor absent. Send an object.
@@ -98,14 +108,24 @@ reasons! {
     ToolMalformed = "tool_malformed",
     /// The server lists two tools of the same name. Rename one.
     ToolDuplicate = "tool_duplicate",
+    /// An entry of the server's list of prompts, resources or templates is malformed. Correct the server.
+    EntryMalformed = "entry_malformed",
+    /// The server lists two prompts of the same name, or two resources of the same URI. Keep one.
+    EntryDuplicate = "entry_duplicate",
     /// The server's answer is no well-formed JSON-RPC message, or not the result that the method defines. Correct the server.
     AnswerMalformed = "answer_malformed",
     /// The server answered another request than the one that was asked. Correct the server.
     AnswerMismatch = "answer_mismatch",
     /// The server answered with a protocol version that is not spoken here. Update the server.
     AnswerVersion = "answer_version",
-    /// The server's result is of a type that is not let through. Only complete results are.
+    /// The server's result is of a type that is not let through, or not in answer to this method.
     AnswerType = "answer_type",
+    /// A handle in the server's answer (a cursor, request state or task id) is missing, empty or too long. Correct the server.
+    AnswerHandle = "answer_handle",
+    /// The server asked for a feature of the client that it was not granted. Grant it under the server's clientFeatures.
+    AnswerFeature = "answer_feature",
+    /// The server answered with contents of a resource that the agent may not read.
+    AnswerResource = "answer_resource",
     /// The server sent the client a request or notification that is not let through.
     ServerMessageDenied = "server_message_denied",
 }

@@ -23,6 +23,8 @@ const INVALID_REQUEST: i32 = -32600;
 const METHOD_NOT_FOUND: i32 = -32601;
 const INVALID_PARAMS: i32 = -32602;
 const INTERNAL_ERROR: i32 = -32603;
+/// Up to 2025-11-25.
+const RESOURCE_NOT_FOUND: i32 = -32002;
 /// SEP-2243.
 const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;
@@ -43,6 +45,8 @@ pub struct Refusal {
     id: Option<String>,
     era: Option<Era>,
     data: Option<String>,
+    /// Whether what was called is no tool, so that there is no tool result to say it in.
+    protocol_error: bool,
 }
 
 impl Refusal {
@@ -55,6 +59,7 @@ impl Refusal {
             id: None,
             era: None,
             data: None,
+            protocol_error: false,
         }
     }
 
@@ -66,6 +71,20 @@ impl Refusal {
     /// The tool doesn't exist for this caller, whatever the reason.
     pub fn tool(reason: Reason, name: &str) -> Self {
         Self::new(reason, format!("Unknown tool: {}", shortened(name)))
+    }
+
+    /// The prompt doesn't exist for this caller, whatever the reason.
+    pub fn prompt(reason: Reason, name: &str) -> Self {
+        Self::new(reason, format!("Unknown prompt: {}", shortened(name)))
+    }
+
+    /// The resource doesn't exist for this caller, whatever the reason.
+    pub fn resource(uri: &str) -> Self {
+        let uri = shortened(uri);
+        Self {
+            data: Some(format!("{{\"uri\":{}}}", quoted(&uri))),
+            ..Self::new(Reason::ResourceNotGranted, "Resource not found")
+        }
     }
 
     /// The version is not spoken here.
@@ -100,6 +119,13 @@ impl Refusal {
         self
     }
 
+    /// The same refusal as a protocol error, of something that is no tool.
+    #[must_use]
+    pub fn as_protocol_error(mut self) -> Self {
+        self.protocol_error = true;
+        self
+    }
+
     /// The same refusal by a rule.
     #[must_use]
     pub fn by(mut self, rule: Arc<str>) -> Self {
@@ -110,7 +136,7 @@ impl Refusal {
     /// Whether the client gets a tool result with `isError`, which a model can read and correct,
     /// instead of a protocol error.
     pub fn is_tool_error(&self) -> bool {
-        self.reason == Reason::ArgumentOutOfBounds && self.id.is_some()
+        self.reason == Reason::ArgumentOutOfBounds && self.id.is_some() && !self.protocol_error
     }
 
     /// Status of the HTTP response. On an event stream that has begun it means nothing.
@@ -144,25 +170,38 @@ impl Refusal {
             Reason::UnsupportedVersion => (400, UNSUPPORTED_VERSION),
             Reason::MetaMissing => (400, INVALID_PARAMS),
             // 2026-07-28 gives the unknown method a status of its own.
-            Reason::MethodUnknown if self.era == Some(Era::Modern) => (404, METHOD_NOT_FOUND),
-            Reason::MethodUnknown => (200, METHOD_NOT_FOUND),
+            Reason::MethodUnknown | Reason::FeatureNotGranted if self.era == Some(Era::Modern) => {
+                (404, METHOD_NOT_FOUND)
+            }
+            Reason::MethodUnknown | Reason::FeatureNotGranted => (200, METHOD_NOT_FOUND),
+            // 2026-07-28 gave up the code of its own.
+            Reason::ResourceNotGranted if self.era == Some(Era::Legacy) => (200, RESOURCE_NOT_FOUND),
             Reason::AgentUnknown => (403, CODE_DENIED),
             Reason::InvalidParams
             | Reason::ArgumentsNotObject
             | Reason::ArgumentOutOfBounds
             | Reason::ToolUnknown
             | Reason::ToolNotGranted
+            | Reason::PromptUnknown
+            | Reason::PromptNotGranted
+            | Reason::ResourceNotGranted
+            | Reason::HandleUnknown
             | Reason::AgentAttributeMissing
             | Reason::ForcedArgumentEntangled
             | Reason::ForcedArgumentUndeclared
             | Reason::InvalidMirror
             | Reason::ToolMalformed
-            | Reason::ToolDuplicate => (200, INVALID_PARAMS),
+            | Reason::ToolDuplicate
+            | Reason::EntryMalformed
+            | Reason::EntryDuplicate => (200, INVALID_PARAMS),
             Reason::RewriteInconsistent
             | Reason::AnswerMalformed
             | Reason::AnswerMismatch
             | Reason::AnswerVersion
             | Reason::AnswerType
+            | Reason::AnswerHandle
+            | Reason::AnswerFeature
+            | Reason::AnswerResource
             | Reason::ServerMessageDenied => (200, INTERNAL_ERROR),
         }
     }

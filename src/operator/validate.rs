@@ -3,9 +3,9 @@
 //! told at once.
 
 mod model;
+mod offers;
 mod peers;
 mod servers;
-mod tools;
 
 use std::{collections::BTreeSet, fmt};
 
@@ -23,12 +23,12 @@ use crate::{
     settings::Settings,
 };
 
-pub use peers::Closed;
-
 pub use model::{
     Agent, Amounts, EgressPeer, EgressRule, Lifetime, PodPeer, Quota, Resources, Server, ValidatedTenant,
     Volume, VolumeSource,
 };
+pub use offers::Offers;
+pub use peers::Closed;
 
 /// One thing that is wrong with a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ pub struct Admission {
     calls: Arc<Semaphore>,
     calls_per_agent: usize,
     connections_per_agent: usize,
+    streams_per_agent: usize,
     agents: Mutex<HashMap<String, Arc<AgentRoom>>>,
     strangers: Arc<AgentRoom>,
 }
@@ -27,6 +28,7 @@ pub struct Admission {
 pub struct AgentRoom {
     calls: Arc<Semaphore>,
     connections: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 /// Room for one call; dropping it gives the room back.
@@ -52,8 +54,9 @@ impl Admission {
             calls: Arc::new(Semaphore::new(limits.calls)),
             calls_per_agent: limits.calls_per_agent,
             connections_per_agent: limits.connections_per_agent,
+            streams_per_agent: limits.streams_per_agent,
             agents: Mutex::default(),
-            strangers: Arc::new(AgentRoom::new(0, limits.connections_per_agent)),
+            strangers: Arc::new(AgentRoom::new(0, limits.connections_per_agent, 0)),
         }
     }
 
@@ -70,7 +73,12 @@ impl Admission {
         if let Some(room) = agents.get(spiffe_id) {
             return Arc::clone(room);
         }
-        let room = Arc::new(AgentRoom::new(self.calls_per_agent, self.connections_per_agent));
+        let room = AgentRoom::new(
+            self.calls_per_agent,
+            self.connections_per_agent,
+            self.streams_per_agent,
+        );
+        let room = Arc::new(room);
         agents.insert(spiffe_id.to_owned(), Arc::clone(&room));
         room
     }
@@ -91,11 +99,19 @@ impl Admission {
 }
 
 impl AgentRoom {
-    fn new(calls: usize, connections: usize) -> Self {
+    fn new(calls: usize, connections: usize, streams: usize) -> Self {
         Self {
             calls: Arc::new(Semaphore::new(calls)),
             connections: Arc::new(Semaphore::new(connections)),
+            streams: Arc::new(Semaphore::new(streams)),
         }
+    }
+
+    /// Takes room for one stream without an end, besides the room of the call that opened it.
+    pub fn stream(&self) -> Result<OwnedSemaphorePermit, Full> {
+        Arc::clone(&self.streams)
+            .try_acquire_owned()
+            .map_err(|_| Full::Agent)
     }
 
     /// Takes room for one connection.

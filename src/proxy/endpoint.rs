@@ -53,6 +53,7 @@ async fn serve(
             let body = read(connection, &parts, body).await?;
             exchange::message(connection, &parts.headers, body).await?
         }
+        Intent::Stream => exchange::stream(connection, &parts.headers).await?,
         Intent::EndSession => exchange::end_session(connection, &parts.headers).await?,
     };
     Ok(response.map(|body| body.holding(admitted)))

@@ -5,34 +5,37 @@
 
 pub mod answer;
 pub mod events;
+pub mod session;
 
 use std::{sync::Arc, time::Instant};
 
 use bulkhead_core::{
     Refusal,
     audit::Completion,
+    handles::Handles,
     json,
     mcp::{
         self, Era, Message, MirroredHeaders,
         methods::{self, Direction, Method},
     },
-    policy::{Forward, Permitted},
+    policy::{Channel, Context, Forward, Permitted},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
-use sha2::{Digest, Sha256};
+use hyper::body::Incoming;
 
 use crate::{
     body::Body,
     endpoint::authenticate,
-    gate, hex,
     metrics::MethodLabel,
     record::{self, Caller, OpenIntent},
     refusal::{self, EdgeRefusal},
+    sealer::OpenSession,
     server::Connection,
-    session::OpenSession,
     upstream::{Lease, Target},
 };
+
+pub use session::{end_session, stream};
 
 /// The handle of a legacy session.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -44,6 +47,8 @@ const DEPTH: usize = 64;
 pub(crate) struct Exchange {
     pub(crate) connection: Arc<Connection>,
     pub(crate) permitted: Permitted<Forward>,
+    /// The session that the message belongs to.
+    pub(crate) session: Option<OpenSession>,
     /// The raw id of the request, for errors that we make.
     pub(crate) id: Option<String>,
     pub(crate) intent: OpenIntent,
@@ -53,7 +58,6 @@ pub(crate) struct Exchange {
 enum Decided {
     Forward {
         exchange: Box<Exchange>,
-        session: Option<OpenSession>,
         target: Arc<Target>,
     },
     Refused(Response<Body>),
@@ -71,25 +75,34 @@ pub async fn message(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let (exchange, session, target) = match decide(connection, headers, &body)? {
-        Decided::Forward {
-            exchange,
-            session,
-            target,
-        } => (exchange, session, target),
+    let (exchange, target) = match decide(connection, headers, &body)? {
+        Decided::Forward { exchange, target } => (exchange, target),
         Decided::Refused(response) => return Ok(response),
     };
     let shared = &connection.shared;
+    // A stream without an end takes room of its own, so that an agent can't fill all of it by them.
+    let endless = exchange
+        .permitted
+        .expected()
+        .is_some_and(bulkhead_core::policy::Expected::is_endless);
+    let room = match connection.room().filter(|_| endless) {
+        Some(room) => Some(room.stream().map_err(|_| EdgeRefusal::AgentBusy)?),
+        None => None,
+    };
     let start = Instant::now();
     let sent = shared
         .upstream
-        .send(&target, &exchange.permitted, session.as_ref(), headers)
+        .send(&target, &exchange.permitted, exchange.session.as_ref(), headers)
         .await;
     shared
         .metrics
         .upstream_seconds
         .observe(start.elapsed().as_secs_f64());
-    Ok(answer::answer(*exchange, session.is_some(), sent).await)
+    let response = answer::answer(*exchange, sent).await;
+    Ok(response.map(|body| match room {
+        Some(room) => body.holding(room),
+        None => body,
+    }))
 }
 
 fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Result<Decided, EdgeRefusal> {
@@ -101,6 +114,8 @@ fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Re
         depth: DEPTH,
     };
     let agent = policy.agent(&identity.spiffe_id);
+    // Sessions are the legacy era's; in the modern one the header means nothing and goes no further.
+    let presented = session::presented(connection, &identity.spiffe_id, headers);
     let mut caller = Caller {
         connection,
         policy: &policy,
@@ -124,25 +139,35 @@ fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Re
             .map(|(name, value)| (name.as_str(), value.as_bytes())),
     );
     let inventory = shared.live.inventory();
-    let decision = policy
-        .compiled()
-        .decide(agent, &message, &mirrored, &inventory, limits);
+    let context = Context {
+        inventory: &inventory,
+        limits,
+        seal: &shared.sealer,
+        session: presented
+            .as_ref()
+            .ok()
+            .and_then(Option::as_ref)
+            .map(OpenSession::upstream_id),
+    };
+    let decision = policy.compiled().decide(agent, &message, &mirrored, context);
     count(connection, &message, decision.era);
     if let Err(refusal) = &decision.outcome {
         shared.metrics.decided("refuse", refusal.reason.as_str());
         caller.refused(&message, &decision);
         return Ok(Decided::Refused(told(refusal)));
     }
-    // Sessions are the legacy era's; in the modern one the header means nothing and goes no further.
     let session = match decision.era {
-        Some(Era::Legacy) => open_session(connection, &identity.spiffe_id, headers)?,
+        Some(Era::Legacy) => presented?,
         _ => None,
     };
-    caller.session = session.as_ref().map(stand_in);
+    caller.session = session.as_ref().map(session::stand_in);
     let intent = caller
         .intent(&message, &decision)
         .map_err(|error| unrecorded(connection, &error))?;
-    let id = message.id().map(str::to_owned);
+    let id = match &message {
+        Message::Request(request) => Some(request.id.raw().to_owned()),
+        _ => None,
+    };
     let target = Arc::clone(policy.target());
     match decision.outcome {
         Ok(permitted) => {
@@ -150,58 +175,17 @@ fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Re
             let exchange = Exchange {
                 connection: Arc::clone(connection),
                 permitted,
+                session,
                 id,
                 intent,
             };
             Ok(Decided::Forward {
                 exchange: Box::new(exchange),
-                session,
                 target,
             })
         }
         Err(refusal) => Ok(Decided::Refused(told(&refusal))),
     }
-}
-
-/// Ends a session.
-pub async fn end_session(
-    connection: &Arc<Connection>,
-    headers: &HeaderMap,
-) -> Result<Response<Body>, EdgeRefusal> {
-    let shared = &connection.shared;
-    let (session, target, intent) = {
-        let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
-        let identity = authenticate(connection, &policy)?;
-        let session =
-            open_session(connection, &identity.spiffe_id, headers)?.ok_or(EdgeRefusal::SessionMissing)?;
-        let intent = record::end_of_session(connection, &policy, &stand_in(&session))
-            .map_err(|error| unrecorded(connection, &error))?;
-        (session, Arc::clone(policy.target()), intent)
-    };
-    shared.metrics.decided("permit", "granted");
-    let ended = match shared.upstream.end_session(&target, &session).await {
-        Ok((response, lease)) => {
-            let status = response.status();
-            answer::discard(response.into_body(), lease);
-            match status {
-                StatusCode::NOT_FOUND => Err(EdgeRefusal::SessionUnknown),
-                // A server may not let clients end sessions (Streamable HTTP, "Session Management").
-                StatusCode::METHOD_NOT_ALLOWED => Err(EdgeRefusal::MethodNotAllowed),
-                status if status.is_success() => Ok(empty(StatusCode::NO_CONTENT)),
-                _ => Err(EdgeRefusal::UpstreamFailed),
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a session can't be ended");
-            Err(EdgeRefusal::UpstreamFailed)
-        }
-    };
-    let outcome = match ended {
-        Ok(_) => Completion::Completed,
-        Err(_) => Completion::Failed,
-    };
-    intent.close(outcome, None);
-    Ok(ended.unwrap_or_else(EdgeRefusal::response))
 }
 
 /// What can't be recorded isn't done.
@@ -211,26 +195,14 @@ fn unrecorded(connection: &Connection, error: &std::io::Error) -> EdgeRefusal {
     EdgeRefusal::AuditUnavailable
 }
 
-fn open_session(
-    connection: &Connection,
-    agent: &str,
-    headers: &HeaderMap,
-) -> Result<Option<OpenSession>, EdgeRefusal> {
-    gate::single(headers, &SESSION)?
-        .map(|sealed| {
-            connection
-                .shared
-                .sealer
-                .open(agent, sealed)
-                .map_err(|_| EdgeRefusal::SessionUnknown)
-        })
-        .transpose()
-}
-
-/// Stands for a session in records: equal for equal sessions, and no handle.
-fn stand_in(session: &OpenSession) -> String {
-    let digest = Sha256::digest(session.upstream_id());
-    hex::encode(&digest[..8])
+/// The handles of the connection's agent, in a session. `None`: the connection names nobody.
+pub(crate) fn handles<'a>(connection: &'a Connection, session: Option<&'a str>) -> Option<Handles<'a>> {
+    let identity = connection.identity.as_ref().ok()?;
+    Some(Handles::new(
+        &connection.shared.sealer,
+        &identity.spiffe_id,
+        session,
+    ))
 }
 
 /// The response that tells a client why core refused its message.
@@ -245,19 +217,38 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// Limits of an answer's JSON.
-pub(crate) fn answer_limits(connection: &Connection) -> json::Limits {
-    json::Limits {
-        bytes: connection.shared.limits.response_bytes,
-        depth: DEPTH,
-    }
+/// Decides one message of the server by the policy that is in force now; `None` when there is none.
+pub(crate) fn decide_answer(
+    connection: &Connection,
+    channel: Channel<'_>,
+    session: Option<&str>,
+    message: &Bytes,
+) -> Option<bulkhead_core::policy::Answer> {
+    let shared = &connection.shared;
+    let policy = shared.live.policy()?;
+    let caller = connection
+        .identity
+        .as_ref()
+        .ok()
+        .and_then(|identity| policy.agent(&identity.spiffe_id));
+    let inventory = shared.live.inventory();
+    let context = Context {
+        inventory: &inventory,
+        limits: json::Limits {
+            bytes: shared.limits.response_bytes,
+            depth: DEPTH,
+        },
+        seal: &shared.sealer,
+        session,
+    };
+    Some(policy.compiled().answer(caller, channel, message, context))
 }
 
 fn count(connection: &Connection, message: &Message<'_>, era: Option<Era>) {
     let method = era
         .zip(message.method())
         .and_then(|(era, name)| methods::lookup(era, Direction::ToServer, name))
-        .map_or("other", |entry| entry.name);
+        .map_or("other", |entry| entry.method.name());
     connection
         .shared
         .metrics
@@ -269,7 +260,7 @@ fn count(connection: &Connection, message: &Message<'_>, era: Option<Era>) {
 impl Exchange {
     /// Whether the answer may carry a new session id.
     pub(crate) fn opens_session(&self) -> bool {
-        self.permitted.method() == Method::Initialize
+        self.permitted.method() == Some(Method::Initialize)
     }
 
     /// Ends the exchange without an answer of the server.
@@ -282,4 +273,4 @@ impl Exchange {
 }
 
 /// A connection to the server that is still on loan.
-pub(crate) type Loan = Option<(hyper::body::Incoming, Lease)>;
+pub(crate) type Loan = Option<(Incoming, Lease)>;

@@ -2,15 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use bulkhead_core::mcp::{Era, ProtocolVersion, headers};
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
 use crate::refusal::EdgeRefusal;
+
+/// The protocol version of a message.
+pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(headers::PROTOCOL_VERSION);
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
     /// A message.
     Message,
+    /// A stream of a session's messages.
+    Stream,
     /// The end of a session.
     EndSession,
 }
@@ -35,9 +41,34 @@ pub fn check(request: &Parts, endpoint: Endpoint<'_>) -> Result<Intent, EdgeRefu
     }
     match request.method {
         Method::POST => check_content(&request.headers).map(|()| Intent::Message),
+        // The newer era has neither.
+        Method::GET | Method::DELETE if is_modern(&request.headers)? => Err(EdgeRefusal::LegacyMethod),
+        Method::GET if accepts_events(&request.headers) => Ok(Intent::Stream),
+        Method::GET => Err(EdgeRefusal::NotAcceptable),
         Method::DELETE => Ok(Intent::EndSession),
         _ => Err(EdgeRefusal::MethodNotAllowed),
     }
+}
+
+fn is_modern(headers: &HeaderMap) -> Result<bool, EdgeRefusal> {
+    let version = match single(headers, &PROTOCOL_VERSION)? {
+        None => return Ok(false),
+        Some(text) => ProtocolVersion::parse(text).ok_or(EdgeRefusal::VersionUnsupported)?,
+    };
+    Ok(version.era() == Era::Modern)
+}
+
+fn accepts_events(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| {
+        value.to_str().is_ok_and(|value| {
+            value.split(',').any(|kind| {
+                let kind = kind.split(';').next().unwrap_or_default().trim();
+                ["text/event-stream", "text/*", "*/*"]
+                    .iter()
+                    .any(|known| kind.eq_ignore_ascii_case(known))
+            })
+        })
+    })
 }
 
 /// A header that may occur once, as text.
@@ -227,11 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn only_posts_and_deletes_at_the_one_path() {
+    fn only_what_the_transport_has_at_the_one_path() {
         let host = ("host", "crm.acme.svc");
         for (method, uri, expected) in [
             ("DELETE", "/mcp", Ok(Intent::EndSession)),
-            ("GET", "/mcp", Err(EdgeRefusal::MethodNotAllowed)),
+            ("GET", "/mcp", Err(EdgeRefusal::NotAcceptable)),
             ("PUT", "/mcp", Err(EdgeRefusal::MethodNotAllowed)),
             ("OPTIONS", "/mcp", Err(EdgeRefusal::MethodNotAllowed)),
             ("POST", "/", Err(EdgeRefusal::PathUnknown)),
@@ -243,6 +274,37 @@ mod tests {
             ("GET", "/sse", Err(EdgeRefusal::PathUnknown)),
         ] {
             assert_eq!(verdict(method, uri, &[host, JSON]), expected, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_for_events_and_of_the_legacy_era() {
+        type Case<'a> = (&'a [(&'a str, &'a str)], Result<Intent, EdgeRefusal>);
+        let host = ("host", "crm.acme.svc");
+        let cases: &[Case<'_>] = &[
+            (&[("accept", "text/event-stream")], Ok(Intent::Stream)),
+            (
+                &[("accept", "application/json, Text/Event-Stream;q=0.5")],
+                Ok(Intent::Stream),
+            ),
+            (&[("accept", "*/*")], Ok(Intent::Stream)),
+            (&[("accept", "application/json")], Err(EdgeRefusal::NotAcceptable)),
+            (
+                &[("accept", "*/*"), ("mcp-protocol-version", "2025-03-26")],
+                Ok(Intent::Stream),
+            ),
+            (
+                &[("accept", "*/*"), ("mcp-protocol-version", "2026-07-28")],
+                Err(EdgeRefusal::LegacyMethod),
+            ),
+            (
+                &[("accept", "*/*"), ("mcp-protocol-version", "2099-01-01")],
+                Err(EdgeRefusal::VersionUnsupported),
+            ),
+        ];
+        for (headers, expected) in cases {
+            let headers: Vec<_> = [host].into_iter().chain(headers.iter().copied()).collect();
+            assert_eq!(&verdict("GET", "/mcp", &headers), expected, "{headers:?}");
         }
     }
 

@@ -32,6 +32,10 @@ pub struct Limits {
     pub calls: usize,
     /// Calls under way at once, of one agent.
     pub calls_per_agent: usize,
+    /// Streams without an end open at once, of one agent: subscriptions, and streams of sessions.
+    pub streams_per_agent: usize,
+    /// Pause between two comments that keep a stream without an end alive.
+    pub keep_alive: Duration,
     /// Time to connect to the MCP server.
     pub upstream_connect: Duration,
     /// Time that the MCP server may stay silent: until the answer's headers, and between its parts.
@@ -69,6 +73,8 @@ impl Default for Limits {
             streams: 64,
             calls: 256,
             calls_per_agent: 64,
+            streams_per_agent: 16,
+            keep_alive: Duration::from_secs(15),
             upstream_connect: Duration::from_secs(1),
             upstream_silence: Duration::from_mins(5),
             upstream_idle: 64,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bulkhead_core::mcp::{Inventory, inventory::ToolFacts};
 use rustls::ServerConfig;
+use tokio::sync::watch;
 
 use crate::{policy::LoadedPolicy, tls::Trust};
 
@@ -24,6 +25,7 @@ pub struct Live {
     tls: ArcSwapOption<ServerConfig>,
     trust: ArcSwapOption<TrustGeneration>,
     inventory: ArcSwap<Inventory>,
+    changes: watch::Sender<u64>,
 }
 
 impl Live {
@@ -40,6 +42,11 @@ impl Live {
     /// The roots in force.
     pub fn trust(&self) -> Option<Arc<TrustGeneration>> {
         self.trust.load_full()
+    }
+
+    /// Wakes when policy or trust changed: who holds a stream open asks again whether it may.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// What the server's own lists have taught.
@@ -62,6 +69,7 @@ impl Live {
     /// Puts a policy in force.
     pub fn set_policy(&self, policy: LoadedPolicy) {
         self.policy.store(Some(Arc::new(policy)));
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// Puts a TLS configuration in force for new handshakes.
@@ -74,5 +82,6 @@ impl Live {
         let generation = self.trust.load().as_ref().map_or(0, |current| current.generation) + 1;
         self.trust
             .store(Some(Arc::new(TrustGeneration { generation, trust })));
+        self.changes.send_modify(|count| *count += 1);
     }
 }

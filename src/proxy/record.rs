@@ -27,6 +27,11 @@ pub struct OpenIntent {
 }
 
 impl OpenIntent {
+    /// The number of its call.
+    pub fn call(&self) -> u64 {
+        self.call
+    }
+
     /// Closes the intent.
     pub fn close(mut self, outcome: Completion, reason: Option<Reason>) {
         self.write(outcome, reason);
@@ -181,17 +186,32 @@ impl<'a> EdgeRecord<'a> {
     }
 }
 
-/// Records that a session is going to be ended. Without the record it is not.
-pub fn end_of_session(
+/// What HTTP alone asks of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionCall {
+    /// Its end.
+    End,
+    /// A stream of its messages.
+    Stream,
+}
+
+/// Records what is going to be done with a session: its end, or a stream of it. Without the record it
+/// is not.
+pub fn of_session(
     connection: &Connection,
     policy: &LoadedPolicy,
     session: &str,
+    what: SessionCall,
 ) -> io::Result<OpenIntent> {
+    let (method, rule) = match what {
+        SessionCall::End => ("DELETE", "methods[DELETE]"),
+        SessionCall::Stream => ("GET", "methods[GET]"),
+    };
     let time = now();
     let record = EdgeRecord {
         session: Some(session),
-        method: Some("DELETE"),
-        rule: Some("methods[DELETE]"),
+        method: Some(method),
+        rule: Some(rule),
         decision: Verdict::Permit,
         ..EdgeRecord::of(connection, Some(policy), &time)
     };

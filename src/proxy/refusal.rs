@@ -39,11 +39,18 @@ pub enum EdgeRefusal {
     /// Not the MCP endpoint.
     #[error("there is nothing at this path; the MCP endpoint is the path in the tenant's server")]
     PathUnknown,
-    /// Not POST, and not DELETE of a session.
-    #[error(
-        "the method is not allowed here: POST a message, or DELETE a session; event streams by GET are not offered"
-    )]
+    /// Neither POST, nor GET or DELETE of a session.
+    #[error("the method is not allowed here: POST a message, GET a session's stream, or DELETE a session")]
     MethodNotAllowed,
+    /// GET or DELETE in the modern era.
+    #[error("2026-07-28 has neither GET nor DELETE: POST a message, subscriptions/listen for a stream")]
+    LegacyMethod,
+    /// GET of something else than events.
+    #[error("a GET must accept text/event-stream")]
+    NotAcceptable,
+    /// The protocol version of a GET or DELETE.
+    #[error("the protocol version is not spoken here")]
+    VersionUnsupported,
     /// Not JSON.
     #[error("Content-Type must be application/json in UTF-8")]
     ContentType,
@@ -71,7 +78,10 @@ pub enum EdgeRefusal {
     /// A session id that isn't this agent's.
     #[error("no such session; initialize again")]
     SessionUnknown,
-    /// A DELETE without one.
+    /// An event id that isn't this agent's, or not of this session.
+    #[error("no such event in this session; open the stream again without Last-Event-ID")]
+    EventUnknown,
+    /// A GET or DELETE without one.
     #[error("Mcp-Session-Id is missing")]
     SessionMissing,
     /// The MCP server doesn't take a message that has no answer.
@@ -96,6 +106,10 @@ impl EdgeRefusal {
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::PathUnknown => "path_unknown",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::LegacyMethod => "legacy_method",
+            Self::NotAcceptable => "not_acceptable",
+            Self::VersionUnsupported => "unsupported_version",
+            Self::EventUnknown => "event_unknown",
             Self::ContentType => "content_type",
             Self::ContentEncoding => "content_encoding",
             Self::HeaderMalformed => "header_malformed",
@@ -124,10 +138,14 @@ impl EdgeRefusal {
             | Self::HostNotAllowed
             // 2025-11-25, "Security Warning": an invalid Origin is answered with 403.
             | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
-            Self::PathUnknown | Self::SessionUnknown => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::PathUnknown | Self::SessionUnknown | Self::EventUnknown => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed | Self::LegacyMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::HeaderMalformed | Self::BodyIncomplete | Self::SessionMissing => StatusCode::BAD_REQUEST,
+            Self::HeaderMalformed
+            | Self::VersionUnsupported
+            | Self::BodyIncomplete
+            | Self::SessionMissing => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::AgentBusy => StatusCode::TOO_MANY_REQUESTS,
@@ -144,7 +162,8 @@ impl EdgeRefusal {
         });
         let mut response = json(self.status(), Bytes::from(body.to_string()));
         let extra: Option<(HeaderName, &'static str)> = match self {
-            Self::MethodNotAllowed => Some((header::ALLOW, "POST, DELETE")),
+            Self::MethodNotAllowed => Some((header::ALLOW, "POST, GET, DELETE")),
+            Self::LegacyMethod => Some((header::ALLOW, "POST")),
             Self::AgentBusy
             | Self::Overloaded
             | Self::NoPolicy

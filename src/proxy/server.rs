@@ -23,7 +23,7 @@ use hyper_util::{
 use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -60,6 +60,8 @@ pub struct Connection {
     calls_begun: AtomicUsize,
     calls_open: AtomicUsize,
     first_call: Notify,
+    /// Whether it was told to end, so that streams without an end do.
+    ending: watch::Sender<bool>,
 }
 
 /// One call on a connection, for the idle timeout. Dropping it ends the call.
@@ -79,6 +81,11 @@ impl Connection {
             self.room
                 .get_or_init(|| self.shared.admission.of_agent(&identity.spiffe_id)),
         )
+    }
+
+    /// Wakes when the connection is told to end.
+    pub fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.subscribe()
     }
 
     /// Counts a call from now to the guard's drop.
@@ -181,6 +188,7 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
         calls_begun: AtomicUsize::new(0),
         calls_open: AtomicUsize::new(0),
         first_call: Notify::new(),
+        ending: watch::Sender::new(false),
     });
     let service = service_fn({
         let connection = Arc::clone(&connection);
@@ -250,6 +258,7 @@ where
             }
             () = announce.as_mut(), if !told => {
                 told = true;
+                connection.ending.send_replace(true);
                 served.as_mut().graceful_shutdown();
             }
             () = expired.as_mut() => {

@@ -8,8 +8,8 @@ use std::sync::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    admission::Admission, audit::AuditLog, drain::Drain, limits::Limits, live::Live, metrics::Metrics,
-    readiness::Readiness, session::Sealer, upstream::Upstream,
+    admission::Admission, audit::AuditLog, detached::Detached, drain::Drain, limits::Limits, live::Live,
+    metrics::Metrics, readiness::Readiness, sealer::Sealer, upstream::Upstream,
 };
 
 /// The state of one sidecar process.
@@ -28,8 +28,10 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Bounds on calls under way.
     pub admission: Admission,
-    /// Session ids.
+    /// Seals handles.
     pub sealer: Sealer,
+    /// Calls whose answer is to come on another stream.
+    pub detached: Detached,
     /// The MCP server.
     pub upstream: Upstream,
     /// The tasks of open connections.
@@ -50,6 +52,7 @@ impl Shared {
             metrics: Arc::default(),
             admission: Admission::new(&limits),
             sealer: Sealer::new()?,
+            detached: Detached::default(),
             upstream: Upstream::new(&limits),
             connections: TaskTracker::new(),
             audit,

@@ -1,8 +1,8 @@
 //! The client of the MCP server: HTTP/1.1 to one port on loopback, connections reused, nothing
 //! followed, nothing retried once a byte may have been seen.
 //!
-//! A message is sent as a [`Permitted`] one, which policy alone can make, and a session is ended as
-//! an [`OpenSession`], which its seal alone can make: forgetting to check doesn't compile.
+//! A message is sent as a [`Permitted`] one, which policy alone can make, and a session is used as an
+//! [`OpenSession`], which its seal alone can make: forgetting to check doesn't compile.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_core::policy::{Forward, Permitted};
+use bulkhead_core::{
+    mcp::ProtocolVersion,
+    policy::{Forward, Permitted},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
@@ -21,7 +24,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{limits::Limits, session::OpenSession};
+use crate::{
+    gate::PROTOCOL_VERSION,
+    limits::Limits,
+    sealer::{OpenEvent, OpenSession},
+};
 
 /// Headers of an answer that are read at most, in bytes and number.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -59,6 +66,9 @@ const PASSED: [HeaderName; 3] = [
 
 /// Longest value of a header that passes.
 const MAX_PASSED: usize = 512;
+
+/// Carries the opened event id.
+const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Carries the opened session id.
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -177,9 +187,27 @@ impl Upstream {
         &self,
         target: &Target,
         session: &OpenSession,
+        version: Option<ProtocolVersion>,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
-        let mut request = Request::new(Full::default());
-        *request.method_mut() = Method::DELETE;
+        let request = of_session(Method::DELETE, version);
+        self.exchange(target, request, Some(session)).await
+    }
+
+    /// Opens a stream of a session, or takes one up again after an event.
+    pub async fn stream(
+        &self,
+        target: &Target,
+        session: &OpenSession,
+        version: Option<ProtocolVersion>,
+        after: Option<&OpenEvent>,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let mut request = of_session(Method::GET, version);
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(event) = after {
+            let value = HeaderValue::from_str(event.upstream_id()).map_err(http::Error::from)?;
+            headers.insert(LAST_EVENT, value);
+        }
         self.exchange(target, request, Some(session)).await
     }
 
@@ -255,6 +283,16 @@ impl Upstream {
         });
         Ok(Connection { port, sender })
     }
+}
+
+fn of_session(method: Method, version: Option<ProtocolVersion>) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.method_mut() = method;
+    if let Some(version) = version {
+        let version = HeaderValue::from_static(version.as_str());
+        request.headers_mut().insert(PROTOCOL_VERSION, version);
+    }
+    request
 }
 
 fn pass(client: &HeaderMap, upstream: &mut HeaderMap) {

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{agents::EgressRule, schema, tools::Tool};
+use super::{
+    agents::EgressRule,
+    resources::{ClientFeatures, Resource},
+    schema,
+    tools::{Prompt, Tool},
+};
 
 /// An MCP server. Clients reach it as `https://<name>.<tenant>.svc:8443<http.path>`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +85,17 @@ pub struct Server {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tools: Vec<Tool>,
+    /// The prompts that exist for clients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub prompts: Vec<Prompt>,
+    /// The MCP resources and resource templates that exist for clients. (`resources` are the container's, as in a Pod.)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uri"]))]
+    pub mcp_resources: Vec<Resource>,
+    /// What the server may ask of its clients, and they of its log.
+    #[serde(default)]
+    pub client_features: ClientFeatures,
 }
 
 fn default_replicas() -> u32 {

@@ -1,4 +1,4 @@
-//! The tools of a server: who may call them, and with which arguments.
+//! The tools and prompts of a server: who may use them, and with which arguments.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +23,29 @@ pub struct Tool {
     pub arguments: Arguments,
 }
 
-/// Rules about a tool's arguments, by argument name.
+/// A prompt that exists for clients.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.arguments.bounds) || self.arguments.bounds.all(name, !has(self.arguments.bounds[name].minimum) && !has(self.arguments.bounds[name].maximum) && !has(self.arguments.bounds[name].maxItems))")
+    .message("arguments of prompts are texts: bound them by required, minLength, maxLength, pattern or enum"))]
+pub struct Prompt {
+    /// Name of the prompt, exact.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_./-]+$"))]
+    pub name: String,
+    /// Roles that may see and get it. Empty: nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::roles")]
+    pub roles: Vec<String>,
+    /// Rules about its arguments, which are texts: a forced number or truth value is written as one.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub arguments: Arguments,
+}
+
+/// Rules about the arguments of a tool or prompt, by argument name.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("(has(self.forced) ? self.forced.size() : 0) + (has(self.bounds) ? self.bounds.size() : 0) <= 16")
-        .message("at most 16 arguments of a tool can have a rule, forced and bounds together"),
+        .message("at most 16 arguments of a tool or prompt can have a rule, forced and bounds together"),
     validation = Rule::new("!has(self.forced) || !has(self.bounds) || self.forced.all(name, !(name in self.bounds))")
         .message("an argument is either forced or bounded, not both: the caller's value for a forced one never counts"),
     validation = Rule::new("(!has(self.forced) || self.forced.all(name, name.size() >= 1 && name.size() <= 128)) && (!has(self.bounds) || self.bounds.all(name, name.size() >= 1 && name.size() <= 128))")

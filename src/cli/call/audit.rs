@@ -181,7 +181,7 @@ mod tests {
         audit::{Call, IntentRecord},
         json::Limits,
         mcp::{self, Inventory, MirroredHeaders},
-        policy::CompiledPolicy,
+        policy::{CompiledPolicy, Context},
     };
 
     use super::*;
@@ -210,8 +210,7 @@ mod tests {
             caller,
             &message,
             &headers,
-            &Inventory::default(),
-            Limits::default(),
+            Context::offline(&Inventory::default(), Limits::default()),
         );
         let call = Call {
             time: "2026-11-22T10:00:00Z",

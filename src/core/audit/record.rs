@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::{
     json,
     mcp::Message,
-    policy::{CompiledAgent, CompiledPolicy, Decision},
+    policy::{CompiledAgent, CompiledPolicy, Decision, Target},
     reason::Reason,
     refusal::{Refusal, shortened},
 };
@@ -67,6 +67,10 @@ pub struct IntentRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
     policy_revision: &'a str,
     decision: Verdict,
@@ -88,10 +92,16 @@ impl<'a> IntentRecord<'a> {
         decision: &'a Decision,
     ) -> Self {
         let reason = decision.outcome.as_ref().err().map(|refusal| refusal.reason);
+        let named = |kind: &dyn Fn(&Target) -> bool| {
+            let target = decision.target.as_ref().filter(|target| kind(target));
+            target.map(Target::name)
+        };
         Self {
             request_id: message.id().map(Bounded),
             method: message.method().map(Bounded),
-            tool: decision.tool.as_deref(),
+            tool: named(&|target| matches!(target, Target::Tool(_))),
+            prompt: named(&|target| matches!(target, Target::Prompt(_))),
+            resource: named(&|target| matches!(target, Target::Resource(_))),
             rule: decision.rule.as_deref(),
             decision: if reason.is_some() {
                 Verdict::Refuse
@@ -138,6 +148,8 @@ impl<'a> IntentRecord<'a> {
             request_id: None,
             method: None,
             tool: None,
+            prompt: None,
+            resource: None,
             rule: None,
             policy_revision: policy.revision(),
             decision: Verdict::Refuse,

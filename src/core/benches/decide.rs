@@ -10,7 +10,7 @@ use std::hint::black_box;
 use bulkhead_core::{
     json::Limits,
     mcp::{self, Inventory, MirroredHeaders},
-    policy::{CompiledPolicy, Decision},
+    policy::{CompiledPolicy, Context, Decision},
 };
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -56,7 +56,8 @@ fn decide(policy: &CompiledPolicy, body: &Bytes, inventory: &Inventory) -> Decis
     let limits = Limits::default();
     let message = mcp::read(body, limits).unwrap();
     let headers = MirroredHeaders::read([("mcp-protocol-version", b"2025-11-25".as_slice())]);
-    policy.decide(policy.agent(AGENT), &message, &headers, inventory, limits)
+    let context = Context::offline(inventory, limits);
+    policy.decide(policy.agent(AGENT), &message, &headers, context)
 }
 
 fn decisions(criterion: &mut Criterion) {

@@ -1,32 +1,63 @@
-//! Messages of the server: an answer to what was asked passes, filtered; anything else doesn't.
+//! Messages of the server: an answer to what was asked passes, filtered, and so does what the
+//! client was granted to be told and asked; anything else doesn't.
 
 use bytes::Bytes;
 
 use crate::{
-    json::{self, Limits, text::is_case_variant},
+    handles::Handles,
+    json::{self, Members, text::is_case_variant},
     mcp::{
-        self, Era, Message,
+        self, Era, Message, ProtocolVersion,
         envelope::{Outcome, span},
         inventory::ToolFacts,
-        methods::{self, Direction, Method},
+        methods::Method,
     },
     policy::{
         capabilities,
         compile::{CompiledAgent, CompiledPolicy},
-        lists,
+        decide::Context,
+        events, lists,
         permit::Expected,
+        results,
         splice::{self, Edit},
     },
     reason::Reason,
     refusal::Refusal,
 };
 
+/// Where a message of the server comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Channel<'a> {
+    /// From the answer to a request, or from a stream that takes one up again.
+    Answer(&'a Expected),
+    /// From a session's own stream, in the legacy era. Nothing is answered there.
+    Session(ProtocolVersion),
+}
+
+impl<'a> Channel<'a> {
+    /// The answer that may come.
+    pub fn expected(self) -> Option<&'a Expected> {
+        match self {
+            Self::Answer(expected) => Some(expected),
+            Self::Session(_) => None,
+        }
+    }
+
+    /// The protocol version that is spoken on it.
+    pub fn version(self) -> ProtocolVersion {
+        match self {
+            Self::Answer(expected) => expected.version,
+            Self::Session(version) => version,
+        }
+    }
+}
+
 /// What becomes of a message of the server.
 #[derive(Debug)]
 pub enum Answer {
     /// The answer. It ends the exchange.
     Final(FinalAnswer),
-    /// A notification that belongs to the request. It passes, and more may follow.
+    /// A notification or request that passes, as these bytes. More may follow.
     Event(Bytes),
     /// A message that doesn't pass. More may follow.
     Dropped(Reason),
@@ -43,15 +74,15 @@ pub struct FinalAnswer {
     pub failed: bool,
     /// What a list taught about tools, for [`crate::mcp::Inventory::learning`].
     pub learned: Vec<(String, ToolFacts)>,
-    /// Tools that a list offered and that were taken out because something is wrong with them.
-    /// Tools that the agent simply doesn't have aren't here.
-    pub dropped: Vec<DroppedTool>,
+    /// Entries that a list offered and that were taken out because something is wrong with them.
+    /// Those that the agent simply doesn't have aren't here.
+    pub dropped: Vec<DroppedEntry>,
 }
 
-/// A tool that was taken out of a list.
+/// An entry that was taken out of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DroppedTool {
-    /// Its name, shortened; empty when it has none.
+pub struct DroppedEntry {
+    /// Its name or URI, shortened; empty when it has none.
     pub name: String,
     /// Why.
     pub reason: Reason,
@@ -65,36 +96,39 @@ impl CompiledPolicy {
     pub fn answer(
         &self,
         caller: Option<&CompiledAgent>,
-        expected: &Expected,
+        channel: Channel<'_>,
         body: &Bytes,
-        limits: Limits,
+        context: Context<'_>,
     ) -> Answer {
-        self.try_answer(caller, expected, body, limits)
-            .unwrap_or_else(|refusal| {
-                let era = expected.version.era();
-                Answer::Refused(refusal.answering(Some(&expected.id)).in_era(Some(era)))
+        self.try_answer(caller, channel, body, context)
+            .unwrap_or_else(|refusal| match channel.expected() {
+                Some(expected) => {
+                    let era = expected.version.era();
+                    Answer::Refused(refusal.answering(Some(&expected.id)).in_era(Some(era)))
+                }
+                None => Answer::Dropped(refusal.reason),
             })
     }
 
     fn try_answer(
         &self,
         caller: Option<&CompiledAgent>,
-        expected: &Expected,
+        channel: Channel<'_>,
         body: &Bytes,
-        limits: Limits,
+        context: Context<'_>,
     ) -> Result<Answer, Refusal> {
         let agent = caller.ok_or_else(|| Refusal::plain(Reason::AgentUnknown))?;
-        let message = mcp::read(body, limits)
+        let message = mcp::read(body, context.limits)
             .map_err(|refusal| malformed(&format!("it can't be read ({})", refusal.reason)))?;
-        let response = match &message {
-            Message::Response(response) => response,
-            Message::Notification(_) if is_progress(&message, expected) => {
-                return Ok(Answer::Event(body.clone()));
-            }
-            Message::Request(_) | Message::Notification(_) => {
-                return Ok(Answer::Dropped(Reason::ServerMessageDenied));
-            }
+        let Message::Response(response) = &message else {
+            return Ok(match events::decide(self, agent, channel, &message, context) {
+                Ok(body) => Answer::Event(body),
+                Err(reason) => Answer::Dropped(reason),
+            });
         };
+        let expected = channel
+            .expected()
+            .ok_or_else(|| Refusal::plain(Reason::AnswerMismatch))?;
         if !response.id.is_some_and(|id| id.is(&expected.id)) {
             return Err(Refusal::plain(Reason::AnswerMismatch));
         }
@@ -107,7 +141,8 @@ impl CompiledPolicy {
         match response.outcome {
             Outcome::Error(_) => answer.failed = true,
             Outcome::Result(result) => {
-                if let Some(text) = self.result(agent, expected, result, &mut answer)? {
+                let handles = context.handles(agent);
+                if let Some(text) = self.result(agent, expected, result, handles, &mut answer)? {
                     answer.body = splice::apply(
                         body,
                         vec![Edit {
@@ -127,18 +162,30 @@ impl CompiledPolicy {
         agent: &CompiledAgent,
         expected: &Expected,
         result: &str,
+        handles: Handles<'_>,
         answer: &mut FinalAnswer,
     ) -> Result<Option<String>, Refusal> {
         let members = json::members(result).ok_or_else(|| malformed("its result is no object"))?;
-        if expected.version.era() == Era::Modern {
-            check_type(&members)?;
+        let era = expected.version.era();
+        if era == Era::Modern {
+            match result_type(&members)?.as_str() {
+                "complete" => {}
+                "input_required" => {
+                    return results::input_required(self, expected, &members, handles).map(Some);
+                }
+                "task" => return results::task_created(expected, &members, handles).map(Some),
+                _ => return Err(Refusal::plain(Reason::AnswerType)),
+            }
         }
         match expected.method {
-            Method::ToolsList => {
-                lists::filter(self, agent, expected.version.era(), &members, answer).map(Some)
-            }
-            Method::Initialize => capabilities::initialize(&members).map(Some),
-            Method::Discover => capabilities::discover(&members).map(Some),
+            Method::ToolsList => lists::tools(self, agent, expected, &members, handles, answer).map(Some),
+            Method::PromptsList => lists::prompts(self, agent, expected, &members, handles, answer).map(Some),
+            Method::ResourcesList => lists::resources(agent, expected, &members, handles, answer).map(Some),
+            Method::TemplatesList => lists::templates(agent, expected, &members, handles, answer).map(Some),
+            Method::Initialize => capabilities::initialize(self, agent, &members).map(Some),
+            Method::Discover => capabilities::discover(self, agent, &members).map(Some),
+            Method::ResourcesRead => results::contents(agent, expected, &members),
+            Method::TasksGet => results::task(self, expected, &members, handles).map(Some),
             Method::ToolsCall => {
                 answer.failed = json::get(&members, "isError") == Some("true");
                 Ok(None)
@@ -155,36 +202,14 @@ pub(super) fn malformed(what: &str) -> Refusal {
     )
 }
 
-/// Only complete results pass: others carry handles that a client would present again
-/// (`requestState`, task ids), and nothing seals those. Absent means complete.
-fn check_type(members: &[(std::borrow::Cow<'_, str>, &str)]) -> Result<(), Refusal> {
+/// The type of a modern result. Absent means complete.
+fn result_type(members: &Members<'_>) -> Result<String, Refusal> {
     if members.iter().any(|(key, _)| is_case_variant(key, "resultType")) {
         return Err(malformed("a key differs from resultType in case only"));
     }
     match json::get(members, "resultType").map(json::string) {
-        None => Ok(()),
-        Some(Some(kind)) if kind == "complete" => Ok(()),
-        Some(_) => Err(Refusal::plain(Reason::AnswerType)),
+        None => Ok("complete".to_owned()),
+        Some(Some(kind)) => Ok(kind.into_owned()),
+        Some(None) => Err(Refusal::plain(Reason::AnswerType)),
     }
-}
-
-/// Progress of this very request, which the client asked for.
-fn is_progress(message: &Message<'_>, expected: &Expected) -> bool {
-    let era = expected.version.era();
-    let entry = message
-        .method()
-        .and_then(|name| methods::lookup(era, Direction::ToClient, name));
-    let Some((entry, params)) = entry.zip(message.params()) else {
-        return false;
-    };
-    let token = params
-        .get("progressToken")
-        .zip(expected.progress_token.as_deref());
-    params
-        .members()
-        .iter()
-        .all(|(key, _)| entry.params.contains(&key.as_ref()))
-        && token.is_some_and(|(given, asked)| {
-            given == asked || json::string(given).is_some_and(|text| json::string(asked) == Some(text))
-        })
 }

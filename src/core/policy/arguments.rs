@@ -30,19 +30,17 @@ pub(super) fn rewrite(grant: &Grant, body: &[u8], params: &Params<'_>) -> Result
     let raw = params.get("arguments");
     let members = match raw.map(Kind::of) {
         None | Some(Kind::Null) => Vec::new(),
-        Some(Kind::Object) if grant.forced.is_empty() && grant.tool.bounds.is_empty() => {
+        Some(Kind::Object) if grant.forced.is_empty() && grant.rule.bounds.is_empty() => {
             return Ok(Rewrite::default());
         }
         Some(Kind::Object) => raw.and_then(json::members).unwrap_or_default(),
         Some(_) => {
-            return Err(Refusal::new(
-                Reason::ArgumentsNotObject,
-                "params.arguments is no object",
-            ));
+            let refusal = Refusal::new(Reason::ArgumentsNotObject, "params.arguments is no object");
+            return Err(refusal.by(grant.rule.path.clone()));
         }
     };
     let ruled = || {
-        let bounded = grant.tool.bounds.iter().map(|bound| &bound.argument);
+        let bounded = grant.rule.bounds.iter().map(|bound| &bound.argument);
         grant.forced.iter().map(|forced| &forced.name).chain(bounded)
     };
     for (key, _) in &members {
@@ -55,10 +53,10 @@ pub(super) fn rewrite(grant: &Grant, body: &[u8], params: &Params<'_>) -> Result
                     named(key)
                 ),
             );
-            return Err(refusal.by(format!("{}[{name}]", grant.tool.rule).into()));
+            return Err(refusal.by(format!("{}[{name}]", grant.rule.path).into()));
         }
     }
-    for bound in &grant.tool.bounds {
+    for bound in &grant.rule.bounds {
         let value = json::get(&members, &bound.argument);
         if let Some(violation) = bound.bounds.violation(value) {
             let message = format!("Argument {} {violation}.", bound.argument);

@@ -1,24 +1,26 @@
 //! Policy document → compiled policy: everything checked, everything resolved per agent, so that a
 //! decision is a look-up. A document that isn't understood in full is refused in full.
 
+mod callables;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
 use thiserror::Error;
 
 use crate::{
-    json::{
-        self, Limits,
-        text::{quoted, same_ignoring_case},
-    },
+    json::{self, Limits},
     policy::{
-        bounds::{self, CompiledBounds},
-        document::{Agent, FORMAT, Forced, PolicyDocument, Tenant, Tool, Upstream},
+        document::{Agent, ClientFeatures, FORMAT, PolicyDocument, Tenant, Upstream},
+        resources::{self, ResourceGrant, ResourceRule},
     },
     reason::Reason,
 };
+
+use callables::Grants;
+pub(super) use callables::{Callables, ForcedArgument, Grant, Rule, Value, value_of};
 
 /// Limits of the document itself: what a `ConfigMap` can hold.
 const DOCUMENT: Limits = Limits {
@@ -58,53 +60,22 @@ pub struct CompiledPolicy {
     upstream: Upstream,
     /// By SPIFFE ID.
     agents: HashMap<Arc<str>, CompiledAgent>,
-    tools: HashMap<Arc<str>, Arc<ToolRule>>,
+    pub(super) tools: Callables,
+    pub(super) prompts: Callables,
+    pub(super) features: ClientFeatures,
 }
 
-/// An agent and what it may call.
+/// An agent and what exists for it.
 #[derive(Debug)]
 pub struct CompiledAgent {
     name: Arc<str>,
     spiffe_id: Arc<str>,
-    tools: HashMap<Arc<str>, Result<Grant, Reason>>,
+    tools: Grants,
+    prompts: Grants,
+    resources: Vec<Result<ResourceGrant, Reason>>,
 }
 
-/// The rule of a tool, for whomever it exists.
-#[derive(Debug)]
-pub(super) struct ToolRule {
-    pub name: Arc<str>,
-    /// `tools[NAME]`
-    pub rule: Arc<str>,
-    /// Names of forced arguments.
-    pub forced: Vec<Arc<str>>,
-    pub bounds: Vec<BoundRule>,
-}
-
-/// The bounds of an argument.
-#[derive(Debug)]
-pub(super) struct BoundRule {
-    pub argument: Arc<str>,
-    /// `tools[NAME].bounds[ARGUMENT]`
-    pub rule: Arc<str>,
-    pub bounds: CompiledBounds,
-}
-
-/// A tool as one agent may call it.
-#[derive(Debug)]
-pub(super) struct Grant {
-    pub tool: Arc<ToolRule>,
-    pub forced: Vec<ForcedArgument>,
-}
-
-/// An argument that is set.
-#[derive(Debug)]
-pub(super) struct ForcedArgument {
-    pub name: Arc<str>,
-    /// The value, as JSON.
-    pub value: String,
-}
-
-fn invalid(part: impl Into<String>, problem: impl Into<String>) -> CompileError {
+pub(super) fn invalid(part: impl Into<String>, problem: impl Into<String>) -> CompileError {
     CompileError::Invalid {
         part: part.into(),
         problem: problem.into(),
@@ -130,6 +101,9 @@ impl CompiledPolicy {
             upstream,
             agents,
             tools,
+            prompts,
+            resources,
+            client_features,
         } = document;
         if format != FORMAT {
             return Err(CompileError::Format(format));
@@ -154,16 +128,19 @@ impl CompiledPolicy {
                 "needs a port, and a path that begins with a slash",
             ));
         }
-        let rules = compile_tools(&tools)?;
-        let agents = compile_agents(agents, &tools, &rules)?;
+        let tools = Callables::compile("tools", tools)?;
+        let prompts = Callables::compile("prompts", prompts)?;
+        let resources = resources::compile(resources)?;
         Ok(Self {
+            agents: compile_agents(agents, &tools, &prompts, &resources)?,
             revision: revision.into(),
             tenant,
             server,
             hostnames,
             upstream,
-            agents,
-            tools: rules,
+            tools,
+            prompts,
+            features: client_features,
         })
     }
 
@@ -196,11 +173,6 @@ impl CompiledPolicy {
     pub fn agent(&self, spiffe_id: &str) -> Option<&CompiledAgent> {
         self.agents.get(spiffe_id)
     }
-
-    /// The rule of a tool, whoever may call it.
-    pub(super) fn tool(&self, name: &str) -> Option<&Arc<ToolRule>> {
-        self.tools.get(name)
-    }
 }
 
 impl CompiledAgent {
@@ -215,13 +187,51 @@ impl CompiledAgent {
     }
 
     /// How the agent may call a tool, or why not.
-    pub(super) fn grant(&self, policy: &CompiledPolicy, tool: &str) -> Result<&Grant, Reason> {
-        match self.tools.get(tool) {
-            Some(Ok(grant)) => Ok(grant),
-            Some(Err(reason)) => Err(*reason),
-            None if policy.tools.contains_key(tool) => Err(Reason::ToolNotGranted),
-            None => Err(Reason::ToolUnknown),
-        }
+    pub(super) fn tool(&self, policy: &CompiledPolicy, name: &str) -> Result<&Grant, Reason> {
+        self.tools.get(name).unwrap_or_else(|| {
+            Err(if policy.tools.get(name).is_some() {
+                Reason::ToolNotGranted
+            } else {
+                Reason::ToolUnknown
+            })
+        })
+    }
+
+    /// How the agent may get a prompt, or why not.
+    pub(super) fn prompt(&self, policy: &CompiledPolicy, name: &str) -> Result<&Grant, Reason> {
+        self.prompts.get(name).unwrap_or_else(|| {
+            Err(if policy.prompts.get(name).is_some() {
+                Reason::PromptNotGranted
+            } else {
+                Reason::PromptUnknown
+            })
+        })
+    }
+
+    /// By which rule the agent may read a resource, or why not.
+    pub(super) fn resource(&self, uri: &str) -> Result<&ResourceGrant, Reason> {
+        self.resources
+            .iter()
+            .filter_map(|grant| grant.as_ref().ok())
+            .find(|grant| grant.covers(uri))
+            .ok_or(Reason::ResourceNotGranted)
+    }
+
+    /// The grants of the agent's resources and templates.
+    pub(super) fn resources(&self) -> impl Iterator<Item = &ResourceGrant> {
+        self.resources.iter().filter_map(|grant| grant.as_ref().ok())
+    }
+
+    pub(super) fn has_tools(&self) -> bool {
+        self.tools.any()
+    }
+
+    pub(super) fn has_prompts(&self) -> bool {
+        self.prompts.any()
+    }
+
+    pub(super) fn has_resources(&self) -> bool {
+        self.resources().next().is_some()
     }
 }
 
@@ -236,60 +246,11 @@ fn is_path(path: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte))
 }
 
-fn compile_tools(tools: &[Tool]) -> Result<HashMap<Arc<str>, Arc<ToolRule>>, CompileError> {
-    let mut rules: HashMap<Arc<str>, Arc<ToolRule>> = HashMap::with_capacity(tools.len());
-    for tool in tools {
-        let rule = compile_tool(tool)?;
-        if rules.insert(rule.name.clone(), Arc::new(rule)).is_some() {
-            return Err(invalid(format!("tools[{}]", tool.name), "is there twice"));
-        }
-    }
-    Ok(rules)
-}
-
-fn compile_tool(tool: &Tool) -> Result<ToolRule, CompileError> {
-    let rule = format!("tools[{}]", tool.name);
-    if tool.name.is_empty() {
-        return Err(invalid(rule, "has no name"));
-    }
-    let ruled: Vec<_> = tool.forced.keys().chain(tool.bounds.keys()).collect();
-    for (index, name) in ruled.iter().enumerate() {
-        if name.is_empty() {
-            return Err(invalid(rule, "has a rule for an argument without a name"));
-        }
-        if ruled[..index].iter().any(|other| same_ignoring_case(other, name)) {
-            let problem = "is forced and bounded, or has rules for names that differ in case only";
-            return Err(invalid(format!("{rule}, argument {name},"), problem));
-        }
-    }
-    for (name, forced) in &tool.forced {
-        if matches!(forced, Forced::Agent(attribute) if attribute.is_empty()) {
-            return Err(invalid(format!("{rule}.forced[{name}]"), "names no attribute"));
-        }
-    }
-    let bounds = tool.bounds.iter().map(|(name, bounds)| {
-        let rule = format!("{rule}.bounds[{name}]");
-        match bounds::compile(bounds) {
-            Ok(bounds) => Ok(BoundRule {
-                argument: name.as_str().into(),
-                rule: rule.into(),
-                bounds,
-            }),
-            Err(problem) => Err(invalid(rule, problem)),
-        }
-    });
-    Ok(ToolRule {
-        name: tool.name.as_str().into(),
-        forced: tool.forced.keys().map(|name| name.as_str().into()).collect(),
-        bounds: bounds.collect::<Result<_, _>>()?,
-        rule: rule.into(),
-    })
-}
-
 fn compile_agents(
     agents: Vec<Agent>,
-    tools: &[Tool],
-    rules: &HashMap<Arc<str>, Arc<ToolRule>>,
+    tools: &Callables,
+    prompts: &Callables,
+    resources: &[Arc<ResourceRule>],
 ) -> Result<HashMap<Arc<str>, CompiledAgent>, CompileError> {
     let mut names = BTreeSet::new();
     let mut compiled = HashMap::with_capacity(agents.len());
@@ -298,154 +259,28 @@ fn compile_agents(
         if agent.name.is_empty() || !names.insert(agent.name.clone()) {
             return Err(invalid(part, "has no name, or one that another agent has"));
         }
-        if !agent.spiffe_id.starts_with("spiffe://") {
+        if !agent.spiffe_id.starts_with("spiffe://") || agent.spiffe_id.contains('\n') {
             return Err(invalid(part, "has no SPIFFE ID"));
         }
-        let spiffe_id: Arc<str> = agent.spiffe_id.into();
-        let granted = tools
+        let spiffe_id: Arc<str> = agent.spiffe_id.as_str().into();
+        let resources = resources
             .iter()
-            .filter(|tool| !tool.roles.is_disjoint(&agent.roles))
-            .filter_map(|tool| rules.get(tool.name.as_str()).map(|rule| (tool, rule)))
-            .map(|(tool, rule)| (rule.name.clone(), resolve(tool, rule, &agent.attributes)))
+            .filter(|rule| !rule.roles.is_disjoint(&agent.roles))
+            .map(|rule| ResourceGrant::new(rule, &agent.attributes))
             .collect();
-        let agent = CompiledAgent {
-            name: agent.name.into(),
+        let grants = CompiledAgent {
+            name: agent.name.as_str().into(),
             spiffe_id: spiffe_id.clone(),
-            tools: granted,
+            tools: tools.of(&agent, callables::as_json),
+            prompts: prompts.of(&agent, callables::as_text),
+            resources,
         };
-        if compiled.insert(spiffe_id, agent).is_some() {
+        if compiled.insert(spiffe_id, grants).is_some() {
             return Err(invalid(part, "has the SPIFFE ID of another agent"));
         }
     }
     Ok(compiled)
 }
 
-fn resolve(
-    tool: &Tool,
-    rule: &Arc<ToolRule>,
-    attributes: &BTreeMap<String, String>,
-) -> Result<Grant, Reason> {
-    let forced = rule.forced.iter().map(|name| {
-        let value = match tool.forced.get(name.as_ref()) {
-            Some(Forced::String(text)) => quoted(text),
-            Some(Forced::Int(int)) => int.to_string(),
-            Some(Forced::Bool(value)) => value.to_string(),
-            Some(Forced::Agent(attribute)) => {
-                quoted(attributes.get(attribute).ok_or(Reason::AgentAttributeMissing)?)
-            }
-            None => return Err(Reason::AgentAttributeMissing),
-        };
-        Ok(ForcedArgument {
-            name: name.clone(),
-            value,
-        })
-    });
-    Ok(Grant {
-        tool: rule.clone(),
-        forced: forced.collect::<Result<_, _>>()?,
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn document() -> Value {
-        json!({
-            "format": 1,
-            "tenant": {"name": "acme", "uid": "u"},
-            "server": "crm",
-            "hostnames": ["crm.acme.svc"],
-            "upstream": {"port": 3000, "path": "/mcp"},
-            "agents": [
-                {"name": "billing", "spiffeId": "spiffe://acme/billing", "roles": ["reader"], "attributes": {"place": "nyc"}},
-                {"name": "other", "spiffeId": "spiffe://acme/other", "roles": ["reader"]},
-                {"name": "idle", "spiffeId": "spiffe://acme/idle", "roles": []}
-            ],
-            "tools": [
-                {"name": "list", "roles": ["reader"], "forced": {"place": {"agent": "place"}, "n": {"int": 7}}, "bounds": {"limit": {"maximum": 1}}},
-                {"name": "delete", "roles": ["admin"]},
-                {"name": "nobody", "roles": []}
-            ]
-        })
-    }
-
-    fn compile(document: &Value) -> Result<CompiledPolicy, CompileError> {
-        CompiledPolicy::from_json(document.to_string().as_bytes())
-    }
-
-    #[test]
-    fn each_agent_has_what_its_roles_and_attributes_give() {
-        let policy = compile(&document()).unwrap();
-        let reason = |agent: &str, tool: &str| {
-            policy
-                .agent(&format!("spiffe://acme/{agent}"))
-                .unwrap()
-                .grant(&policy, tool)
-                .err()
-        };
-        assert_eq!(reason("billing", "list"), None);
-        assert_eq!(reason("billing", "delete"), Some(Reason::ToolNotGranted));
-        assert_eq!(reason("billing", "nobody"), Some(Reason::ToolNotGranted));
-        assert_eq!(reason("billing", "drop"), Some(Reason::ToolUnknown));
-        assert_eq!(reason("other", "list"), Some(Reason::AgentAttributeMissing));
-        assert_eq!(reason("idle", "list"), Some(Reason::ToolNotGranted));
-        assert!(policy.agent("spiffe://acme/unknown").is_none());
-        assert!(policy.agent("spiffe://acme/Billing").is_none());
-    }
-
-    #[test]
-    fn a_document_that_is_wrong_anywhere_is_refused_in_full() {
-        let cases: &[(&str, Value)] = &[
-            ("/format", json!(2)),
-            ("/tenant/uid", json!("")),
-            ("/server", json!("")),
-            ("/hostnames/0", json!("CRM.acme.svc")),
-            ("/upstream/port", json!(0)),
-            ("/upstream/path", json!("mcp")),
-            ("/upstream/path", json!("/a b")),
-            ("/agents/0/name", json!("")),
-            ("/agents/0/name", json!("other")),
-            ("/agents/0/spiffeId", json!("spiffe://acme/other")),
-            ("/agents/0/spiffeId", json!("https://acme/other")),
-            ("/tools/0/name", json!("")),
-            ("/tools/0/name", json!("delete")),
-            ("/tools/0/forced", json!({"limit": {"int": 1}})),
-            ("/tools/0/forced", json!({"Limit": {"int": 1}})),
-            ("/tools/0/forced", json!({"a": {"int": 1}, "A": {"int": 1}})),
-            ("/tools/0/forced", json!({"": {"int": 1}})),
-            ("/tools/0/forced", json!({"a": {"agent": ""}})),
-            ("/tools/0/forced", json!({"a": {"float": 1.5}})),
-            ("/tools/0/forced", json!({"a": {"int": 1, "bool": true}})),
-            (
-                "/tools/0/forced",
-                json!({"a": {"int": 9_223_372_036_854_775_808_u64}}),
-            ),
-            ("/tools/0/bounds", json!({"a": {}})),
-            ("/tools/0/bounds", json!({"a": {"max": 1}})),
-            ("/tools/0/bounds", json!({"a": {"pattern": "("}})),
-        ];
-        for (pointer, value) in cases {
-            let mut document = document();
-            *document.pointer_mut(pointer).unwrap() = value.clone();
-            assert!(compile(&document).is_err(), "{pointer} {value}");
-        }
-        let mut unknown = document();
-        unknown["enforcement"] = json!("Report");
-        assert!(matches!(compile(&unknown), Err(CompileError::Shape(_))));
-    }
-
-    #[test]
-    fn a_key_twice_in_the_document_is_refused() {
-        let twice = document().to_string().replace(
-            r#""forced":{"#,
-            r#""forced":{"tenant_id":{"string":"a"},"tenant_id":{"string":"b"},"#,
-        );
-        assert_eq!(
-            CompiledPolicy::from_json(twice.as_bytes()).unwrap_err(),
-            CompileError::Json(Reason::DuplicateKey)
-        );
-    }
-}
+mod tests;

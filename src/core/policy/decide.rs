@@ -2,31 +2,102 @@
 //!
 //! Everything that can be said against a message is said here or it passes, so the order matters:
 //! what a message is comes before who may send it, and nothing that differs between a hidden and
-//! an unknown tool comes before that tool is granted.
+//! an unknown thing comes before that thing is granted.
 
-use std::{borrow::Cow, sync::Arc};
+mod authorize;
+mod examine;
+mod features;
+mod forward;
+mod reference;
+mod subscription;
+
+use std::sync::Arc;
 
 use crate::{
-    json::{
-        self, Kind, Limits,
-        text::{is_case_variant, quoted},
-    },
+    handles::{Handle, Handles, Kind as HandleKind, NoHandles, Seal},
+    json::Limits,
     mcp::{
-        self, Era, Inventory, Message, MirroredHeaders, Params, ProtocolVersion,
-        envelope::span,
-        inventory::{self, Mirror, ToolFacts},
-        methods::{self, Direction, Entry, Form, Method},
-        version::{self, META_CAPABILITIES},
+        self, Era, Inventory, Message, MirroredHeaders, inventory,
+        version::{self, ProtocolVersion},
     },
     policy::{
-        arguments,
         compile::{CompiledAgent, CompiledPolicy, Grant},
-        permit::{Expected, Forward, Permitted},
+        permit::{Forward, Permitted},
         splice::{self, Edit},
     },
     reason::Reason,
     refusal::{Refusal, shortened},
 };
+
+use examine::examine;
+pub(super) use features::granted as feature_granted;
+
+/// What a decision looks at besides the message and the policy.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// What the server's lists have taught.
+    pub inventory: &'a Inventory,
+    /// Bounds of a message.
+    pub limits: Limits,
+    /// Seals and opens handles.
+    pub seal: &'a dyn Seal,
+    /// The server's own id of the legacy session that the message belongs to.
+    pub session: Option<&'a str>,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Context")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Context<'a> {
+    /// A context without handles and sessions: for decisions offline.
+    pub fn offline(inventory: &'a Inventory, limits: Limits) -> Self {
+        Self {
+            inventory,
+            limits,
+            seal: &NoHandles,
+            session: None,
+        }
+    }
+
+    /// The handles of an agent.
+    pub(super) fn handles(&self, agent: &'a CompiledAgent) -> Handles<'a> {
+        Handles::new(self.seal, agent.spiffe_id(), self.session)
+    }
+}
+
+/// What a message is about, for the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A tool, by name.
+    Tool(String),
+    /// A prompt, by name.
+    Prompt(String),
+    /// A resource, by URI, or a template.
+    Resource(String),
+}
+
+impl Target {
+    /// Its name, as it was asked for.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Tool(name) | Self::Prompt(name) | Self::Resource(name) => name,
+        }
+    }
+
+    fn shortened(&self) -> Self {
+        match self {
+            Self::Tool(name) => Self::Tool(shortened(name)),
+            Self::Prompt(name) => Self::Prompt(shortened(name)),
+            Self::Resource(name) => Self::Resource(shortened(name)),
+        }
+    }
+}
 
 /// The decision about one message, with what the audit records of it.
 #[derive(Debug)]
@@ -35,8 +106,8 @@ pub struct Decision {
     pub outcome: Result<Permitted<Forward>, Refusal>,
     /// The era of the message, when it could be told.
     pub era: Option<Era>,
-    /// The tool that was asked for, shortened.
-    pub tool: Option<String>,
+    /// What was asked for, its name shortened.
+    pub target: Option<Target>,
     /// The rule that permitted or refused, when one did.
     pub rule: Option<Arc<str>>,
     /// Forced arguments for which the caller gave another value.
@@ -47,42 +118,57 @@ pub struct Decision {
 #[derive(Default)]
 struct Trace {
     era: Option<Era>,
-    tool: Option<String>,
+    target: Option<Target>,
     rule: Option<Arc<str>>,
     overridden: Vec<Arc<str>>,
 }
 
-/// A message that was found to be what it says, before anybody's rights.
-struct Subject<'m, 'a> {
-    message: &'m Message<'a>,
-    entry: &'static Entry,
-    version: ProtocolVersion,
-    name: Option<Cow<'a, str>>,
-}
-
-/// What an authorized message needs changed.
+/// What an authorized message needs changed, and by which rule it passes.
 struct Authorized<'p> {
+    rule: Arc<str>,
     edits: Vec<Edit>,
     overridden: Vec<Arc<str>>,
-    grant: Option<&'p Grant>,
+    /// What it is about: for a task, the tool that became it.
+    target: Option<Target>,
+    /// The grant of a tool that is called.
+    tool: Option<&'p Grant>,
+}
+
+/// Opens the handles that a message presents. The rewritten message is decided a second time, and
+/// then has the server's own values: those, and no others, are what was opened before.
+struct Opener<'a> {
+    handles: Handles<'a>,
+    opened: Vec<Handle>,
+    again: bool,
+}
+
+impl Opener<'_> {
+    fn open(&mut self, kind: HandleKind, presented: &str) -> Result<Handle, Refusal> {
+        let unknown = || Refusal::plain(Reason::HandleUnknown);
+        if self.again {
+            let handle = self.opened.iter().find(|handle| handle.value() == presented);
+            return handle.cloned().ok_or_else(unknown);
+        }
+        let handle = self.handles.open(kind, presented).ok_or_else(unknown)?;
+        self.opened.push(handle.clone());
+        Ok(handle)
+    }
 }
 
 impl CompiledPolicy {
     /// Decides a client's message.
     ///
-    /// `caller` is who the certificate says, [`Self::agent`]; `None` is refused. `inventory` is
-    /// what the server's lists have taught, see [`Inventory`].
+    /// `caller` is who the certificate says, [`Self::agent`]; `None` is refused.
     pub fn decide(
         &self,
         caller: Option<&CompiledAgent>,
         message: &Message<'_>,
         headers: &MirroredHeaders<'_>,
-        inventory: &Inventory,
-        limits: Limits,
+        context: Context<'_>,
     ) -> Decision {
         let mut trace = Trace::default();
         let outcome = match caller {
-            Some(agent) => self.decide_for(agent, message, headers, inventory, limits, &mut trace),
+            Some(agent) => self.decide_for(agent, message, headers, context, &mut trace),
             None => Err(Refusal::plain(Reason::AgentUnknown)),
         };
         let outcome = outcome.map_err(|refusal| {
@@ -98,14 +184,14 @@ impl CompiledPolicy {
         });
         let Trace {
             era,
-            tool,
+            target,
             rule,
             overridden,
         } = trace;
         Decision {
             outcome,
             era,
-            tool,
+            target,
             rule,
             overridden,
         }
@@ -116,304 +202,128 @@ impl CompiledPolicy {
         agent: &CompiledAgent,
         message: &Message<'_>,
         headers: &MirroredHeaders<'_>,
-        inventory: &Inventory,
-        limits: Limits,
+        context: Context<'_>,
         trace: &mut Trace,
     ) -> Result<Permitted<Forward>, Refusal> {
         headers.check()?;
+        if matches!(message, Message::Response(_))
+            && headers.version == Some(ProtocolVersion::V20260728.as_str())
+        {
+            trace.era = Some(Era::Modern);
+            return Err(Refusal::plain(Reason::ResponseUnexpected));
+        }
         let version = version::of_message(headers, message.params())?;
         trace.era = Some(version.era());
+        let mut opener = Opener {
+            handles: Handles::new(context.seal, agent.spiffe_id(), context.session),
+            opened: Vec::new(),
+            again: false,
+        };
+        if let Message::Response(_) = message {
+            return self.decide_response(message, version, headers, context, &mut opener, trace);
+        }
         let subject = examine(message, version)?;
-        trace.tool = subject.name.as_deref().map(shortened);
-        headers.agree(version.era(), subject.entry.name, subject.name.as_deref())?;
+        trace.target = subject.target().as_ref().map(Target::shortened);
+        headers.agree(
+            version.era(),
+            subject.entry.method.name(),
+            subject.name.as_deref(),
+        )?;
 
-        let authorized = self.authorize(agent, &subject, inventory)?;
-        let mirrors = mirrors(&subject, inventory);
-        if let (Some(grant), Some(mirrors)) = (authorized.grant, mirrors) {
+        let authorized = self.authorize(agent, &subject, context.inventory, &mut opener)?;
+        let mirrors = forward::mirrors(&subject, context.inventory);
+        if let (Some(grant), Some(mirrors)) = (authorized.tool, mirrors) {
             let arguments = message.params().and_then(|params| params.get("arguments"));
             inventory::agree(mirrors, headers, arguments, |name| {
                 // Nobody mirrors arguments in the legacy era; who does may not lie.
                 version.era() == Era::Legacy || grant.forced.iter().any(|forced| &*forced.name == name)
             })?;
         }
-        trace.rule = Some(match authorized.grant {
-            Some(grant) => grant.tool.rule.clone(),
-            None => methods::rule(subject.entry).into(),
-        });
+        trace.rule = Some(authorized.rule.clone());
+        trace.target = authorized.target.as_ref().map(Target::shortened);
         trace.overridden = authorized.overridden;
 
-        let rewritten = !authorized.edits.is_empty();
-        let body = splice::apply(message.body(), authorized.edits);
-        if !rewritten {
-            return Ok(permit(&subject, authorized.grant, headers, mirrors));
+        if authorized.edits.is_empty() {
+            return Ok(forward::permit(
+                &subject,
+                authorized.tool,
+                authorized.target.as_ref(),
+                headers,
+                mirrors,
+            ));
         }
         // What goes upstream is decided as if it had come in: same request, same rights, nothing
         // left to change.
+        let body = splice::apply(message.body(), authorized.edits);
         let inconsistent = || Refusal::plain(Reason::RewriteInconsistent);
-        let grown = Limits {
-            bytes: limits.bytes.max(body.len()),
-            ..limits
-        };
-        let again = mcp::read(&body, grown).map_err(|_| inconsistent())?;
+        let again = mcp::read(&body, grown(context.limits, body.len())).map_err(|_| inconsistent())?;
         let second = examine(&again, version).map_err(|_| inconsistent())?;
-        let authorized = self
-            .authorize(agent, &second, inventory)
+        opener.again = true;
+        let decided = self
+            .authorize(agent, &second, context.inventory, &mut opener)
             .map_err(|_| inconsistent())?;
         let same = again.id() == message.id()
             && second.entry.method == subject.entry.method
-            && second.name == subject.name
-            && authorized.edits.is_empty();
+            && decided.target == authorized.target
+            && decided.rule == authorized.rule
+            && decided.edits.is_empty();
         if !same {
             return Err(inconsistent());
         }
-        Ok(permit(&second, authorized.grant, headers, mirrors))
+        Ok(forward::permit(
+            &second,
+            decided.tool,
+            decided.target.as_ref(),
+            headers,
+            mirrors,
+        ))
     }
 
-    /// The part of the policy by which a tool doesn't exist for an agent.
-    fn rule_against(&self, reason: Reason, tool: &str) -> Arc<str> {
-        match (self.tool(tool), reason) {
-            (Some(listed), Reason::ToolNotGranted) => format!("{}.roles", listed.rule).into(),
-            (Some(listed), _) => listed.rule.clone(),
-            (None, _) => "tools".into(),
-        }
-    }
-
-    /// Whether the agent may send the message, and what has to be changed in it.
-    fn authorize<'p>(
-        &'p self,
-        agent: &'p CompiledAgent,
-        subject: &Subject<'_, '_>,
-        inventory: &Inventory,
-    ) -> Result<Authorized<'p>, Refusal> {
-        let mut authorized = Authorized {
-            edits: Vec::new(),
-            overridden: Vec::new(),
-            grant: None,
+    /// A client's answer to what the server asked it, in the legacy era. Its id is a handle: only
+    /// a request that passed to this agent in this session can be answered.
+    fn decide_response(
+        &self,
+        message: &Message<'_>,
+        version: ProtocolVersion,
+        headers: &MirroredHeaders<'_>,
+        context: Context<'_>,
+        opener: &mut Opener<'_>,
+        trace: &mut Trace,
+    ) -> Result<Permitted<Forward>, Refusal> {
+        let unexpected = || Refusal::plain(Reason::ResponseUnexpected);
+        let Message::Response(response) = message else {
+            return Err(unexpected());
         };
-        let body = subject.message.body();
-        let Some(params) = subject.message.params() else {
-            return match subject.entry.method {
-                Method::Initialize => Err(Refusal::new(Reason::InvalidParams, "params is missing")),
-                _ => Ok(authorized),
-            };
+        let presented = response.id.ok_or_else(unexpected)?;
+        let text = crate::json::string(presented.raw()).ok_or_else(unexpected)?;
+        let handle = opener
+            .open(HandleKind::Request, &text)
+            .map_err(|_| unexpected())?;
+        // What was granted when it was asked may not be any more.
+        let Handle::Request { granted, id } = &handle else {
+            return Err(unexpected());
         };
-        if let Some(name) = subject.name.as_deref() {
-            let refuse = |reason| Refusal::tool(reason, name);
-            let grant = agent
-                .grant(self, name)
-                .map_err(|reason| refuse(reason).by(self.rule_against(reason, name)))?;
-            // What a list had to hide can't be called either.
-            if let Some(ToolFacts::Unusable(reason)) = inventory.tool(name) {
-                return Err(refuse(*reason).by(grant.tool.rule.clone()));
-            }
-            let rewrite = arguments::rewrite(grant, body, params).map_err(|refusal| match refusal.rule {
-                Some(_) => refusal,
-                None => refusal.by(grant.tool.rule.clone()),
-            })?;
-            authorized.edits = rewrite.edits;
-            authorized.overridden = rewrite.overridden;
-            authorized.grant = Some(grant);
+        if *granted != self.features.written() {
+            return Err(unexpected());
         }
-        if subject.entry.method == Method::Initialize {
-            negotiate(body, params, &mut authorized.edits)?;
-        }
-        if subject.version.era() == Era::Modern {
-            withhold_capabilities(body, params, &mut authorized.edits)?;
-        }
-        Ok(authorized)
-    }
-}
-
-/// Holds a message against the method tables.
-fn examine<'m, 'a>(message: &'m Message<'a>, version: ProtocolVersion) -> Result<Subject<'m, 'a>, Refusal> {
-    let (method, form) = match message {
-        Message::Request(request) => (&request.method, Form::Request),
-        Message::Notification(notification) => (&notification.method, Form::Notification),
-        Message::Response(_) => return Err(Refusal::plain(Reason::ResponseUnexpected)),
-    };
-    let entry = methods::lookup(version.era(), Direction::ToServer, method).ok_or_else(|| {
-        Refusal::new(
-            Reason::MethodUnknown,
-            format!("Method not found: {}", shortened(method)),
-        )
-    })?;
-    if entry.form != form {
-        return Err(Refusal::plain(Reason::WrongForm));
-    }
-    let members = message.params().map(Params::members).unwrap_or_default();
-    for (key, _) in members {
-        if entry.params.contains(&key.as_ref()) {
-            continue;
-        }
-        let variant = entry.params.iter().any(|known| is_case_variant(key, known));
-        let reason = if variant {
-            Reason::CaseVariant
-        } else {
-            Reason::InvalidParams
+        trace.rule = Some("clientFeatures".into());
+        let edit = Edit {
+            at: mcp::envelope::span(message.body(), presented.raw()),
+            text: id.clone(),
         };
-        return Err(Refusal::new(
-            reason,
-            format!("params.{} does not belong to {}", shortened(key), entry.name),
-        ));
-    }
-    if let Some(cursor) = json::get(members, "cursor")
-        && Kind::of(cursor) != Kind::String
-    {
-        return Err(Refusal::new(Reason::InvalidParams, "params.cursor is no string"));
-    }
-    if let Some(meta) = json::get(members, "_meta")
-        && Kind::of(meta) != Kind::Object
-    {
-        return Err(Refusal::new(Reason::InvalidParams, "params._meta is no object"));
-    }
-    let name = match entry.names {
-        None => None,
-        Some(key) => {
-            let name = message.params().and_then(|params| params.text(key));
-            Some(name.ok_or_else(|| {
-                Refusal::new(
-                    Reason::InvalidParams,
-                    format!("params.{key} is missing, or no string"),
-                )
-            })?)
+        let body = splice::apply(message.body(), vec![edit]);
+        let again = mcp::read(&body, grown(context.limits, body.len()));
+        if !again.is_ok_and(|again| matches!(again, Message::Response(_)) && again.id() == Some(id)) {
+            return Err(Refusal::plain(Reason::RewriteInconsistent));
         }
-    };
-    Ok(Subject {
-        message,
-        entry,
-        version,
-        name,
-    })
-}
-
-/// A server is asked for no version that isn't spoken here, and told of no capability of the
-/// client: what a server could ask of a client doesn't pass, so it must not wait for it.
-fn negotiate(body: &[u8], params: &Params<'_>, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
-    let invalid = |key| {
-        Refusal::new(
-            Reason::InvalidParams,
-            format!("params.{key} is missing or of the wrong type"),
-        )
-    };
-    let requested = params
-        .get("protocolVersion")
-        .ok_or_else(|| invalid("protocolVersion"))?;
-    let text = json::string(requested).ok_or_else(|| invalid("protocolVersion"))?;
-    let version = version::negotiated(&text);
-    if version.as_str() != text {
-        edits.push(Edit {
-            at: span(body, requested),
-            text: quoted(version.as_str()),
-        });
-    }
-    let capabilities = params
-        .get("capabilities")
-        .ok_or_else(|| invalid("capabilities"))?;
-    empty_object(body, capabilities, edits).ok_or_else(|| invalid("capabilities"))
-}
-
-/// The same for a modern request, which says its capabilities each time.
-fn withhold_capabilities(body: &[u8], params: &Params<'_>, edits: &mut Vec<Edit>) -> Result<(), Refusal> {
-    params
-        .get("_meta")
-        .and_then(json::members)
-        .and_then(|meta| json::get(&meta, META_CAPABILITIES))
-        .and_then(|capabilities| empty_object(body, capabilities, edits))
-        .ok_or_else(|| {
-            let lack = format!("params._meta lacks {META_CAPABILITIES}, or it is no object");
-            Refusal::new(Reason::MetaMissing, lack)
-        })
-}
-
-/// Makes a raw object empty; `None` when it is no object.
-fn empty_object(body: &[u8], raw: &str, edits: &mut Vec<Edit>) -> Option<()> {
-    if Kind::of(raw) != Kind::Object {
-        return None;
-    }
-    if raw != "{}" {
-        edits.push(Edit {
-            at: span(body, raw),
-            text: "{}".to_owned(),
-        });
-    }
-    Some(())
-}
-
-fn mirrors<'i>(subject: &Subject<'_, '_>, inventory: &'i Inventory) -> Option<&'i [Mirror]> {
-    match inventory.tool(subject.name.as_deref()?)? {
-        ToolFacts::Usable { mirrors } => Some(mirrors),
-        ToolFacts::Unusable(_) => None,
+        Ok(forward::response(body, version, headers))
     }
 }
 
-/// The permit of a final message.
-fn permit(
-    subject: &Subject<'_, '_>,
-    grant: Option<&Grant>,
-    client: &MirroredHeaders<'_>,
-    mirrors: Option<&[Mirror]>,
-) -> Permitted<Forward> {
-    let mut headers: Vec<(Cow<'static, str>, String)> = Vec::with_capacity(3);
-    if client.version.is_some() {
-        headers.push(("MCP-Protocol-Version".into(), subject.version.as_str().to_owned()));
+/// Limits of a message that was rewritten.
+fn grown(limits: Limits, bytes: usize) -> Limits {
+    Limits {
+        bytes: limits.bytes.max(bytes),
+        ..limits
     }
-    if subject.version.era() == Era::Modern {
-        headers.push(("Mcp-Method".into(), subject.entry.name.to_owned()));
-        if let Some(name) = subject.name.as_deref() {
-            headers.push(("Mcp-Name".into(), mcp::headers::encode(name).into_owned()));
-        }
-        param_headers(subject, grant, client, mirrors, &mut headers);
-    }
-    let expected = match subject.message {
-        Message::Request(request) => Some(Expected {
-            id: request.id.raw().to_owned(),
-            method: subject.entry.method,
-            version: subject.version,
-            progress_token: progress_token(request.params.as_ref()),
-        }),
-        _ => None,
-    };
-    Permitted::new(Forward {
-        body: subject.message.body().clone(),
-        headers,
-        version: subject.version,
-        method: subject.entry.method,
-        expected,
-    })
-}
-
-/// The `Mcp-Param-*` headers. Those of known annotations are written from the final arguments.
-/// Others pass as they came, as SEP-2243 asks of intermediaries, unless the tool has forced or
-/// bounded arguments: then a header might say what the caller was denied to say. In particular,
-/// while the server hasn't listed the tool yet, such a call goes without them, and a server that
-/// needs them refuses it.
-fn param_headers(
-    subject: &Subject<'_, '_>,
-    grant: Option<&Grant>,
-    client: &MirroredHeaders<'_>,
-    mirrors: Option<&[Mirror]>,
-    headers: &mut Vec<(Cow<'static, str>, String)>,
-) {
-    let known = mirrors.unwrap_or_default();
-    if grant.is_some_and(|grant| grant.forced.is_empty() && grant.tool.bounds.is_empty()) {
-        let unknown = client.params.iter().filter(|(suffix, _)| {
-            !known
-                .iter()
-                .any(|mirror| mirror.header.eq_ignore_ascii_case(suffix))
-        });
-        headers.extend(
-            unknown.map(|(suffix, value)| (format!("Mcp-Param-{suffix}").into(), (*value).to_owned())),
-        );
-    }
-    let arguments = subject
-        .message
-        .params()
-        .and_then(|params| params.get("arguments"));
-    let written = inventory::headers_of(known, arguments);
-    headers.extend(written.into_iter().map(|(name, value)| (Cow::Owned(name), value)));
-}
-
-fn progress_token(params: Option<&Params<'_>>) -> Option<String> {
-    let meta = json::members(params?.get("_meta")?)?;
-    json::get(&meta, "progressToken").map(str::to_owned)
 }

@@ -28,8 +28,17 @@ pub struct PolicyDocument {
     pub upstream: Upstream,
     /// Who may call, by SPIFFE ID.
     pub agents: Vec<Agent>,
-    /// What may be called. A tool that isn't here doesn't exist.
-    pub tools: Vec<Tool>,
+    /// The tools that may be called. One that isn't here doesn't exist.
+    pub tools: Vec<Callable>,
+    /// The prompts that may be got. One that isn't here doesn't exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<Callable>,
+    /// The resources that may be read. One that isn't here doesn't exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<Resource>,
+    /// What the server may ask of its clients, and they of its log.
+    #[serde(default, skip_serializing_if = "ClientFeatures::is_none")]
+    pub client_features: ClientFeatures,
 }
 
 /// The tenant that a server belongs to, for audit records.
@@ -67,20 +76,82 @@ pub struct Agent {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// A tool that exists for some role.
+/// A tool or a prompt that exists for some role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Tool {
-    /// The tool's name, exact.
+pub struct Callable {
+    /// Its name, exact.
     pub name: String,
     /// Roles for which it exists. Empty: for nobody.
     pub roles: BTreeSet<String>,
-    /// Arguments that are set whatever the caller says, by name.
+    /// Arguments that are set whatever the caller says, by name. Those of prompts are texts
+    /// always: a number or a truth value is written as one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forced: BTreeMap<String, Forced>,
     /// What the caller's arguments must satisfy, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bounds: BTreeMap<String, Bounds>,
+}
+
+/// A resource, or the resources of a template, that exist for some role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resource {
+    /// The URI, exact; or a URI template (RFC 6570) with `{name}`, which stands for text without
+    /// `/`, `?` and `#`, and `{+name}`, which stands for any.
+    pub uri: String,
+    /// Roles for which it exists. Empty: for nobody.
+    pub roles: BTreeSet<String>,
+    /// Variables of the template that have one value only, by name. Clients see the template with
+    /// the values in place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forced: BTreeMap<String, Forced>,
+}
+
+/// What the server may ask of its clients (sampling, elicitation, roots), and whether they may have
+/// its log. What isn't granted is taken out of the capabilities that either side is told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientFeatures {
+    /// `sampling/createMessage`: the client's model.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sampling: bool,
+    /// `elicitation/create`: questions to the client's user, by mode.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub elicitation: BTreeSet<ElicitationMode>,
+    /// `roots/list`: the folders that the client works in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub roots: bool,
+    /// `notifications/message`: the server's log, which is text by the server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub logging: bool,
+}
+
+impl ClientFeatures {
+    /// Whether nothing is granted.
+    pub fn is_none(&self) -> bool {
+        self == &Self::default()
+    }
+
+    /// What servers may ask, in few letters: equal for equal grants.
+    pub(super) fn written(&self) -> String {
+        let form = self.elicitation.contains(&ElicitationMode::Form);
+        let url = self.elicitation.contains(&ElicitationMode::Url);
+        [(self.sampling, 's'), (self.roots, 'r'), (form, 'f'), (url, 'u')]
+            .into_iter()
+            .filter_map(|(granted, letter)| granted.then_some(letter))
+            .collect()
+    }
+}
+
+/// How a server may ask the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ElicitationMode {
+    /// A form that the client shows; the answer passes through the client and Bulkhead.
+    Form,
+    /// A page at an `https` URL that the user opens; the answer doesn't pass here.
+    Url,
 }
 
 /// Where the value of a forced argument comes from.

@@ -1,19 +1,21 @@
-//! The result of `tools/list`: what the agent may call, and nothing that it may not.
+//! Results of the list methods: what exists for the agent, and nothing else.
 
 use std::{borrow::Cow, collections::HashSet};
 
 use crate::{
+    handles::{Handle, Handles},
     json::{
         self, Kind, Members,
-        text::{is_case_variant, quote},
+        text::{is_case_variant, quote, quoted},
     },
     mcp::{
         Era,
         inventory::{self, ToolFacts},
     },
     policy::{
-        answer::{DroppedTool, FinalAnswer, malformed},
-        compile::{CompiledAgent, CompiledPolicy, ToolRule},
+        answer::{DroppedEntry, FinalAnswer, malformed},
+        compile::{CompiledAgent, CompiledPolicy, Grant, Rule},
+        permit::Expected,
         schema,
     },
     reason::Reason,
@@ -27,33 +29,90 @@ const MAX_TTL_MS: u64 = 30_000;
 /// Entries that one page of a list may have. Each costs memory, and a record when it is dropped.
 const MAX_ENTRIES: usize = 4096;
 
-/// Filters a list. Members of the result that the specification doesn't know are left out: they
-/// could name what the list must not.
-pub(super) fn filter(
+/// One page of a list, on its way to the client.
+struct Page<'a> {
+    key: &'static str,
+    members: &'a Members<'a>,
+    entries: Vec<&'a str>,
+    seen: HashSet<String>,
+    kept: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Page<'a> {
+    fn read(key: &'static str, members: &'a Members<'a>) -> Result<Self, Refusal> {
+        let entries = json::get(members, key).and_then(|raw| json::items_at_most(raw, MAX_ENTRIES));
+        let entries =
+            entries.ok_or_else(|| malformed(&format!("it has no list of at most {MAX_ENTRIES} {key}")))?;
+        Ok(Self {
+            key,
+            members,
+            kept: Vec::with_capacity(entries.len()),
+            entries,
+            seen: HashSet::new(),
+        })
+    }
+
+    /// The result. Members that the specification doesn't know are left out: they could name what
+    /// the list must not.
+    fn finish(self, expected: &Expected, handles: Handles<'_>) -> Result<String, Refusal> {
+        let kept = format!("[{}]", self.kept.join(","));
+        let cursor = match json::get(self.members, "nextCursor") {
+            None => None,
+            Some(raw) => Some(sealed(raw, expected, handles)?),
+        };
+        let caching = private_caching(self.members, expected.version.era() == Era::Modern);
+        let result = self.members.iter().filter_map(|(key, raw)| match key.as_ref() {
+            key if key == self.key => Some((key, kept.as_str())),
+            "nextCursor" => cursor.as_deref().map(|cursor| (key.as_ref(), cursor)),
+            "_meta" | "resultType" => Some((key.as_ref(), *raw)),
+            _ => None,
+        });
+        Ok(object(
+            result.chain(caching.iter().map(|(key, raw)| (*key, raw.as_str()))),
+        ))
+    }
+}
+
+fn sealed(raw: &str, expected: &Expected, handles: Handles<'_>) -> Result<String, Refusal> {
+    let value = json::string(raw).ok_or_else(|| malformed("its nextCursor is no string"))?;
+    let handle = Handle::Cursor {
+        method: expected.method.name().to_owned(),
+        value: value.into_owned(),
+    };
+    let handle = handles
+        .seal(&handle)
+        .ok_or_else(|| Refusal::plain(Reason::AnswerHandle))?;
+    Ok(quoted(&handle))
+}
+
+fn dropped(name: &str, reason: Reason) -> DroppedEntry {
+    DroppedEntry {
+        name: shortened(name),
+        reason,
+    }
+}
+
+/// `tools/list`.
+pub(super) fn tools(
     policy: &CompiledPolicy,
     agent: &CompiledAgent,
-    era: Era,
+    expected: &Expected,
     members: &Members<'_>,
+    handles: Handles<'_>,
     answer: &mut FinalAnswer,
 ) -> Result<String, Refusal> {
-    let entries = json::get(members, "tools").and_then(|raw| json::items_at_most(raw, MAX_ENTRIES));
-    let entries =
-        entries.ok_or_else(|| malformed(&format!("it has no list of at most {MAX_ENTRIES} tools")))?;
-    let mut seen = HashSet::new();
-    let mut kept = Vec::with_capacity(entries.len());
-    for raw in entries {
-        let drop = |name: &str, reason| DroppedTool {
-            name: shortened(name),
-            reason,
-        };
+    let mut page = Page::read("tools", members)?;
+    for raw in std::mem::take(&mut page.entries) {
         let Some((tool, name)) = read_tool(raw) else {
-            answer.dropped.push(drop("", Reason::ToolMalformed));
+            answer.dropped.push(dropped("", Reason::ToolMalformed));
             continue;
         };
         // Not in the policy: it exists for nobody, and there is nothing to report.
-        let Some(rule) = policy.tool(&name) else { continue };
-        if !seen.insert(name.clone()) {
-            answer.dropped.push(drop(&name, Reason::ToolDuplicate));
+        let Some(rule) = policy.tools.get(&name) else {
+            continue;
+        };
+        if !page.seen.insert(name.to_string()) {
+            answer.dropped.push(dropped(&name, Reason::ToolDuplicate));
             continue;
         }
         match offer(rule, raw, &tool) {
@@ -61,49 +120,127 @@ pub(super) fn filter(
                 answer
                     .learned
                     .push((name.to_string(), ToolFacts::Usable { mirrors }));
-                if agent.grant(policy, &name).is_ok() {
-                    kept.push(text);
+                if agent.tool(policy, &name).is_ok() {
+                    page.kept.push(text);
                 }
             }
             Err(reason) => {
                 answer
                     .learned
                     .push((name.to_string(), ToolFacts::Unusable(reason)));
-                answer.dropped.push(drop(&name, reason));
+                answer.dropped.push(dropped(&name, reason));
             }
         }
     }
-    let kept = format!("[{}]", kept.join(","));
-    let caching = private_caching(members, era == Era::Modern);
-    let result = members.iter().filter_map(|(key, raw)| match key.as_ref() {
-        "tools" => Some((key.as_ref(), kept.as_str())),
-        "nextCursor" | "_meta" | "resultType" => Some((key.as_ref(), *raw)),
-        _ => None,
-    });
-    Ok(object(
-        result.chain(caching.iter().map(|(key, raw)| (*key, raw.as_str()))),
-    ))
+    page.finish(expected, handles)
 }
 
-/// An entry that is a tool: an object with one name, and no key that could be taken for another.
-fn read_tool(raw: &str) -> Option<(Members<'_>, Cow<'_, str>)> {
-    let tool = json::members(raw)?;
-    let variant = |key: &str| {
-        ["name", "inputSchema"]
-            .iter()
-            .any(|known| is_case_variant(key, known))
-    };
-    if tool.iter().any(|(key, _)| variant(key)) {
+/// `prompts/list`.
+pub(super) fn prompts(
+    policy: &CompiledPolicy,
+    agent: &CompiledAgent,
+    expected: &Expected,
+    members: &Members<'_>,
+    handles: Handles<'_>,
+    answer: &mut FinalAnswer,
+) -> Result<String, Refusal> {
+    let mut page = Page::read("prompts", members)?;
+    for raw in std::mem::take(&mut page.entries) {
+        let Some((prompt, name)) = read_named(raw, &["name", "arguments"], "name") else {
+            answer.dropped.push(dropped("", Reason::EntryMalformed));
+            continue;
+        };
+        let Ok(grant) = agent.prompt(policy, &name) else {
+            continue;
+        };
+        if !page.seen.insert(name.to_string()) {
+            answer.dropped.push(dropped(&name, Reason::EntryDuplicate));
+            continue;
+        }
+        match without_forced(grant, raw, &prompt) {
+            Some(text) => page.kept.push(text),
+            None => answer.dropped.push(dropped(&name, Reason::EntryMalformed)),
+        }
+    }
+    page.finish(expected, handles)
+}
+
+/// `resources/list`.
+pub(super) fn resources(
+    agent: &CompiledAgent,
+    expected: &Expected,
+    members: &Members<'_>,
+    handles: Handles<'_>,
+    answer: &mut FinalAnswer,
+) -> Result<String, Refusal> {
+    let mut page = Page::read("resources", members)?;
+    for raw in std::mem::take(&mut page.entries) {
+        let Some((_, uri)) = read_named(raw, &["uri"], "uri") else {
+            answer.dropped.push(dropped("", Reason::EntryMalformed));
+            continue;
+        };
+        if agent.resource(&uri).is_err() {
+            continue;
+        }
+        if page.seen.insert(uri.to_string()) {
+            page.kept.push(Cow::Borrowed(raw));
+        } else {
+            answer.dropped.push(dropped(&uri, Reason::EntryDuplicate));
+        }
+    }
+    page.finish(expected, handles)
+}
+
+/// `resources/templates/list`. Forced variables have their values in place.
+pub(super) fn templates(
+    agent: &CompiledAgent,
+    expected: &Expected,
+    members: &Members<'_>,
+    handles: Handles<'_>,
+    answer: &mut FinalAnswer,
+) -> Result<String, Refusal> {
+    let mut page = Page::read("resourceTemplates", members)?;
+    for raw in std::mem::take(&mut page.entries) {
+        let Some((template, uri)) = read_named(raw, &["uriTemplate"], "uriTemplate") else {
+            answer.dropped.push(dropped("", Reason::EntryMalformed));
+            continue;
+        };
+        let Some(grant) = agent.resources().find(|grant| grant.is_template(&uri)) else {
+            continue;
+        };
+        if !page.seen.insert(uri.to_string()) {
+            answer.dropped.push(dropped(&uri, Reason::EntryDuplicate));
+        } else if grant.uri == *uri {
+            page.kept.push(Cow::Borrowed(raw));
+        } else {
+            let seen = quoted(&grant.uri);
+            page.kept
+                .push(Cow::Owned(replaced(&template, "uriTemplate", &seen)));
+        }
+    }
+    page.finish(expected, handles)
+}
+
+/// An entry that is an object with one name, and no key that could be taken for a known one.
+fn read_named<'a>(raw: &'a str, known: &[&str], name: &str) -> Option<(Members<'a>, Cow<'a, str>)> {
+    let entry = json::members(raw)?;
+    let variant = |key: &str| known.iter().any(|known| is_case_variant(key, known));
+    if entry.iter().any(|(key, _)| variant(key)) {
         return None;
     }
-    let name = json::get(&tool, "name").and_then(json::string)?;
+    let name = json::get(&entry, name).and_then(json::string)?;
+    Some((entry, name))
+}
+
+fn read_tool(raw: &str) -> Option<(Members<'_>, Cow<'_, str>)> {
+    let (tool, name) = read_named(raw, &["name", "inputSchema"], "name")?;
     let schema = json::get(&tool, "inputSchema")?;
     (Kind::of(schema) == Kind::Object).then_some((tool, name))
 }
 
 /// The tool as agents see it, without what is forced, and its mirrored arguments.
 fn offer<'a>(
-    rule: &ToolRule,
+    rule: &Rule,
     raw: &'a str,
     tool: &Members<'_>,
 ) -> Result<(Cow<'a, str>, Vec<inventory::Mirror>), Reason> {
@@ -113,20 +250,29 @@ fn offer<'a>(
         return Ok((Cow::Borrowed(raw), mirrors));
     }
     let schema = schema::without(schema, &rule.forced)?;
-    let members = tool.iter().map(|(key, raw)| {
-        (
-            key.as_ref(),
-            if key == "inputSchema" {
-                schema.as_str()
-            } else {
-                *raw
-            },
-        )
-    });
-    Ok((Cow::Owned(object(members)), mirrors))
+    Ok((Cow::Owned(replaced(tool, "inputSchema", &schema)), mirrors))
 }
 
-/// `cacheScope` and `ttlMs` (SEP-2549) of a list that was made for one agent: no shared cache may
+/// The prompt as an agent sees it, without what is forced; `None` when its arguments are malformed.
+fn without_forced<'a>(grant: &Grant, raw: &'a str, prompt: &Members<'_>) -> Option<Cow<'a, str>> {
+    let Some(arguments) = json::get(prompt, "arguments").filter(|raw| *raw != "null") else {
+        return Some(Cow::Borrowed(raw));
+    };
+    if grant.forced.is_empty() {
+        return Some(Cow::Borrowed(raw));
+    }
+    let mut kept = Vec::new();
+    for argument in json::items(arguments)? {
+        let (_, name) = read_named(argument, &["name"], "name")?;
+        if grant.forced.iter().all(|forced| *forced.name != *name) {
+            kept.push(argument);
+        }
+    }
+    let kept = format!("[{}]", kept.join(","));
+    Some(Cow::Owned(replaced(prompt, "arguments", &kept)))
+}
+
+/// `cacheScope` and `ttlMs` (SEP-2549) of a result that was made for one agent: no shared cache may
 /// keep it, and none for long. In an era that doesn't know them they are left out.
 pub(super) fn private_caching(members: &Members<'_>, wanted: bool) -> Vec<(&'static str, String)> {
     if !wanted {
@@ -139,6 +285,15 @@ pub(super) fn private_caching(members: &Members<'_>, wanted: bool) -> Vec<(&'sta
         ("ttlMs", ttl.min(MAX_TTL_MS).to_string()),
         ("cacheScope", "\"private\"".to_owned()),
     ]
+}
+
+/// An object with another value for one key.
+fn replaced(members: &Members<'_>, key: &str, value: &str) -> String {
+    object(
+        members
+            .iter()
+            .map(|(name, raw)| (name.as_ref(), if name == key { value } else { *raw })),
+    )
 }
 
 /// An object of raw values.

@@ -6,8 +6,12 @@
 use std::{borrow::Cow, ops::Deref};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::mcp::{ProtocolVersion, methods::Method};
+
+/// `_meta` key of the subscription that a modern message belongs to: the id of its request.
+pub(super) const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// Something that policy let through.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ pub struct Forward {
     pub(super) body: Bytes,
     pub(super) headers: Vec<(Cow<'static, str>, String)>,
     pub(super) version: ProtocolVersion,
-    pub(super) method: Method,
+    pub(super) method: Option<Method>,
     pub(super) expected: Option<Expected>,
 }
 
@@ -55,8 +59,8 @@ impl Forward {
         self.version
     }
 
-    /// Its method.
-    pub fn method(&self) -> Method {
+    /// Its method, or `None` for a client's answer to the server.
+    pub fn method(&self) -> Option<Method> {
         self.method
     }
 
@@ -66,13 +70,83 @@ impl Forward {
     }
 }
 
-/// What the server may answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the server may answer to a request. It is part of an event id's handle, so that a stream
+/// that is taken up again is filtered as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     /// The raw id.
+    #[serde(rename = "i")]
     pub(super) id: String,
+    #[serde(rename = "m", with = "as_name")]
     pub(super) method: Method,
+    #[serde(rename = "v", with = "as_date")]
     pub(super) version: ProtocolVersion,
     /// The raw token that progress is reported with, if the client asked for progress.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub(super) progress_token: Option<String>,
+    /// What the request named: a tool, a prompt, the URI of a resource.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+}
+
+impl Expected {
+    /// The method that is answered.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The raw id of the request.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The result by which a server ends a subscription (2026-07-28, "Subscriptions").
+    pub fn end_of_subscription(&self) -> Bytes {
+        let id = &self.id;
+        Bytes::from(format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{META_SUBSCRIPTION}":{id}}}}}}}"#
+        ))
+    }
+
+    /// Whether the answer is a stream without an end: a subscription.
+    pub fn is_endless(&self) -> bool {
+        self.method == Method::Listen
+    }
+}
+
+mod as_name {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::mcp::methods::Method;
+
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn serialize<S: Serializer>(method: &Method, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(method.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Method::parse(&name).ok_or_else(|| D::Error::custom("unknown method"))
+    }
+}
+
+mod as_date {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::mcp::ProtocolVersion;
+
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn serialize<S: Serializer>(
+        version: &ProtocolVersion,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(version.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ProtocolVersion, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        ProtocolVersion::parse(&name).ok_or_else(|| D::Error::custom("unknown version"))
+    }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    handles::{Handles, tests::Plain},
     json::Limits,
     mcp::{self, Inventory, MirroredHeaders},
     reason::Reason,
@@ -12,6 +13,7 @@ use crate::{
 
 mod answers;
 mod decisions;
+mod objects;
 mod properties;
 mod records;
 
@@ -61,7 +63,17 @@ fn decide(
     let message = mcp::read(&body, Limits::default()).unwrap();
     let headers = MirroredHeaders::read(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
     let caller = policy.agent(&format!("spiffe://acme/{agent}"));
-    policy.decide(caller, &message, &headers, inventory, Limits::default())
+    policy.decide(caller, &message, &headers, context(inventory))
+}
+
+/// What decisions look at, in the session `s-1`.
+fn context(inventory: &Inventory) -> Context<'_> {
+    Context {
+        inventory,
+        limits: Limits::default(),
+        seal: &Plain,
+        session: Some("s-1"),
+    }
 }
 
 /// What went upstream, or why nothing did.

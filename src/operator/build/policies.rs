@@ -44,7 +44,10 @@ pub(crate) fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Setti
                 attributes: agent.attributes.clone(),
             })
             .collect(),
-        tools: server.tools.clone(),
+        tools: server.offers.tools.clone(),
+        prompts: server.offers.prompts.clone(),
+        resources: server.offers.resources.clone(),
+        client_features: server.offers.client_features.clone(),
     };
     let json = document.to_json();
     let revision = PolicyDocument::revision_of(json.as_bytes());

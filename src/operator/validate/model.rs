@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_api::tenant::{Dns, EnvVar, Http, Probes, Subject};
-use bulkhead_core::policy::document::Tool;
 use ipnet::IpNet;
 
+use super::Offers;
 use crate::{
     duration::GoDuration,
     names::{AgentName, ClaimKind, ServerName, TenantName, VolumeName},
@@ -143,8 +143,8 @@ pub struct Server {
     pub egress: Vec<EgressRule>,
     /// Pods besides the tenant's agents that may open its sidecar's port.
     pub clients: Vec<PodPeer>,
-    /// What may be called on it, with the tenant's values already in place.
-    pub tools: Vec<Tool>,
+    /// What may be used on it, with the tenant's values already in place.
+    pub offers: Offers,
 }
 
 impl Server {

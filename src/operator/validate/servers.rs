@@ -8,7 +8,7 @@ use bulkhead_api::{
 };
 use bulkhead_core::pod;
 
-use super::{Amounts, Findings, Reason, Resources, Server, Volume, VolumeSource, peers::Peers, tools};
+use super::{Amounts, Findings, Reason, Resources, Server, Volume, VolumeSource, offers, peers::Peers};
 use crate::{
     names::{ServerName, VolumeName},
     quantity::Quantity,
@@ -84,7 +84,7 @@ pub(super) fn server(
     }
     let resources = resources(&server.resources, &format!("{path}.resources"), findings);
     let volumes = volumes(server, path, findings);
-    let tools = tools::tools(&server.tools, tenant, &format!("{path}.tools"), findings);
+    let offers = offers::offers(server, tenant, path, findings);
     let egress = peers.egress(&server.egress, &format!("{path}.egress"), findings);
     let clients = peers.clients(&server.clients, &format!("{path}.clients"), findings);
 
@@ -108,7 +108,7 @@ pub(super) fn server(
         dns: server.dns,
         egress,
         clients,
-        tools,
+        offers,
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bulkhead_core::{
     Refusal,
     audit::Completion,
-    policy::{Answer, FinalAnswer},
+    policy::{Answer, Channel, FinalAnswer},
     refusal::CODE_DENIED,
 };
 use bytes::Bytes;
@@ -15,14 +15,16 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{Exchange, SESSION, answer_limits, empty, events, told};
+use super::{Exchange, SESSION, decide_answer, empty, events, handles, told};
 use crate::{
     body::Body,
     refusal::{self, EdgeRefusal},
+    sealer::{OpenSession, seal_session},
+    server::Connection,
     upstream::{Lease, UpstreamError},
 };
 
-/// Tools of one list that are logged when they are not offered; all are counted.
+/// Entries of one list that are logged when they are not offered; all are counted.
 const LOGGED: usize = 16;
 
 /// What is still read of an answer that nobody needs, so that its connection can be used again.
@@ -46,6 +48,8 @@ pub(crate) enum Failure {
     NotMcp,
     /// A session id that can't be sealed.
     BadSession,
+    /// The client has lost its rights while it waited.
+    Withdrawn,
 }
 
 impl Failure {
@@ -57,6 +61,7 @@ impl Failure {
             Self::TooLarge => "upstream_too_large",
             Self::NotMcp => "upstream_not_mcp",
             Self::BadSession => "upstream_session",
+            Self::Withdrawn => "withdrawn",
         }
     }
 
@@ -68,6 +73,7 @@ impl Failure {
             Self::TooLarge => "The MCP server's answer is larger than the limit; ask for less",
             Self::NotMcp => "The MCP server's HTTP response is no answer to the message",
             Self::BadSession => "The MCP server's session id can't be used",
+            Self::Withdrawn => "The agent may not have this any more",
         }
     }
 }
@@ -92,26 +98,17 @@ pub(crate) enum Judged {
 }
 
 /// Decides one message of the server by the policy that is in force now.
-pub(crate) fn judge(exchange: &Exchange, message: &Bytes) -> Judged {
-    let shared = &exchange.connection.shared;
-    let Some(expected) = exchange.permitted.expected() else {
-        // Nothing answers a notification.
-        shared.metrics.dropped("answer_to_notification");
+pub(crate) fn judge(
+    connection: &Connection,
+    channel: Channel<'_>,
+    session: Option<&str>,
+    message: &Bytes,
+) -> Judged {
+    let shared = &connection.shared;
+    let Some(answer) = decide_answer(connection, channel, session, message) else {
         return Judged::Dropped;
     };
-    let Some(policy) = shared.live.policy() else {
-        return Judged::Dropped;
-    };
-    let caller = exchange
-        .connection
-        .identity
-        .as_ref()
-        .ok()
-        .and_then(|identity| policy.agent(&identity.spiffe_id));
-    match policy
-        .compiled()
-        .answer(caller, expected, message, answer_limits(&exchange.connection))
-    {
+    match answer {
         Answer::Final(FinalAnswer {
             body,
             failed,
@@ -119,11 +116,11 @@ pub(crate) fn judge(exchange: &Exchange, message: &Bytes) -> Judged {
             dropped,
         }) => {
             shared.live.learn(&learned);
-            for (index, tool) in dropped.iter().enumerate() {
+            for (index, entry) in dropped.iter().enumerate() {
                 if index < LOGGED {
-                    warn!(tool.name = tool.name, reason = %tool.reason, tools = dropped.len(), "a tool of the server's list is not offered");
+                    warn!(entry.name = entry.name, reason = %entry.reason, entries = dropped.len(), "an entry of the server's list is not offered");
                 }
-                shared.metrics.dropped(tool.reason.as_str());
+                shared.metrics.dropped(entry.reason.as_str());
             }
             let completion = if failed {
                 Completion::Failed
@@ -154,7 +151,6 @@ pub(crate) fn judge(exchange: &Exchange, message: &Bytes) -> Judged {
 /// record as such, so a failure is no refusal of ours, though the client may be told in its words.
 pub(crate) async fn answer(
     exchange: Exchange,
-    in_session: bool,
     sent: Result<(Response<Incoming>, Lease), UpstreamError>,
 ) -> Response<Body> {
     let (response, lease) = match sent {
@@ -166,7 +162,7 @@ pub(crate) async fn answer(
     };
     let (parts, body) = response.into_parts();
     // The server has forgotten the session: the client has to begin a new one.
-    if parts.status == StatusCode::NOT_FOUND && in_session {
+    if parts.status == StatusCode::NOT_FOUND && exchange.session.is_some() {
         discard(body, lease);
         exchange.intent.close(Completion::Failed, None);
         return EdgeRefusal::SessionUnknown.response();
@@ -189,7 +185,9 @@ pub(crate) async fn answer(
     };
     let mut answered = match media_type(&parts.headers) {
         Some("application/json") => whole(exchange, parts.status, body, lease).await,
-        Some("text/event-stream") if parts.status == StatusCode::OK => events::stream(exchange, body, lease),
+        Some("text/event-stream") if parts.status == StatusCode::OK => {
+            events::stream(events::Flow::of_answer(exchange), body, lease)
+        }
         _ => {
             discard(body, lease);
             warn!(
@@ -220,7 +218,11 @@ async fn whole(exchange: Exchange, status: StatusCode, body: Incoming, lease: Le
         Err(_) => return failed(exchange, Failure::Timeout),
     };
     lease.recycle();
-    match judge(&exchange, &message) {
+    let Some(expected) = exchange.permitted.expected() else {
+        return failed(exchange, Failure::NotMcp);
+    };
+    let session = exchange.session.as_ref().map(OpenSession::upstream_id);
+    match judge(&exchange.connection, Channel::Answer(expected), session, &message) {
         Judged::Last(body, completion, reason, refusal) => {
             exchange.intent.close(completion, reason);
             match refusal {
@@ -268,23 +270,15 @@ fn sealed_session(exchange: &Exchange, headers: &HeaderMap) -> Result<Option<Hea
         return Ok(None);
     };
     let upstream = upstream.to_str().map_err(|_| Failure::BadSession)?;
-    let identity = exchange
-        .connection
-        .identity
-        .as_ref()
-        .map_err(|_| Failure::BadSession)?;
-    let sealed = exchange
-        .connection
-        .shared
-        .sealer
-        .seal(&identity.spiffe_id, upstream)
-        .map_err(|_| Failure::BadSession)?;
+    let sealed = handles(&exchange.connection, None)
+        .and_then(|handles| seal_session(handles, upstream))
+        .ok_or(Failure::BadSession)?;
     HeaderValue::try_from(sealed)
         .map(Some)
         .map_err(|_| Failure::BadSession)
 }
 
-fn media_type(headers: &HeaderMap) -> Option<&'static str> {
+pub(super) fn media_type(headers: &HeaderMap) -> Option<&'static str> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return None;
     }

@@ -1,9 +1,15 @@
-//! An answer as an event stream: read, judged message by message, and written anew. Nothing of the
-//! server's stream passes but what was judged, and comments, which keep the connection alive.
+//! A stream of events: read, judged message by message, and written anew. Nothing of the server's
+//! stream passes but what was judged, and comments, which keep the connection alive.
+//!
+//! A stream is the answer to a request; or, in the legacy era, a session's own, or one that is taken
+//! up again after an event. A client may take a legacy stream up again, so such a stream may end
+//! before its answer has come.
+
+mod flow;
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bulkhead_core::mcp::sse::{self, Event, Frame as SseFrame, SseReader};
@@ -11,43 +17,66 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep, sleep},
+};
 
 use super::{
-    Exchange, Loan,
+    Loan,
     answer::{self, Failure, Judged},
 };
 use crate::{
     body::{Body, CutOff},
+    limits::Limits,
     upstream::Lease,
 };
+
+pub(crate) use flow::Flow;
 
 /// What is written for every comment of the server: a comment keeps a connection alive and is no
 /// way to talk.
 const COMMENT: &str = "keep-alive";
 
-/// The stream of one answer. Dropped before its end (the client went away), it drops the server's
-/// answer with it and leaves the intent cancelled.
+/// Why a stream looks up from reading.
+enum Wake {
+    /// Policy or trust changed: may the client still have it?
+    Changed,
+    /// The connection is told to end.
+    Ending,
+    /// Nothing was written for a while.
+    Quiet,
+}
+
+/// The stream. Dropped before its end (the client went away), it drops the server's with it.
 struct EventStream {
-    /// Taken at the end.
-    exchange: Option<Exchange>,
+    flow: Flow,
     server: Loan,
     reader: SseReader,
     frames: Vec<SseFrame>,
     received: usize,
     silence: Pin<Box<Sleep>>,
+    quiet: Pin<Box<Sleep>>,
+    changes: watch::Receiver<u64>,
+    ending: watch::Receiver<bool>,
+    wake: Pin<Box<dyn Future<Output = Wake> + Send>>,
 }
 
-/// The response that streams the answer.
-pub(crate) fn stream(exchange: Exchange, body: Incoming, lease: Lease) -> Response<Body> {
-    let limits = &exchange.connection.shared.limits;
+/// The response that streams it.
+pub(crate) fn stream(flow: Flow, body: Incoming, lease: Lease) -> Response<Body> {
+    let limits = flow.limits();
+    let (changes, ending) = (flow.connection.shared.live.changes(), flow.connection.ending());
     let stream = EventStream {
         reader: SseReader::new(limits.response_bytes),
         frames: Vec::new(),
         received: 0,
         silence: Box::pin(sleep(limits.upstream_silence)),
+        quiet: Box::pin(sleep(limits.keep_alive)),
         server: Some((body, lease)),
-        exchange: Some(exchange),
+        wake: Box::pin(woken(changes.clone(), ending.clone())),
+        changes,
+        ending,
+        flow,
     };
     let mut response = Response::new(Body::stream(Box::pin(stream)));
     let headers = response.headers_mut();
@@ -61,22 +90,34 @@ pub(crate) fn stream(exchange: Exchange, body: Incoming, lease: Lease) -> Respon
     response
 }
 
+async fn woken(mut changes: watch::Receiver<u64>, mut ending: watch::Receiver<bool>) -> Wake {
+    tokio::select! {
+        // Who changes and who ends live as long as the stream.
+        _ = changes.changed() => Wake::Changed,
+        _ = ending.wait_for(|ending| *ending) => Wake::Ending,
+    }
+}
+
 impl EventStream {
+    fn limits(&self) -> &Limits {
+        self.flow.limits()
+    }
+
     /// Takes bytes of the server; gives what the client gets for them.
     fn take(&mut self, chunk: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         self.received = self.received.saturating_add(chunk.len());
-        let most = self
-            .exchange
-            .as_ref()
-            .map_or(0, |exchange| exchange.connection.shared.limits.stream_bytes);
+        let most = self.limits().stream_bytes;
         let mut frames = std::mem::take(&mut self.frames);
         let read = self.reader.push(chunk, &mut frames);
         for frame in frames.drain(..) {
-            self.judge(frame, &mut out);
+            if self.server.is_some() {
+                self.judge(frame, &mut out);
+            }
         }
         self.frames = frames;
         match read {
+            _ if self.server.is_none() => {}
             Err(sse::SseError::TooLarge) => self.fail(Failure::TooLarge, &mut out),
             Err(sse::SseError::InvalidUtf8) => self.fail(Failure::NotMcp, &mut out),
             Ok(()) if self.received > most => self.fail(Failure::TooLarge, &mut out),
@@ -86,26 +127,41 @@ impl EventStream {
     }
 
     fn judge(&mut self, frame: SseFrame, out: &mut Vec<u8>) {
-        let Some(exchange) = &self.exchange else { return };
-        let data = match frame {
+        let event = match frame {
             SseFrame::Comment(_) => return sse::write_comment(COMMENT, out),
-            // Ids and retries belong to resumption, which isn't offered; an event of another name
-            // (the `endpoint` of 2024-11-05) is none of this transport.
-            SseFrame::Event(Event {
-                data: Some(data),
-                event,
-                ..
-            }) if !data.is_empty() && event.as_deref().is_none_or(|event| event == "message") => data,
+            // An event of another name (the `endpoint` of 2024-11-05) is none of this transport.
+            SseFrame::Event(event) if event.event.as_deref().is_none_or(|event| event == "message") => event,
             SseFrame::Event(_) => return,
         };
-        match answer::judge(exchange, &Bytes::from(data)) {
-            Judged::Passes(body) => write(&body, out),
+        let id = event.id.as_deref().and_then(|id| self.flow.seal(id));
+        // Resumption is the legacy era's: in the newer one there is nothing to come back for.
+        let retry = event.retry.filter(|_| self.flow.is_resumable());
+        let Some(data) = event.data.filter(|data| !data.is_empty()) else {
+            // The server says where to take the stream up again before it says anything else.
+            if id.is_some() || retry.is_some() {
+                let data = id.is_some().then(String::new);
+                let event = Event {
+                    id,
+                    retry,
+                    data,
+                    event: None,
+                };
+                event.write(out);
+            }
+            return;
+        };
+        let message = |body: &Bytes| Event {
+            event: Some("message".into()),
+            data: Some(String::from_utf8_lossy(body).into_owned()),
+            id,
+            retry,
+        };
+        match self.flow.judge(&Bytes::from(data)) {
+            Judged::Passes(body) => message(&body).write(out),
             Judged::Dropped => {}
             Judged::Last(body, completion, reason, _) => {
-                write(&body, out);
-                if let Some(exchange) = self.exchange.take() {
-                    exchange.intent.close(completion, reason);
-                }
+                message(&body).write(out);
+                self.flow.answered(completion, reason);
                 if let Some((body, lease)) = self.server.take() {
                     answer::discard(body, lease);
                 }
@@ -113,22 +169,76 @@ impl EventStream {
         }
     }
 
+    /// Ends the stream with an error of our own where an answer is owed.
     fn fail(&mut self, why: Failure, out: &mut Vec<u8>) {
         self.server = None;
-        if let Some(exchange) = self.exchange.take() {
-            write(&exchange.fail(why), out);
+        if let Some(body) = self.flow.fail(why) {
+            plain(&body).write(out);
         }
+    }
+
+    /// The server's end of the stream.
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.flow.may_end_early() {
+            self.server = None;
+            self.flow.ended();
+        } else {
+            self.fail(Failure::Broken, out);
+        }
+    }
+
+    fn look_up(&mut self, wake: &Wake, out: &mut Vec<u8>) {
+        match wake {
+            Wake::Quiet => sse::write_comment(COMMENT, out),
+            Wake::Changed if self.flow.is_allowed() => {}
+            Wake::Changed => {
+                self.server = None;
+                if let Some(body) = self.flow.withdraw() {
+                    plain(&body).write(out);
+                }
+            }
+            Wake::Ending => {
+                if self.flow.is_endless() {
+                    self.server = None;
+                    if let Some(body) = self.flow.end_gracefully() {
+                        plain(&body).write(out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Poll::Ready(wake) = self.wake.as_mut().poll(cx) {
+            // Told to end once is enough: a stream that owes an answer goes on until it has it.
+            self.changes.mark_unchanged();
+            let (mut changes, ending) = (self.changes.clone(), self.ending.clone());
+            self.wake = if matches!(wake, Wake::Ending) {
+                // Told to end once is enough: a stream that owes an answer goes on until it has it.
+                Box::pin(async move {
+                    let _ = changes.changed().await;
+                    Wake::Changed
+                })
+            } else {
+                Box::pin(woken(changes, ending))
+            };
+            return Poll::Ready(wake);
+        }
+        if self.flow.is_endless() && self.quiet.as_mut().poll(cx).is_ready() {
+            let pause = self.limits().keep_alive;
+            self.quiet.as_mut().reset(Instant::now() + pause);
+            return Poll::Ready(Wake::Quiet);
+        }
+        Poll::Pending
     }
 }
 
-fn write(message: &Bytes, out: &mut Vec<u8>) {
-    let data = String::from_utf8_lossy(message).into_owned();
+fn plain(message: &Bytes) -> Event {
     Event {
         event: Some("message".into()),
-        data: Some(data),
+        data: Some(String::from_utf8_lossy(message).into_owned()),
         ..Event::default()
     }
-    .write(out);
 }
 
 impl http_body::Body for EventStream {
@@ -141,30 +251,29 @@ impl http_body::Body for EventStream {
             let Some((server, _)) = &mut this.server else {
                 return Poll::Ready(None);
             };
-            let out = match Pin::new(server).poll_frame(cx) {
+            let mut out = Vec::new();
+            match Pin::new(server).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(chunk) => {
-                        if let Some(exchange) = &this.exchange {
-                            let silence = exchange.connection.shared.limits.upstream_silence;
-                            this.silence.as_mut().reset(Instant::now() + silence);
-                        }
-                        this.take(&chunk)
+                        let silence = this.limits().upstream_silence;
+                        this.silence.as_mut().reset(Instant::now() + silence);
+                        out = this.take(&chunk);
                     }
                     // Trailers say nothing here.
                     Err(_) => continue,
                 },
-                Poll::Ready(Some(Err(_)) | None) => {
-                    let mut out = Vec::new();
-                    this.fail(Failure::Broken, &mut out);
-                    out
-                }
-                Poll::Pending => {
-                    ready!(this.silence.as_mut().poll(cx));
-                    let mut out = Vec::new();
-                    this.fail(Failure::Timeout, &mut out);
-                    out
-                }
-            };
+                Poll::Ready(Some(Err(_)) | None) => this.finish(&mut out),
+                Poll::Pending => match this.poll_wake(cx) {
+                    Poll::Ready(wake) => this.look_up(&wake, &mut out),
+                    Poll::Pending if this.flow.is_endless() => return Poll::Pending,
+                    Poll::Pending => {
+                        if this.silence.as_mut().poll(cx).is_pending() {
+                            return Poll::Pending;
+                        }
+                        this.fail(Failure::Timeout, &mut out);
+                    }
+                },
+            }
             if !out.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(Bytes::from(out)))));
             }

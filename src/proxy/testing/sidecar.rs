@@ -11,7 +11,7 @@ use std::{
 };
 
 use bulkhead_core::policy::document::{
-    Agent, Bounds, FORMAT, Forced, PolicyDocument, Tenant, Tool, Upstream,
+    Agent, Bounds, Callable, ClientFeatures, FORMAT, Forced, PolicyDocument, Tenant, Upstream,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -79,7 +79,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
         roles: BTreeSet::from([role.to_owned()]),
         attributes: BTreeMap::new(),
     };
-    let tool = |name: &str, role: &str| Tool {
+    let tool = |name: &str, role: &str| Callable {
         name: name.into(),
         roles: BTreeSet::from([role.to_owned()]),
         forced: BTreeMap::from([("tenant_id".into(), Forced::String(TENANT_ID.into()))]),
@@ -105,6 +105,9 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
         },
         agents: vec![agent("billing", "reader"), agent("support", "admin")],
         tools: vec![tool("list_invoices", "reader"), tool("delete_invoice", "admin")],
+        prompts: Vec::new(),
+        resources: Vec::new(),
+        client_features: ClientFeatures::default(),
     }
 }
 

@@ -154,7 +154,16 @@ async fn the_edge_refuses_before_a_body_is_read() {
         ("POST", ("origin", "https://evil.example"), "origin_not_allowed"),
         ("POST", ("content-type", "text/plain"), "content_type"),
         ("POST", ("content-encoding", "gzip"), "content_encoding"),
-        ("GET", ("accept", "text/event-stream"), "method_not_allowed"),
+        ("GET", ("accept", "text/event-stream"), "session_missing"),
+        ("GET", ("accept", "application/json"), "not_acceptable"),
+        ("GET", ("mcp-protocol-version", "2026-07-28"), "legacy_method"),
+        ("DELETE", ("mcp-protocol-version", "2026-07-28"), "legacy_method"),
+        (
+            "GET",
+            ("mcp-protocol-version", "2024-11-05"),
+            "unsupported_version",
+        ),
+        ("PUT", ("accept", "*/*"), "method_not_allowed"),
         ("DELETE", ("accept", "*/*"), "session_missing"),
     ] {
         let mut client = sidecar.client("billing").await;
@@ -165,12 +174,12 @@ async fn the_edge_refuses_before_a_body_is_read() {
     let reply = sidecar
         .client("billing")
         .await
-        .exchange("GET", &[], "")
+        .exchange("GET", &[("mcp-protocol-version", "2026-07-28")], "")
         .await
         .unwrap();
     assert_eq!(
         (reply.status, &reply.headers["allow"]),
-        (StatusCode::METHOD_NOT_ALLOWED, &"POST, DELETE".parse().unwrap())
+        (StatusCode::METHOD_NOT_ALLOWED, &"POST".parse().unwrap())
     );
     assert_eq!(upstream.seen().len(), 0);
 }
@@ -411,11 +420,10 @@ async fn of_an_event_stream_only_the_answer_and_comments_pass() {
     );
     let result = reply.json();
     assert_eq!(result["result"]["tools"].as_array().unwrap().len(), 1);
-    assert!(
-        sidecar
-            .metrics()
-            .contains("bulkhead_dropped_messages_total{kind=\"server_message_denied\"} 2")
-    );
+    for kind in ["server_message_denied", "answer_feature"] {
+        let dropped = format!("bulkhead_dropped_messages_total{{kind=\"{kind}\"}} 1");
+        assert!(sidecar.metrics().contains(&dropped), "{dropped}");
+    }
     assert_eq!(sidecar.audit().last().unwrap()["outcome"], "completed");
 }
 

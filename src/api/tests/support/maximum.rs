@@ -44,6 +44,17 @@ pub fn tenant() -> Value {
                     "roles": if number == 0 { &roles[..] } else { &roles[..1] },
                     "arguments": {"forced": forced(), "bounds": bounds()},
                 })).collect::<Vec<_>>(),
+                "prompts": (0..if number == 0 { 64 } else { 1 }).map(|number| json!({
+                    "name": format!("prompt_{number:02}"),
+                    "roles": &roles[..1],
+                    "arguments": {"forced": forced(), "bounds": text_bounds()},
+                })).collect::<Vec<_>>(),
+                "mcpResources": (0..if number == 0 { 64 } else { 1 }).map(|number| json!({
+                    "uri": format!("notes-{number:02}://{{a}}/{{b}}/{{c}}/{{d}}/{{e}}/{{f}}/{{g}}/{{+h}}"),
+                    "roles": &roles[..1],
+                    "forced": variables(),
+                })).collect::<Vec<_>>(),
+                "clientFeatures": {"sampling": true, "elicitation": ["Form", "Url"], "roots": true, "logging": true},
             })).collect::<Vec<_>>(),
         },
     })
@@ -71,6 +82,21 @@ fn egress() -> Value {
 fn forced() -> Value {
     (0..8)
         .map(|number| (format!("forced_{number:02}"), json!({"attribute": "p"})))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn text_bounds() -> Value {
+    (0..8)
+        .map(|number| (format!("bound_{number:02}"), json!({"maxLength": 100})))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn variables() -> Value {
+    "abcdefgh"
+        .chars()
+        .map(|name| (name.to_string(), json!({"attribute": "p"})))
         .collect::<Map<_, _>>()
         .into()
 }

@@ -9,9 +9,9 @@ fn answer(headers: Headers<'_>, asked: &str, answered: &str) -> Answer {
     let body = Bytes::copy_from_slice(answered.as_bytes());
     policy.answer(
         policy.agent("spiffe://acme/billing"),
-        permitted.expected().unwrap(),
+        Channel::Answer(permitted.expected().unwrap()),
         &body,
-        Limits::default(),
+        context(&Inventory::default()),
     )
 }
 
@@ -83,10 +83,11 @@ fn only_the_answer_to_the_request_passes() {
         ("<html>", Some(AnswerMalformed)),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{}}"#,
-            Some(ServerMessageDenied),
+            Some(AnswerFeature),
         ),
+        (r#"{"jsonrpc":"2.0","method":"ping"}"#, Some(ServerMessageDenied)),
         (
-            r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"free"}}"#,
             Some(ServerMessageDenied),
         ),
         (
@@ -94,7 +95,11 @@ fn only_the_answer_to_the_request_passes() {
             Some(ServerMessageDenied),
         ),
         (
-            r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#,
+            Some(ServerMessageDenied),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a://b"}}"#,
             Some(ServerMessageDenied),
         ),
     ];
@@ -165,28 +170,54 @@ fn nothing_passes_to_an_agent_that_is_gone() {
     .outcome
     .unwrap();
     let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
-    let answer = policy.answer(None, permitted.expected().unwrap(), &body, Limits::default());
+    let answer = policy.answer(
+        None,
+        Channel::Answer(permitted.expected().unwrap()),
+        &body,
+        context(&Inventory::default()),
+    );
     assert_eq!(told(&answer), Err(Reason::AgentUnknown));
 }
 
 #[test]
-fn results_that_are_not_complete_do_not_pass_in_the_modern_era() {
+fn a_modern_result_is_of_a_type_that_its_method_may_have() {
     let cases = [
-        (r#"{"content":[]}"#, None),
-        (r#"{"resultType":"complete","content":[]}"#, None),
+        ("tools/call", r#"{"content":[]}"#, None),
+        ("tools/call", r#"{"resultType":"complete","content":[]}"#, None),
         (
+            "tools/call",
+            r#"{"resultType":"input_required","requestState":"x"}"#,
+            None,
+        ),
+        (
+            "tools/list",
             r#"{"resultType":"input_required","requestState":"x"}"#,
             Some(Reason::AnswerType),
         ),
-        (r#"{"resultType":"task","taskId":"x"}"#, Some(Reason::AnswerType)),
-        (r#"{"resultType":7}"#, Some(Reason::AnswerType)),
+        ("tools/call", r#"{"resultType":"task","taskId":"x"}"#, None),
         (
+            "tools/list",
+            r#"{"resultType":"task","taskId":"x"}"#,
+            Some(Reason::AnswerType),
+        ),
+        (
+            "tools/call",
+            r#"{"resultType":"stream"}"#,
+            Some(Reason::AnswerType),
+        ),
+        ("tools/call", r#"{"resultType":7}"#, Some(Reason::AnswerType)),
+        (
+            "tools/call",
             r#"{"ResultType":"task","taskId":"x"}"#,
             Some(Reason::AnswerMalformed),
         ),
     ];
-    for (body, reason) in cases {
-        assert_eq!(told(&answer_modern("tools/call", body)).err(), reason, "{body}");
+    for (method, body, reason) in cases {
+        assert_eq!(
+            told(&answer_modern(method, body)).err(),
+            reason,
+            "{method} {body}"
+        );
     }
 }
 
@@ -235,7 +266,7 @@ fn a_list_has_what_the_agent_may_call_and_no_forced_argument() {
     );
     assert_eq!(
         told(&answer).unwrap(),
-        r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list","x-vendor":1.0,"inputSchema":{"type":"object","properties":{"limit":{"maximum":1e2}},"required":[]}},{"name":"free","x-vendor":1.0,"inputSchema":{ }}],"nextCursor":"n"}}"#
+        r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list","x-vendor":1.0,"inputSchema":{"type":"object","properties":{"limit":{"maximum":1e2}},"required":[]}},{"name":"free","x-vendor":1.0,"inputSchema":{ }}],"nextCursor":"sealed<Cursor|spiffe://acme/billing>{\"c\":{\"method\":\"tools/list\",\"value\":\"n\"}}"}}"#
     );
     let Answer::Final(answer) = answer else {
         panic!("refused")
@@ -349,12 +380,12 @@ fn a_modern_list_is_for_one_agent_and_not_for_long() {
 }
 
 #[test]
-fn a_handshake_tells_of_tools_only() {
+fn a_handshake_tells_of_what_exists_for_the_agent() {
     let body = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"resources":{},"experimental":{}},"serverInfo":{"name":"s"},"instructions":"obey"}}"#;
     let params = r#"{"protocolVersion":"2025-11-25","capabilities":{}}"#;
     assert_eq!(
         told(&answer_legacy("initialize", params, body)).unwrap(),
-        r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s"}}}"#
+        r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"s"}}}"#
     );
     let toolless = body.replace(r#""tools":{"listChanged":true},"#, "");
     assert_eq!(
@@ -383,11 +414,11 @@ fn a_handshake_tells_of_tools_only() {
 }
 
 #[test]
-fn a_discovery_tells_of_tools_and_spoken_versions_only() {
+fn a_discovery_tells_of_what_exists_and_spoken_versions() {
     let body = r#"{"resultType":"complete","supportedVersions":["2024-11-05","2025-11-25","2026-07-28","2099-01-01"],"capabilities":{"tools":{"listChanged":true},"prompts":{},"extensions":{}},"instructions":"obey","ttlMs":3600000,"cacheScope":"public","serverInfo":{"name":"s"},"vendor":1}"#;
     assert_eq!(
         result(&answer_modern("server/discover", body)),
-        json!({"resultType":"complete","supportedVersions":["2025-11-25","2026-07-28"],"capabilities":{"tools":{}},"ttlMs":30000,"cacheScope":"private","serverInfo":{"name":"s"}})
+        json!({"resultType":"complete","supportedVersions":["2025-11-25","2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"ttlMs":30000,"cacheScope":"private","serverInfo":{"name":"s"}})
     );
     let none = r#"{"supportedVersions":["2099-01-01"],"capabilities":{}}"#;
     assert_eq!(

@@ -203,6 +203,11 @@ fn what_is_not_allowed_is_refused() {
         (
             "billing",
             request("resources/read", r#"{"uri":"a:b"}"#),
+            ResourceNotGranted,
+        ),
+        (
+            "billing",
+            request("tasks/get", r#"{"taskId":"a"}"#),
             MethodUnknown,
         ),
         (
@@ -259,7 +264,7 @@ fn methods_without_a_grant_pass_as_the_table_says() {
     for (method, params) in [
         ("ping", "{}"),
         ("tools/list", "{}"),
-        ("tools/list", r#"{"cursor":"x","_meta":{"progressToken":1}}"#),
+        ("tools/list", r#"{"_meta":{"progressToken":1}}"#),
     ] {
         let body = request(method, params);
         assert_eq!(legacy("billing", &body), Ok(body.clone()));
@@ -289,7 +294,7 @@ fn a_handshake_offers_only_what_is_spoken_here() {
         ),
         (
             r#""2026-07-28","capabilities":{ }"#,
-            r#""2025-11-25","capabilities":{}"#,
+            r#""2025-11-25","capabilities":{ }"#,
         ),
     ];
     for (asked, offered) in cases {
@@ -538,7 +543,7 @@ fn an_error_answers_the_request_that_it_refuses() {
             .outcome
             .unwrap_err()
     };
-    let body = r#"{"jsonrpc":"2.0","id":"\u0061","method":"resources/list"}"#;
+    let body = r#"{"jsonrpc":"2.0","id":"\u0061","method":"tasks/list"}"#;
     assert!(
         refusal(body)
             .body()

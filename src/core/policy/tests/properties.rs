@@ -114,7 +114,7 @@ proptest! {
         let permitted = decide(&policy, "billing", LEGACY, &request(method, params), &Inventory::default()).outcome.unwrap();
         let body = Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#));
         let caller = policy.agent("spiffe://acme/billing");
-        if let Answer::Final(answer) = policy.answer(caller, permitted.expected().unwrap(), &body, Limits::default()) {
+        if let Answer::Final(answer) = policy.answer(caller, Channel::Answer(permitted.expected().unwrap()), &body, context(&Inventory::default())) {
             prop_assert!(serde_json::from_slice::<Value>(&answer.body).is_ok());
         }
     }

@@ -1,0 +1,279 @@
+//! Handles that the server makes and a client presents again: session ids, event ids, cursors,
+//! request states, task ids, and ids of the server's own requests.
+//!
+//! A client never sees the server's own value but a sealed one, bound to the agent that it was made
+//! for and to what it was made in. So another agent's handle, one of another kind, an altered and an
+//! invented one are all the same: not found. What is sealed says which rule and which filters
+//! answer for it.
+//!
+//! Sealing itself is cryptography and is done by the sidecar, see [`Seal`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Expected;
+
+/// Longest value of the server that is sealed as a request state, in bytes.
+const MAX_STATE: usize = 64 * 1024;
+
+/// Longest value of the server that is sealed as any other handle, in bytes.
+const MAX_VALUE: usize = 1024;
+
+/// Authenticated encryption of handles.
+pub trait Seal: Send + Sync {
+    /// Seals `text`, so that it opens with the same `context` only. Equal texts of equal contexts
+    /// give equal handles. `None`: it can't be sealed.
+    fn seal(&self, context: &[u8], text: &[u8]) -> Option<String>;
+
+    /// Opens what [`Self::seal`] made with the same context. `None`: not one of ours.
+    fn open(&self, context: &[u8], sealed: &str) -> Option<Vec<u8>>;
+}
+
+/// Seals and opens nothing: for decisions offline, where no handle was ever made.
+#[derive(Clone, Copy, Debug)]
+pub struct NoHandles;
+
+impl Seal for NoHandles {
+    fn seal(&self, _: &[u8], _: &[u8]) -> Option<String> {
+        None
+    }
+
+    fn open(&self, _: &[u8], _: &str) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// A handle, opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Handle {
+    /// `Mcp-Session-Id` of the legacy era.
+    #[serde(rename = "s")]
+    Session(String),
+    /// An SSE event id of the legacy era.
+    #[serde(rename = "e")]
+    Event {
+        /// The server's id.
+        id: String,
+        /// The answer that the stream carries, if it is the stream of a request.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expected: Option<Expected>,
+        /// The sidecar's number of the call that is answered there, zero when none is.
+        call: u64,
+    },
+    /// A cursor of a list.
+    #[serde(rename = "c")]
+    Cursor {
+        /// The list's method.
+        method: String,
+        /// The server's cursor.
+        value: String,
+    },
+    /// `requestState` of a result that asks for input.
+    #[serde(rename = "r")]
+    State {
+        /// The request's method.
+        method: String,
+        /// What the request named.
+        name: String,
+        /// The server's state.
+        value: String,
+    },
+    /// A task.
+    #[serde(rename = "t")]
+    Task {
+        /// The tool that became the task.
+        tool: String,
+        /// The server's id.
+        id: String,
+    },
+    /// The id of a request that the server made to the client.
+    #[serde(rename = "q")]
+    Request {
+        /// What servers were granted to ask when it passed. An answer passes only while that is so.
+        granted: String,
+        /// Its raw id.
+        id: String,
+    },
+}
+
+/// The kinds of handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Handle::Session`]
+    Session,
+    /// [`Handle::Event`]
+    Event,
+    /// [`Handle::Cursor`]
+    Cursor,
+    /// [`Handle::State`]
+    State,
+    /// [`Handle::Task`]
+    Task,
+    /// [`Handle::Request`]
+    Request,
+}
+
+impl Handle {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Session(_) => Kind::Session,
+            Self::Event { .. } => Kind::Event,
+            Self::Cursor { .. } => Kind::Cursor,
+            Self::State { .. } => Kind::State,
+            Self::Task { .. } => Kind::Task,
+            Self::Request { .. } => Kind::Request,
+        }
+    }
+
+    /// The server's own value.
+    pub fn value(&self) -> &str {
+        match self {
+            Self::Session(id) | Self::Event { id, .. } | Self::Task { id, .. } | Self::Request { id, .. } => {
+                id
+            }
+            Self::Cursor { value, .. } | Self::State { value, .. } => value,
+        }
+    }
+}
+
+/// Seals and opens the handles of one agent, and of one of its sessions.
+#[derive(Clone, Copy)]
+pub struct Handles<'a> {
+    seal: &'a dyn Seal,
+    agent: &'a str,
+    session: Option<&'a str>,
+}
+
+impl<'a> Handles<'a> {
+    /// Handles of an agent, by its SPIFFE ID, in the session with the server's id `session`.
+    pub fn new(seal: &'a dyn Seal, agent: &'a str, session: Option<&'a str>) -> Self {
+        Self { seal, agent, session }
+    }
+
+    /// Seals a handle. `None`: the server's value is empty, too long, or can't be sealed.
+    pub fn seal(&self, handle: &Handle) -> Option<String> {
+        let most = match handle {
+            Handle::State { .. } => MAX_STATE,
+            _ => MAX_VALUE,
+        };
+        if handle.value().is_empty() || handle.value().len() > most {
+            return None;
+        }
+        let text = serde_json::to_vec(handle).ok()?;
+        self.seal.seal(&self.context(handle.kind()), &text)
+    }
+
+    /// Opens a handle of a kind. `None`: it isn't one that was made for this agent.
+    pub fn open(&self, kind: Kind, sealed: &str) -> Option<Handle> {
+        let text = self.seal.open(&self.context(kind), sealed)?;
+        serde_json::from_slice(&text)
+            .ok()
+            .filter(|handle: &Handle| handle.kind() == kind)
+    }
+
+    /// What a handle is bound to. No part of it can hold a line feed: it is in no SPIFFE ID and, as
+    /// ids are visible ASCII, in no session id.
+    fn context(&self, kind: Kind) -> Vec<u8> {
+        let mut context = format!("{kind:?}\n{}", self.agent);
+        if matches!(kind, Kind::Event | Kind::Request) {
+            context.push('\n');
+            context.push_str(self.session.unwrap_or_default());
+        }
+        context.into_bytes()
+    }
+}
+
+impl std::fmt::Debug for Handles<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Handles")
+            .field("agent", &self.agent)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Seals by writing the context before the text: readable in tests, and bound all the same.
+    #[derive(Debug)]
+    pub(crate) struct Plain;
+
+    impl Seal for Plain {
+        fn seal(&self, context: &[u8], text: &[u8]) -> Option<String> {
+            let context = String::from_utf8_lossy(context).replace('\n', "|");
+            Some(format!("sealed<{context}>{}", String::from_utf8_lossy(text)))
+        }
+
+        fn open(&self, context: &[u8], sealed: &str) -> Option<Vec<u8>> {
+            let context = String::from_utf8_lossy(context).replace('\n', "|");
+            let text = sealed.strip_prefix(&format!("sealed<{context}>"))?;
+            Some(text.as_bytes().to_vec())
+        }
+    }
+
+    #[test]
+    fn a_handle_opens_for_its_agent_kind_and_session_only() {
+        let billing = Handles::new(&Plain, "spiffe://acme/billing", Some("s-1"));
+        let handles = [
+            (Kind::Session, Handle::Session("s-1".into()), false),
+            (
+                Kind::Cursor,
+                Handle::Cursor {
+                    method: "tools/list".into(),
+                    value: "2".into(),
+                },
+                false,
+            ),
+            (
+                Kind::Request,
+                Handle::Request {
+                    granted: String::new(),
+                    id: "7".into(),
+                },
+                true,
+            ),
+            (
+                Kind::Event,
+                Handle::Event {
+                    id: "9".into(),
+                    expected: None,
+                    call: 0,
+                },
+                true,
+            ),
+        ];
+        for (kind, handle, in_session) in handles {
+            let sealed = billing.seal(&handle).unwrap();
+            assert_eq!(billing.open(kind, &sealed), Some(handle));
+            let other_kind = if kind == Kind::Task {
+                Kind::State
+            } else {
+                Kind::Task
+            };
+            assert_eq!(billing.open(other_kind, &sealed), None, "{kind:?}");
+            let other = Handles::new(&Plain, "spiffe://acme/root", Some("s-1"));
+            assert_eq!(other.open(kind, &sealed), None, "{kind:?}");
+            let other = Handles::new(&Plain, "spiffe://acme/billing", Some("s-2"));
+            assert_eq!(other.open(kind, &sealed).is_none(), in_session, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_empty_or_too_long_is_no_handle() {
+        let handles = Handles::new(&Plain, "a", None);
+        let state = |value: &str| Handle::State {
+            method: "tools/call".into(),
+            name: "a".into(),
+            value: value.into(),
+        };
+        assert!(handles.seal(&Handle::Session(String::new())).is_none());
+        assert!(
+            handles
+                .seal(&Handle::Session("a".repeat(MAX_VALUE + 1)))
+                .is_none()
+        );
+        assert!(handles.seal(&state(&"a".repeat(MAX_STATE))).is_some());
+        assert!(handles.seal(&state(&"a".repeat(MAX_STATE + 1))).is_none());
+    }
+}

@@ -1,0 +1,208 @@
+//! Tools and prompts: things with a name and arguments, the rules about them, and the grants that
+//! agents have of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{CompileError, invalid};
+use crate::{
+    json::text::{quoted, same_ignoring_case},
+    policy::{
+        bounds::{self, CompiledBounds},
+        document::{Agent, Callable, Forced},
+    },
+    reason::Reason,
+};
+
+/// Tools, or prompts, by name.
+#[derive(Debug)]
+pub(in crate::policy) struct Callables(HashMap<Arc<str>, Arc<Rule>>);
+
+/// The rule of a tool or a prompt, for whomever it exists.
+#[derive(Debug)]
+pub(in crate::policy) struct Rule {
+    pub name: Arc<str>,
+    /// `tools[NAME]` or `prompts[NAME]`
+    pub path: Arc<str>,
+    roles: BTreeSet<String>,
+    sources: BTreeMap<String, Forced>,
+    /// Names of forced arguments.
+    pub forced: Vec<Arc<str>>,
+    pub bounds: Vec<BoundRule>,
+}
+
+/// The bounds of an argument.
+#[derive(Debug)]
+pub(in crate::policy) struct BoundRule {
+    pub argument: Arc<str>,
+    /// `tools[NAME].bounds[ARGUMENT]`
+    pub rule: Arc<str>,
+    pub bounds: CompiledBounds,
+}
+
+/// A tool or a prompt as one agent may use it.
+#[derive(Debug)]
+pub(in crate::policy) struct Grant {
+    pub rule: Arc<Rule>,
+    pub forced: Vec<ForcedArgument>,
+}
+
+/// An argument that is set.
+#[derive(Debug)]
+pub(in crate::policy) struct ForcedArgument {
+    pub name: Arc<str>,
+    /// The value, as JSON.
+    pub value: String,
+}
+
+/// What one agent may use, by name, and what it may not although it has a role for it.
+#[derive(Debug)]
+pub(in crate::policy) struct Grants(HashMap<Arc<str>, Result<Grant, Reason>>);
+
+impl Grants {
+    /// How it may be used, or why not; `None` when no role of the agent is for it.
+    pub fn get(&self, name: &str) -> Option<Result<&Grant, Reason>> {
+        Some(self.0.get(name)?.as_ref().map_err(|reason| *reason))
+    }
+
+    /// Whether there is anything to use.
+    pub fn any(&self) -> bool {
+        self.0.values().any(Result::is_ok)
+    }
+}
+
+impl Callables {
+    /// Compiles the rules of `part`, which is `tools` or `prompts`.
+    pub(super) fn compile(part: &str, callables: Vec<Callable>) -> Result<Self, CompileError> {
+        let mut rules = HashMap::with_capacity(callables.len());
+        for callable in callables {
+            let rule = Rule::compile(part, callable)?;
+            let path = Arc::clone(&rule.path);
+            if rules.insert(rule.name.clone(), Arc::new(rule)).is_some() {
+                return Err(invalid(&*path, "is there twice"));
+            }
+        }
+        Ok(Self(rules))
+    }
+
+    /// The rule of a name, whoever may use it.
+    pub fn get(&self, name: &str) -> Option<&Arc<Rule>> {
+        self.0.get(name)
+    }
+
+    /// What an agent may use. `written` writes forced values.
+    pub(super) fn of(&self, agent: &Agent, written: fn(&Value<'_>) -> String) -> Grants {
+        let granted = self
+            .0
+            .values()
+            .filter(|rule| !rule.roles.is_disjoint(&agent.roles));
+        Grants(
+            granted
+                .map(|rule| (rule.name.clone(), rule.resolve(&agent.attributes, written)))
+                .collect(),
+        )
+    }
+}
+
+/// The value of a forced argument for one agent.
+pub(in crate::policy) enum Value<'a> {
+    Text(&'a str),
+    Int(i64),
+    Bool(bool),
+}
+
+/// A value as tools get it.
+pub(super) fn as_json(value: &Value<'_>) -> String {
+    match value {
+        Value::Text(text) => quoted(text),
+        Value::Int(int) => int.to_string(),
+        Value::Bool(value) => value.to_string(),
+    }
+}
+
+/// A value as prompts get it, whose arguments are texts.
+pub(super) fn as_text(value: &Value<'_>) -> String {
+    match value {
+        Value::Text(text) => quoted(text),
+        Value::Int(int) => quoted(&int.to_string()),
+        Value::Bool(value) => quoted(&value.to_string()),
+    }
+}
+
+/// The value of a forced argument for an agent with these attributes.
+pub(in crate::policy) fn value_of<'a>(
+    forced: &'a Forced,
+    attributes: &'a BTreeMap<String, String>,
+) -> Result<Value<'a>, Reason> {
+    Ok(match forced {
+        Forced::String(text) => Value::Text(text),
+        Forced::Int(int) => Value::Int(*int),
+        Forced::Bool(value) => Value::Bool(*value),
+        Forced::Agent(attribute) => {
+            Value::Text(attributes.get(attribute).ok_or(Reason::AgentAttributeMissing)?)
+        }
+    })
+}
+
+impl Rule {
+    fn compile(part: &str, callable: Callable) -> Result<Self, CompileError> {
+        let rule = format!("{part}[{}]", callable.name);
+        if callable.name.is_empty() {
+            return Err(invalid(rule, "has no name"));
+        }
+        let ruled: Vec<_> = callable.forced.keys().chain(callable.bounds.keys()).collect();
+        for (index, name) in ruled.iter().enumerate() {
+            if name.is_empty() {
+                return Err(invalid(rule, "has a rule for an argument without a name"));
+            }
+            if ruled[..index].iter().any(|other| same_ignoring_case(other, name)) {
+                let problem = "is forced and bounded, or has rules for names that differ in case only";
+                return Err(invalid(format!("{rule}, argument {name},"), problem));
+            }
+        }
+        for (name, forced) in &callable.forced {
+            if matches!(forced, Forced::Agent(attribute) if attribute.is_empty()) {
+                return Err(invalid(format!("{rule}.forced[{name}]"), "names no attribute"));
+            }
+        }
+        let bounds = callable.bounds.iter().map(|(name, bounds)| {
+            let rule = format!("{rule}.bounds[{name}]");
+            match bounds::compile(bounds) {
+                Ok(bounds) => Ok(BoundRule {
+                    argument: name.as_str().into(),
+                    rule: rule.into(),
+                    bounds,
+                }),
+                Err(problem) => Err(invalid(rule, problem)),
+            }
+        });
+        Ok(Self {
+            forced: callable.forced.keys().map(|name| name.as_str().into()).collect(),
+            bounds: bounds.collect::<Result<_, _>>()?,
+            path: rule.into(),
+            name: callable.name.into(),
+            roles: callable.roles,
+            sources: callable.forced,
+        })
+    }
+
+    fn resolve(
+        self: &Arc<Self>,
+        attributes: &BTreeMap<String, String>,
+        written: fn(&Value<'_>) -> String,
+    ) -> Result<Grant, Reason> {
+        let forced = self.forced.iter().map(|name| {
+            let source = self.sources.get(&**name).ok_or(Reason::AgentAttributeMissing)?;
+            Ok(ForcedArgument {
+                name: name.clone(),
+                value: written(&value_of(source, attributes)?),
+            })
+        });
+        Ok(Grant {
+            forced: forced.collect::<Result<_, _>>()?,
+            rule: Arc::clone(self),
+        })
+    }
+}

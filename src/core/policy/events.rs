@@ -1,0 +1,138 @@
+//! What a server says and asks besides its answer: notifications that a client was granted or asked
+//! for, and, in the legacy era, requests for what was granted under `clientFeatures`.
+
+use bytes::Bytes;
+
+use crate::{
+    handles::Handle,
+    json::{self, Kind, text::quoted},
+    mcp::{
+        Era, Message, Params,
+        envelope::span,
+        methods::{self, Direction, Form, Method},
+    },
+    policy::{
+        answer::Channel,
+        compile::{CompiledAgent, CompiledPolicy},
+        decide::{Context, feature_granted},
+        document::ElicitationMode,
+        permit::{Expected, META_SUBSCRIPTION},
+        splice::{self, Edit},
+    },
+    reason::Reason,
+};
+
+/// The bytes that the client gets, or why it gets none.
+pub(super) fn decide(
+    policy: &CompiledPolicy,
+    agent: &CompiledAgent,
+    channel: Channel<'_>,
+    message: &Message<'_>,
+    context: Context<'_>,
+) -> Result<Bytes, Reason> {
+    let denied = Reason::ServerMessageDenied;
+    let (era, expected) = (channel.version().era(), channel.expected());
+    let entry = message
+        .method()
+        .and_then(|name| methods::lookup(era, Direction::ToClient, name))
+        .ok_or(denied)?;
+    let form = match message {
+        Message::Request(_) => Form::Request,
+        _ => Form::Notification,
+    };
+    let members = message.params().map(Params::members).unwrap_or_default();
+    if entry.form != form
+        || members
+            .iter()
+            .any(|(key, _)| !entry.params.contains(&key.as_ref()))
+    {
+        return Err(denied);
+    }
+    let get = |key: &str| message.params().and_then(|params| params.get(key));
+    if let Message::Request(request) = message {
+        let params = message.params().map_or("{}", Params::raw);
+        feature_granted(&policy.features, entry.method, Some(params)).ok_or(Reason::AnswerFeature)?;
+        return sealed(policy, agent, request.id.raw(), message.body(), context);
+    }
+    let listens = expected.is_some_and(Expected::is_endless);
+    if era == Era::Modern && listens != belongs(get("_meta"), expected) {
+        return Err(denied);
+    }
+    let passes = match entry.method {
+        Method::Progress => is_progress(get("progressToken"), expected),
+        Method::LogMessage => policy.features.logging,
+        Method::ToolsChanged => (era == Era::Legacy || listens) && agent.has_tools(),
+        Method::PromptsChanged => (era == Era::Legacy || listens) && agent.has_prompts(),
+        Method::ResourcesChanged => (era == Era::Legacy || listens) && agent.has_resources(),
+        Method::ResourceUpdated => {
+            let uri = get("uri").and_then(json::string);
+            (era == Era::Legacy || listens) && uri.is_some_and(|uri| agent.resource(&uri).is_ok())
+        }
+        Method::Acknowledged => listens && acknowledges(agent, get("notifications")),
+        Method::ElicitationComplete => policy.features.elicitation.contains(&ElicitationMode::Url),
+        Method::Cancelled => {
+            let id = get("requestId").ok_or(denied)?;
+            return sealed(policy, agent, id, message.body(), context);
+        }
+        _ => false,
+    };
+    if passes {
+        Ok(message.body().clone())
+    } else {
+        Err(denied)
+    }
+}
+
+/// The message with the id of the server's request as a handle.
+fn sealed(
+    policy: &CompiledPolicy,
+    agent: &CompiledAgent,
+    id: &str,
+    body: &Bytes,
+    context: Context<'_>,
+) -> Result<Bytes, Reason> {
+    let handle = Handle::Request {
+        granted: policy.features.written(),
+        id: id.to_owned(),
+    };
+    let handle = context.handles(agent).seal(&handle).ok_or(Reason::AnswerHandle)?;
+    let edit = Edit {
+        at: span(body, id),
+        text: quoted(&handle),
+    };
+    Ok(splice::apply(body, vec![edit]))
+}
+
+/// Progress of this very request, which the client asked for.
+fn is_progress(given: Option<&str>, expected: Option<&Expected>) -> bool {
+    let asked = expected.and_then(|expected| expected.progress_token.as_deref());
+    given.zip(asked).is_some_and(|(given, asked)| same(given, asked))
+}
+
+/// Whether `_meta` says that the notification belongs to the subscription that is listened to.
+fn belongs(meta: Option<&str>, expected: Option<&Expected>) -> bool {
+    let meta = meta.and_then(json::members).unwrap_or_default();
+    let id = json::get(&meta, META_SUBSCRIPTION);
+    id.zip(expected)
+        .is_some_and(|(id, expected)| same(id, &expected.id))
+}
+
+/// The acknowledgement of a subscription names no resource that the agent doesn't have.
+fn acknowledges(agent: &CompiledAgent, notifications: Option<&str>) -> bool {
+    let Some(members) = notifications.and_then(json::members) else {
+        return false;
+    };
+    members.iter().all(|(_, raw)| match Kind::of(raw) {
+        Kind::Bool => true,
+        Kind::Array => json::items(raw).is_some_and(|uris| {
+            uris.into_iter()
+                .all(|uri| json::string(uri).is_some_and(|uri| agent.resource(&uri).is_ok()))
+        }),
+        _ => false,
+    })
+}
+
+/// Whether two raw values are one, however a string is escaped.
+fn same(left: &str, right: &str) -> bool {
+    left == right || json::string(left).is_some_and(|text| json::string(right) == Some(text))
+}

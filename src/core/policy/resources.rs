@@ -1,0 +1,371 @@
+//! Resources and templates: which URIs exist for an agent.
+//!
+//! A rule is an exact URI, or a template of RFC 6570 with `{name}` and `{+name}`. A variable that
+//! is forced has one value only: the agent's grant has it in place, so that another tenant's URI
+//! matches nothing. URIs are compared byte for byte; what a server may take for another path than
+//! it looks like (dot segments, and encoded slashes and dots in a variable) matches no template.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt::Write,
+    sync::Arc,
+};
+
+use regex::Regex;
+
+use crate::{
+    policy::{
+        compile::{CompileError, Value, invalid, value_of},
+        document::{Forced, Resource},
+    },
+    reason::Reason,
+};
+
+/// Longest URI that is matched against templates, in bytes.
+const MAX_URI: usize = 8 * 1024;
+
+/// The rule of a resource or template, for whomever it exists.
+#[derive(Debug)]
+pub(super) struct ResourceRule {
+    /// `resources[URI]`
+    pub path: Arc<str>,
+    /// The URI or template, as the server knows it.
+    pub uri: String,
+    pub roles: BTreeSet<String>,
+    parts: Vec<Part>,
+    forced: BTreeMap<String, Forced>,
+}
+
+/// A resource or template as one agent may read it.
+#[derive(Debug)]
+pub(super) struct ResourceGrant {
+    pub rule: Arc<ResourceRule>,
+    /// The URI or template as the agent sees it: forced variables have their values.
+    pub uri: String,
+    /// Values of forced variables, by name.
+    pub forced: BTreeMap<String, String>,
+    /// `None`: the URI is exact.
+    pattern: Option<Regex>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Literal(String),
+    /// `{name}`, or with `reserved` `{+name}`.
+    Variable {
+        name: String,
+        reserved: bool,
+    },
+}
+
+/// Compiles the rules.
+pub(super) fn compile(resources: Vec<Resource>) -> Result<Vec<Arc<ResourceRule>>, CompileError> {
+    let mut seen = HashSet::new();
+    let mut rules = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let rule = format!("resources[{}]", resource.uri);
+        if !seen.insert(resource.uri.clone()) {
+            return Err(invalid(rule, "is there twice"));
+        }
+        let parts = match parse(&resource.uri) {
+            Ok(parts) => parts,
+            Err(problem) => return Err(invalid(rule, problem)),
+        };
+        for (name, forced) in &resource.forced {
+            let known = parts
+                .iter()
+                .any(|part| matches!(part, Part::Variable { name: variable, .. } if variable == name));
+            if !known {
+                return Err(invalid(
+                    format!("{rule}.forced[{name}]"),
+                    "is no variable of the template",
+                ));
+            }
+            if matches!(forced, Forced::Agent(attribute) if attribute.is_empty()) {
+                return Err(invalid(format!("{rule}.forced[{name}]"), "names no attribute"));
+            }
+        }
+        rules.push(Arc::new(ResourceRule {
+            path: rule.into(),
+            uri: resource.uri,
+            roles: resource.roles,
+            parts,
+            forced: resource.forced,
+        }));
+    }
+    Ok(rules)
+}
+
+fn parse(uri: &str) -> Result<Vec<Part>, &'static str> {
+    const SYNTAX: &str =
+        "has braces that are neither {name} nor {+name}, with letters, digits and underscores in the name";
+    if uri.is_empty() || uri.len() > MAX_URI || uri.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("is no URI");
+    }
+    let mut parts = Vec::new();
+    let mut names = HashSet::new();
+    let mut rest = uri;
+    while !rest.is_empty() {
+        let (literal, after) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
+        if literal.contains('}') {
+            return Err(SYNTAX);
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal.to_owned()));
+        }
+        let Some(expression) = after.strip_prefix('{') else {
+            break;
+        };
+        let (expression, after) = expression.split_once('}').ok_or(SYNTAX)?;
+        let name = expression.strip_prefix('+').unwrap_or(expression);
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(SYNTAX);
+        }
+        if !names.insert(name) {
+            return Err("has a variable twice");
+        }
+        if matches!(parts.last(), Some(Part::Variable { .. })) {
+            return Err("has two variables with nothing between them");
+        }
+        parts.push(Part::Variable {
+            name: name.to_owned(),
+            reserved: name.len() < expression.len(),
+        });
+        rest = after;
+    }
+    Ok(parts)
+}
+
+impl ResourceGrant {
+    /// The grant of an agent with these attributes.
+    pub(super) fn new(
+        rule: &Arc<ResourceRule>,
+        attributes: &BTreeMap<String, String>,
+    ) -> Result<Self, Reason> {
+        let mut uri = String::with_capacity(rule.uri.len());
+        let mut pattern = String::from("^");
+        let mut values = BTreeMap::new();
+        let mut open = false;
+        for part in &rule.parts {
+            match part {
+                Part::Literal(text) => {
+                    uri.push_str(text);
+                    pattern.push_str(&regex::escape(text));
+                }
+                Part::Variable { name, reserved } => {
+                    if let Some(forced) = rule.forced.get(name) {
+                        let text = match value_of(forced, attributes)? {
+                            Value::Text(text) => text.to_owned(),
+                            Value::Int(int) => int.to_string(),
+                            Value::Bool(value) => value.to_string(),
+                        };
+                        let expanded = expand(&text);
+                        uri.push_str(&expanded);
+                        pattern.push_str(&regex::escape(&expanded));
+                        values.insert(name.clone(), text);
+                        continue;
+                    }
+                    open = true;
+                    let plus = if *reserved { "+" } else { "" };
+                    // Writing to a string can't fail.
+                    let _ = write!(uri, "{{{plus}{name}}}");
+                    pattern.push_str(if *reserved {
+                        r"([^\s\\]+)"
+                    } else {
+                        r"([^/?#\s\\]+)"
+                    });
+                }
+            }
+        }
+        pattern.push('$');
+        let pattern = if open {
+            Some(Regex::new(&pattern).map_err(|_| Reason::ResourceNotGranted)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            rule: Arc::clone(rule),
+            uri,
+            forced: values,
+            pattern,
+        })
+    }
+
+    /// Whether it is the rule of this URI.
+    pub(super) fn covers(&self, uri: &str) -> bool {
+        let Some(pattern) = &self.pattern else {
+            return uri == self.uri;
+        };
+        uri.len() <= MAX_URI
+            && !has_dot_segment(uri)
+            && pattern.captures(uri).is_some_and(|found| {
+                found
+                    .iter()
+                    .skip(1)
+                    .flatten()
+                    .all(|value| !hides_a_path(value.as_str()))
+            })
+    }
+
+    /// Whether it is the rule of this template, as the server writes it.
+    pub(super) fn is_template(&self, template: &str) -> bool {
+        self.rule.uri == template
+    }
+}
+
+/// Simple expansion of RFC 6570: all but unreserved characters are percent-encoded.
+fn expand(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+fn has_dot_segment(uri: &str) -> bool {
+    uri.split(['/', '?', '#'])
+        .any(|segment| matches!(segment, "." | ".."))
+}
+
+/// Whether a variable's value, decoded, has what separates or climbs paths.
+fn hides_a_path(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    ["%2f", "%5c", "%2e", "%00", "%25"]
+        .iter()
+        .any(|encoded| lower.contains(encoded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(uri: &str, forced: &[(&str, Forced)]) -> ResourceGrant {
+        let resource = Resource {
+            uri: uri.into(),
+            roles: BTreeSet::from(["reader".into()]),
+            forced: forced
+                .iter()
+                .map(|(name, forced)| ((*name).to_owned(), forced.clone()))
+                .collect(),
+        };
+        let rules = compile(vec![resource]).unwrap();
+        ResourceGrant::new(&rules[0], &BTreeMap::from([("place".into(), "n y".into())])).unwrap()
+    }
+
+    #[test]
+    fn a_template_covers_what_it_stands_for_and_nothing_that_climbs_out_of_it() {
+        let cases: &[(&str, &[(&str, bool)])] = &[
+            (
+                "docs://handbook",
+                &[
+                    ("docs://handbook", true),
+                    ("docs://handbook/", false),
+                    ("DOCS://handbook", false),
+                    ("docs://handbook?x", false),
+                ],
+            ),
+            (
+                "notes://{id}/text",
+                &[
+                    ("notes://7/text", true),
+                    ("notes://a%20b/text", true),
+                    ("notes://\u{e9}/text", true),
+                    ("notes:///text", false),
+                    ("notes://7/8/text", false),
+                    ("notes://7?x/text", false),
+                    ("notes://7#/text", false),
+                    ("notes://../text", false),
+                    ("notes://%2e%2e/text", false),
+                    ("notes://7%2F8/text", false),
+                    ("notes://7%252F8/text", false),
+                    ("notes://7\\8/text", false),
+                    ("notes://7%00/text", false),
+                    ("notes://7 8/text", false),
+                    ("notes://7/text\n", false),
+                    ("x-notes://7/text", false),
+                ],
+            ),
+            (
+                "file:///data/{+path}",
+                &[
+                    ("file:///data/a/b.txt", true),
+                    ("file:///data/a/../../etc", false),
+                    ("file:///data/./a", false),
+                    ("file:///data/a%2e%2e/b", false),
+                    ("file:///data/", false),
+                ],
+            ),
+        ];
+        for (template, uris) in cases {
+            let grant = grant(template, &[]);
+            assert_eq!(&grant.uri, template);
+            for (uri, covered) in *uris {
+                assert_eq!(grant.covers(uri), *covered, "{template} {uri}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_forced_variable_has_its_one_value() {
+        let forced = [
+            ("tenant", Forced::String("ac/me".into())),
+            ("place", Forced::Agent("place".into())),
+        ];
+        let grant = grant("crm://{tenant}/{place}/{id}", &forced);
+        assert_eq!(grant.uri, "crm://ac%2Fme/n%20y/{id}");
+        assert!(grant.covers("crm://ac%2Fme/n%20y/7"));
+        for uri in [
+            "crm://globex/n%20y/7",
+            "crm://ac/me/n%20y/7",
+            "crm://ac%2fme/n%20y/7",
+            "crm://{tenant}/n%20y/7",
+        ] {
+            assert!(!grant.covers(uri), "{uri}");
+        }
+        assert!(grant.is_template("crm://{tenant}/{place}/{id}"));
+        assert_eq!(grant.forced["place"], "n y");
+    }
+
+    #[test]
+    fn a_rule_that_is_no_uri_or_template_is_refused() {
+        for uri in [
+            "",
+            "a b",
+            "a://{",
+            "a://}",
+            "a://{}",
+            "a://{a b}",
+            "a://{?q}",
+            "a://{a,b}",
+            "a://{a}/{a}",
+            "a://{a}{b}",
+            "a://\u{7}",
+        ] {
+            assert!(parse(uri).is_err(), "{uri}");
+        }
+        let unknown = Resource {
+            uri: "a://{id}".into(),
+            roles: BTreeSet::new(),
+            forced: BTreeMap::from([("tenant".into(), Forced::Int(1))]),
+        };
+        assert!(compile(vec![unknown]).is_err());
+    }
+
+    #[test]
+    fn an_agent_without_the_attribute_has_no_grant() {
+        let resource = Resource {
+            uri: "a://{place}/{id}".into(),
+            roles: BTreeSet::new(),
+            forced: BTreeMap::from([("place".into(), Forced::Agent("place".into()))]),
+        };
+        let rules = compile(vec![resource]).unwrap();
+        assert_eq!(
+            ResourceGrant::new(&rules[0], &BTreeMap::new()).err(),
+            Some(Reason::AgentAttributeMissing)
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Results that carry handles or name resources: what asks for input, tasks, contents.
+
+use crate::{
+    handles::{Handle, Handles},
+    json::{self, Kind, Members, text::quoted},
+    mcp::{Era, methods::Method},
+    policy::{
+        answer::malformed,
+        compile::{CompiledAgent, CompiledPolicy},
+        decide::feature_granted,
+        lists::{object, private_caching},
+        permit::Expected,
+    },
+    reason::Reason,
+    refusal::Refusal,
+};
+
+/// `resultType: input_required` (SEP-2322): the server asks for what is granted, and its state
+/// comes back for the same method and name only.
+pub(super) fn input_required(
+    policy: &CompiledPolicy,
+    expected: &Expected,
+    members: &Members<'_>,
+    handles: Handles<'_>,
+) -> Result<String, Refusal> {
+    if !matches!(
+        expected.method,
+        Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead
+    ) {
+        return Err(Refusal::plain(Reason::AnswerType));
+    }
+    check_inputs(policy, members)?;
+    let state = match json::get(members, "requestState") {
+        None => None,
+        Some(raw) => {
+            let value = json::string(raw).ok_or_else(|| malformed("its requestState is no string"))?;
+            let handle = Handle::State {
+                method: expected.method.name().to_owned(),
+                name: expected.name.clone().unwrap_or_default(),
+                value: value.into_owned(),
+            };
+            Some(quoted(&seal(handles, &handle)?))
+        }
+    };
+    Ok(object(members.iter().filter_map(
+        |(key, raw)| match key.as_ref() {
+            "requestState" => state.as_deref().map(|state| (key.as_ref(), state)),
+            "resultType" | "inputRequests" | "_meta" => Some((key.as_ref(), *raw)),
+            _ => None,
+        },
+    )))
+}
+
+/// `resultType: task` (SEP-2663): a call of a tool goes on as a task.
+pub(super) fn task_created(
+    expected: &Expected,
+    members: &Members<'_>,
+    handles: Handles<'_>,
+) -> Result<String, Refusal> {
+    if expected.method != Method::ToolsCall {
+        return Err(Refusal::plain(Reason::AnswerType));
+    }
+    with_task(expected, members, handles)
+}
+
+/// The result of `tasks/get`.
+pub(super) fn task(
+    policy: &CompiledPolicy,
+    expected: &Expected,
+    members: &Members<'_>,
+    handles: Handles<'_>,
+) -> Result<String, Refusal> {
+    if json::get(members, "inputRequests").is_some() {
+        check_inputs(policy, members)?;
+    }
+    with_task(expected, members, handles)
+}
+
+fn with_task(expected: &Expected, members: &Members<'_>, handles: Handles<'_>) -> Result<String, Refusal> {
+    let id = json::get(members, "taskId")
+        .and_then(json::string)
+        .ok_or_else(|| malformed("it has no taskId"))?;
+    let handle = Handle::Task {
+        tool: expected.name.clone().unwrap_or_default(),
+        id: id.into_owned(),
+    };
+    let sealed = quoted(&seal(handles, &handle)?);
+    Ok(object(members.iter().map(|(key, raw)| {
+        let raw = if key == "taskId" { sealed.as_str() } else { *raw };
+        (key.as_ref(), raw)
+    })))
+}
+
+/// Everything that is asked for must be granted: an answer that can't be completed isn't begun.
+fn check_inputs(policy: &CompiledPolicy, members: &Members<'_>) -> Result<(), Refusal> {
+    let Some(raw) = json::get(members, "inputRequests") else {
+        return Ok(());
+    };
+    let requests = json::members(raw).ok_or_else(|| malformed("its inputRequests are no object"))?;
+    for (_, raw) in &requests {
+        let request = json::members(raw).ok_or_else(|| malformed("an input request is no object"))?;
+        let method = json::get(&request, "method")
+            .and_then(json::string)
+            .and_then(|name| Method::parse(&name))
+            .filter(|method| *method != Method::Ping);
+        let params = json::get(&request, "params").unwrap_or("{}");
+        let granted = method
+            .filter(|_| Kind::of(params) == Kind::Object)
+            .and_then(|method| feature_granted(&policy.features, method, Some(params)));
+        if granted.is_none() {
+            return Err(Refusal::plain(Reason::AnswerFeature));
+        }
+    }
+    Ok(())
+}
+
+/// The result of `resources/read`: contents of what was asked for, or of what may be read as well.
+pub(super) fn contents(
+    agent: &CompiledAgent,
+    expected: &Expected,
+    members: &Members<'_>,
+) -> Result<Option<String>, Refusal> {
+    let raw = json::get(members, "contents").ok_or_else(|| malformed("it has no contents"))?;
+    let items = json::items(raw).ok_or_else(|| malformed("its contents are no list"))?;
+    for item in items {
+        let uri = json::members(item)
+            .as_ref()
+            .and_then(|item| json::get(item, "uri"))
+            .and_then(json::string)
+            .ok_or_else(|| malformed("a content has no uri"))?;
+        if expected.name.as_deref() != Some(&*uri) && agent.resource(&uri).is_err() {
+            return Err(Refusal::plain(Reason::AnswerResource));
+        }
+    }
+    if expected.version.era() == Era::Legacy {
+        return Ok(None);
+    }
+    let caching = private_caching(members, true);
+    let others = members
+        .iter()
+        .filter(|(key, _)| !matches!(key.as_ref(), "ttlMs" | "cacheScope"))
+        .map(|(key, raw)| (key.as_ref(), *raw));
+    Ok(Some(object(
+        others.chain(caching.iter().map(|(key, raw)| (*key, raw.as_str()))),
+    )))
+}
+
+fn seal(handles: Handles<'_>, handle: &Handle) -> Result<String, Refusal> {
+    handles
+        .seal(handle)
+        .ok_or_else(|| Refusal::plain(Reason::AnswerHandle))
+}

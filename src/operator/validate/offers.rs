@@ -1,0 +1,242 @@
+//! The tools, prompts and resources of a server: references of forced values are followed here, so
+//! that the policy document holds values and nothing to look up but the agent's own facts. Whether
+//! the document as a whole makes sense, the sidecar's own compiler says.
+
+use std::collections::BTreeMap;
+
+use bulkhead_api::{
+    McpTenant,
+    tenant::{
+        Arguments, Bounds as BoundsSpec, ClientFeatures as FeaturesSpec, ElicitationMode as ModeSpec,
+        ForcedValue, IdentityKey, Resource as ResourceSpec, Server as ServerSpec,
+    },
+};
+use bulkhead_core::policy::document::{Bounds, Callable, ClientFeatures, ElicitationMode, Forced, Resource};
+
+use super::{Findings, Reason};
+
+/// What may be used on a server, with the tenant's values in place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offers {
+    /// The tools.
+    pub tools: Vec<Callable>,
+    /// The prompts.
+    pub prompts: Vec<Callable>,
+    /// The MCP resources.
+    pub resources: Vec<Resource>,
+    /// What the server may ask of its clients.
+    pub client_features: ClientFeatures,
+}
+
+/// Something of a server that some roles may use.
+#[derive(Clone, Copy)]
+struct Offer<'a> {
+    tenant: &'a McpTenant,
+    name: &'a str,
+    roles: &'a [String],
+}
+
+/// Checks what a server offers.
+pub(super) fn offers(server: &ServerSpec, tenant: &McpTenant, path: &str, findings: &mut Findings) -> Offers {
+    let tools = server
+        .tools
+        .iter()
+        .map(|tool| (tool.name.as_str(), &tool.roles[..], &tool.arguments));
+    let prompts = server
+        .prompts
+        .iter()
+        .map(|prompt| (prompt.name.as_str(), &prompt.roles[..], &prompt.arguments));
+    Offers {
+        tools: callables(tools, tenant, &format!("{path}.tools"), findings),
+        prompts: callables(prompts, tenant, &format!("{path}.prompts"), findings),
+        resources: resources(
+            &server.mcp_resources,
+            tenant,
+            &format!("{path}.mcpResources"),
+            findings,
+        ),
+        client_features: features(&server.client_features),
+    }
+}
+
+fn callables<'a>(
+    callables: impl Iterator<Item = (&'a str, &'a [String], &'a Arguments)> + Clone,
+    tenant: &McpTenant,
+    path: &str,
+    findings: &mut Findings,
+) -> Vec<Callable> {
+    findings.unique(path, callables.clone().map(|(name, ..)| name));
+    let mut checked = Vec::new();
+    for (index, (name, roles, arguments)) in callables.enumerate() {
+        let path = format!("{path}[{index}]");
+        if name.is_empty() {
+            findings.add(Reason::InvalidName, format!("{path}.name"), "must not be empty");
+        }
+        let offer = Offer { tenant, name, roles };
+        let path = format!("{path}.arguments.forced");
+        let bounds = arguments.bounds.iter();
+        checked.push(Callable {
+            name: name.to_owned(),
+            roles: roles.iter().cloned().collect(),
+            forced: offer.forced(&arguments.forced, &path, findings),
+            bounds: bounds
+                .map(|(argument, rule)| (argument.clone(), bounds_of(rule)))
+                .collect(),
+        });
+    }
+    checked
+}
+
+fn resources(
+    resources: &[ResourceSpec],
+    tenant: &McpTenant,
+    path: &str,
+    findings: &mut Findings,
+) -> Vec<Resource> {
+    findings.unique(path, resources.iter().map(|resource| resource.uri.as_str()));
+    let mut checked = Vec::new();
+    for (index, resource) in resources.iter().enumerate() {
+        let offer = Offer {
+            tenant,
+            name: &resource.uri,
+            roles: &resource.roles,
+        };
+        checked.push(Resource {
+            uri: resource.uri.clone(),
+            roles: resource.roles.iter().cloned().collect(),
+            forced: offer.forced(&resource.forced, &format!("{path}[{index}].forced"), findings),
+        });
+    }
+    checked
+}
+
+fn features(features: &FeaturesSpec) -> ClientFeatures {
+    let modes = features.elicitation.iter().map(|mode| match mode {
+        ModeSpec::Form => ElicitationMode::Form,
+        ModeSpec::Url => ElicitationMode::Url,
+    });
+    ClientFeatures {
+        sampling: features.sampling,
+        elicitation: modes.collect(),
+        roots: features.roots,
+        logging: features.logging,
+    }
+}
+
+impl Offer<'_> {
+    fn forced(
+        self,
+        values: &BTreeMap<String, ForcedValue>,
+        path: &str,
+        findings: &mut Findings,
+    ) -> BTreeMap<String, Forced> {
+        let mut forced = BTreeMap::new();
+        for (argument, value) in values {
+            let path = format!("{path}[{argument}]");
+            if let Some(value) = resolve(value, self, &path, findings) {
+                forced.insert(argument.clone(), value);
+            }
+        }
+        forced
+    }
+}
+
+/// A forced value with the tenant's own values in place.
+fn resolve(value: &ForcedValue, offer: Offer<'_>, path: &str, findings: &mut Findings) -> Option<Forced> {
+    let tenant = offer.tenant;
+    match value {
+        ForcedValue {
+            identity: Some(IdentityKey::TenantId),
+            attribute: None,
+            agent: None,
+            string: None,
+            int: None,
+            bool: None,
+        } => Some(Forced::String(tenant.spec.identity.tenant_id.clone())),
+        ForcedValue {
+            identity: None,
+            attribute: Some(name),
+            agent: None,
+            string: None,
+            int: None,
+            bool: None,
+        } => {
+            let value = tenant.spec.attributes.get(name);
+            if value.is_none() {
+                let message = format!("spec.attributes has no `{name}`: add it there, or correct the name");
+                findings.add(Reason::UnknownReference, path, message);
+            }
+            value.cloned().map(Forced::String)
+        }
+        ForcedValue {
+            identity: None,
+            attribute: None,
+            agent: Some(name),
+            string: None,
+            int: None,
+            bool: None,
+        } => {
+            agents_have(name, offer, path, findings);
+            Some(Forced::Agent(name.clone()))
+        }
+        ForcedValue {
+            identity: None,
+            attribute: None,
+            agent: None,
+            string: Some(text),
+            int: None,
+            bool: None,
+        } => Some(Forced::String(text.clone())),
+        ForcedValue {
+            identity: None,
+            attribute: None,
+            agent: None,
+            string: None,
+            int: Some(number),
+            bool: None,
+        } => Some(Forced::Int(*number)),
+        ForcedValue {
+            identity: None,
+            attribute: None,
+            agent: None,
+            string: None,
+            int: None,
+            bool: Some(truth),
+        } => Some(Forced::Bool(*truth)),
+        _ => {
+            let message = "give exactly one of identity, attribute, agent, string, int and bool";
+            findings.add(Reason::InvalidToolRule, path, message);
+            None
+        }
+    }
+}
+
+/// Every agent that may use it must have the attribute, or it could only fail.
+fn agents_have(attribute: &str, offer: Offer<'_>, path: &str, findings: &mut Findings) {
+    for agent in &offer.tenant.spec.agents {
+        let may_call = agent.roles.iter().any(|role| offer.roles.contains(role));
+        if may_call && !agent.attributes.contains_key(attribute) {
+            findings.add(
+                Reason::UnknownReference,
+                path,
+                format!(
+                    "agent `{}` may call `{}` and has no attribute `{attribute}`: give it one, or take the role away",
+                    agent.name, offer.name
+                ),
+            );
+        }
+    }
+}
+
+fn bounds_of(bounds: &BoundsSpec) -> Bounds {
+    Bounds {
+        required: bounds.required,
+        minimum: bounds.minimum,
+        maximum: bounds.maximum,
+        min_length: bounds.min_length,
+        max_length: bounds.max_length,
+        max_items: bounds.max_items,
+        pattern: bounds.pattern.clone(),
+        one_of: bounds.one_of.iter().cloned().collect(),
+    }
+}

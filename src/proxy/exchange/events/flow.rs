@@ -1,0 +1,204 @@
+//! What a stream is about: who gets it, which answer is owed on it, and the intents that it closes.
+
+use std::sync::Arc;
+
+use bulkhead_core::{
+    Reason,
+    audit::Completion,
+    handles::Handle,
+    mcp::{Era, ProtocolVersion},
+    policy::{Channel, Expected},
+};
+use bytes::Bytes;
+
+use super::super::{
+    Exchange,
+    answer::{self, Failure, Judged},
+    handles,
+};
+use crate::{
+    endpoint::authenticate,
+    limits::Limits,
+    record::OpenIntent,
+    sealer::{OpenEvent, OpenSession},
+    server::Connection,
+};
+
+/// One stream's state.
+pub(crate) struct Flow {
+    pub(super) connection: Arc<Connection>,
+    session: Option<OpenSession>,
+    version: ProtocolVersion,
+    /// The answer that the stream carries, if it does.
+    expected: Option<Expected>,
+    /// Whether that answer is owed here: not on a stream that is taken up again, whose server may
+    /// have given it before.
+    owed: bool,
+    /// The number of the call that is answered.
+    call: u64,
+    /// The intent of the call that is answered.
+    intent: Option<OpenIntent>,
+    /// The intent of the stream itself, when a GET opened it.
+    own: Option<OpenIntent>,
+    /// Whether the client was told an event id to come back with.
+    marked: bool,
+}
+
+impl Flow {
+    /// The stream that answers a message.
+    pub(crate) fn of_answer(exchange: Exchange) -> Self {
+        let Exchange {
+            connection,
+            permitted,
+            session,
+            intent,
+            ..
+        } = exchange;
+        Self {
+            connection,
+            session,
+            version: permitted.version(),
+            expected: permitted.expected().cloned(),
+            owed: true,
+            call: intent.call(),
+            intent: Some(intent),
+            own: None,
+            marked: false,
+        }
+    }
+
+    /// A stream of a session, or one that is taken up again after an event.
+    pub(crate) fn of_session(
+        connection: Arc<Connection>,
+        session: OpenSession,
+        version: ProtocolVersion,
+        event: Option<OpenEvent>,
+        own: OpenIntent,
+    ) -> Self {
+        let (expected, call) = event.map_or((None, 0), |event| (event.expected, event.call));
+        let left = expected
+            .as_ref()
+            .and_then(|_| connection.shared.detached.take(call));
+        Self {
+            connection,
+            session: Some(session),
+            version,
+            expected,
+            owed: false,
+            call,
+            intent: left,
+            own: Some(own),
+            marked: true,
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.connection.shared.limits
+    }
+
+    /// Whether it may be taken up again.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.session.is_some() && self.version.era() == Era::Legacy
+    }
+
+    /// Whether it goes on until somebody ends it.
+    pub(super) fn is_endless(&self) -> bool {
+        self.expected.as_ref().is_none_or(Expected::is_endless)
+    }
+
+    /// Whether the server may end it without an answer.
+    pub(super) fn may_end_early(&self) -> bool {
+        !self.owed || (self.is_resumable() && self.marked)
+    }
+
+    /// An event id as the client gets it. What can't be sealed is left out.
+    pub(super) fn seal(&mut self, id: &str) -> Option<String> {
+        if !self.is_resumable() {
+            return None;
+        }
+        let handle = Handle::Event {
+            id: id.to_owned(),
+            expected: self.expected.clone(),
+            call: self.call,
+        };
+        let session = self.session.as_ref().map(OpenSession::upstream_id);
+        let sealed = handles(&self.connection, session)?.seal(&handle)?;
+        self.marked = true;
+        Some(sealed)
+    }
+
+    pub(super) fn judge(&self, message: &Bytes) -> Judged {
+        let channel = match &self.expected {
+            Some(expected) => Channel::Answer(expected),
+            None => Channel::Session(self.version),
+        };
+        let session = self.session.as_ref().map(OpenSession::upstream_id);
+        answer::judge(&self.connection, channel, session, message)
+    }
+
+    /// Whether the client may still have it, by the policy and trust that are in force now.
+    pub(super) fn is_allowed(&self) -> bool {
+        let policy = self.connection.shared.live.policy();
+        policy.is_some_and(|policy| authenticate(&self.connection, &policy).is_ok())
+    }
+
+    /// The answer was given.
+    pub(super) fn answered(&mut self, completion: Completion, reason: Option<Reason>) {
+        if let Some(intent) = self.intent.take() {
+            intent.close(completion, reason);
+        }
+        self.ended();
+    }
+
+    /// The stream ended as it may. A call that still has no answer is left for whoever takes the
+    /// stream up again.
+    pub(super) fn ended(&mut self) {
+        if let Some(intent) = self.intent.take() {
+            self.connection.shared.detached.leave(intent);
+        }
+        if let Some(own) = self.own.take() {
+            own.close(Completion::Completed, None);
+        }
+    }
+
+    /// There will be no answer of the server; the error that the client gets instead.
+    pub(super) fn fail(&mut self, why: Failure) -> Option<Bytes> {
+        self.connection.shared.metrics.upstream_failed(why.code());
+        self.close(Completion::Failed, None);
+        let expected = self.expected.as_ref().filter(|_| self.owed)?;
+        Some(answer::error(Some(expected.id()), why))
+    }
+
+    /// The client may not have it any more.
+    pub(super) fn withdraw(&mut self) -> Option<Bytes> {
+        self.connection
+            .shared
+            .metrics
+            .dropped(Reason::AgentUnknown.as_str());
+        self.close(Completion::Failed, Some(Reason::AgentUnknown));
+        let expected = self.expected.as_ref()?;
+        Some(answer::error(Some(expected.id()), Failure::Withdrawn))
+    }
+
+    /// Ends a stream without an end, as its server would: a subscription with a result.
+    pub(super) fn end_gracefully(&mut self) -> Option<Bytes> {
+        self.close(Completion::Completed, None);
+        self.expected.as_ref().map(Expected::end_of_subscription)
+    }
+
+    fn close(&mut self, completion: Completion, reason: Option<Reason>) {
+        for intent in [self.intent.take(), self.own.take()].into_iter().flatten() {
+            intent.close(completion, reason);
+        }
+    }
+}
+
+impl Drop for Flow {
+    /// The client went away. In the legacy era that takes nothing back (2025-11-25, "Cancellation"):
+    /// it may come back for the answer. In the newer one it does, and the intents say so.
+    fn drop(&mut self) {
+        if self.is_resumable() && self.marked {
+            self.ended();
+        }
+    }
+}

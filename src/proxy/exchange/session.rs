@@ -1,0 +1,166 @@
+//! What HTTP alone asks of a legacy session: its end, and a stream of its messages, opened anew or
+//! taken up again after an event.
+
+use std::sync::Arc;
+
+use bulkhead_core::{audit::Completion, mcp::ProtocolVersion};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use sha2::{Digest, Sha256};
+
+use super::{SESSION, answer, empty, events, handles, unrecorded};
+use crate::{
+    body::Body,
+    endpoint::authenticate,
+    gate, hex,
+    record::{self, OpenIntent, SessionCall},
+    refusal::EdgeRefusal,
+    sealer::{OpenEvent, OpenSession},
+    server::Connection,
+    upstream::{Target, UpstreamError},
+};
+
+/// Where a stream is taken up again.
+const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
+
+/// A session call that was authenticated and recorded.
+struct Recorded {
+    session: OpenSession,
+    event: Option<OpenEvent>,
+    version: Option<ProtocolVersion>,
+    target: Arc<Target>,
+    intent: OpenIntent,
+}
+
+/// The session that a request presents, if it does.
+pub(super) fn presented(
+    connection: &Connection,
+    agent: &str,
+    headers: &HeaderMap,
+) -> Result<Option<OpenSession>, EdgeRefusal> {
+    let Some(sealed) = gate::single(headers, &SESSION)? else {
+        return Ok(None);
+    };
+    let handles = bulkhead_core::handles::Handles::new(&connection.shared.sealer, agent, None);
+    OpenSession::open(handles, sealed)
+        .map(Some)
+        .ok_or(EdgeRefusal::SessionUnknown)
+}
+
+/// Stands for a session in records: equal for equal sessions, and no handle.
+pub(super) fn stand_in(session: &OpenSession) -> String {
+    let digest = Sha256::digest(session.upstream_id());
+    hex::encode(&digest[..8])
+}
+
+fn record(
+    connection: &Arc<Connection>,
+    headers: &HeaderMap,
+    what: SessionCall,
+) -> Result<Recorded, EdgeRefusal> {
+    let shared = &connection.shared;
+    let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
+    let identity = authenticate(connection, &policy)?;
+    let session = presented(connection, &identity.spiffe_id, headers)?.ok_or(EdgeRefusal::SessionMissing)?;
+    let event = match gate::single(headers, &LAST_EVENT)?.filter(|_| what == SessionCall::Stream) {
+        None => None,
+        Some(sealed) => {
+            let opened = handles(connection, Some(session.upstream_id()))
+                .and_then(|handles| OpenEvent::open(handles, sealed));
+            Some(opened.ok_or(EdgeRefusal::EventUnknown)?)
+        }
+    };
+    let version = gate::single(headers, &gate::PROTOCOL_VERSION)?.and_then(ProtocolVersion::parse);
+    let intent = record::of_session(connection, &policy, &stand_in(&session), what)
+        .map_err(|error| unrecorded(connection, &error))?;
+    shared.metrics.decided("permit", "granted");
+    Ok(Recorded {
+        session,
+        event,
+        version,
+        target: Arc::clone(policy.target()),
+        intent,
+    })
+}
+
+/// Ends a session.
+pub async fn end_session(
+    connection: &Arc<Connection>,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, EdgeRefusal> {
+    let call = record(connection, headers, SessionCall::End)?;
+    let ended = connection
+        .shared
+        .upstream
+        .end_session(&call.target, &call.session, call.version)
+        .await;
+    let ended = match ended {
+        Ok((response, lease)) => {
+            let status = response.status();
+            answer::discard(response.into_body(), lease);
+            if status.is_success() {
+                Ok(empty(StatusCode::NO_CONTENT))
+            } else {
+                Err(refusal_of(status))
+            }
+        }
+        Err(error) => Err(unreachable(&error)),
+    };
+    let outcome = match ended {
+        Ok(_) => Completion::Completed,
+        Err(_) => Completion::Failed,
+    };
+    call.intent.close(outcome, None);
+    Ok(ended.unwrap_or_else(EdgeRefusal::response))
+}
+
+/// Opens a stream of a session.
+pub async fn stream(
+    connection: &Arc<Connection>,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, EdgeRefusal> {
+    let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
+    let room = room.stream().map_err(|_| EdgeRefusal::AgentBusy)?;
+    let call = record(connection, headers, SessionCall::Stream)?;
+    let opened = connection
+        .shared
+        .upstream
+        .stream(&call.target, &call.session, call.version, call.event.as_ref())
+        .await;
+    let refusal = match opened {
+        Ok((response, lease)) => {
+            let (parts, body) = response.into_parts();
+            if parts.status == StatusCode::OK
+                && answer::media_type(&parts.headers) == Some("text/event-stream")
+            {
+                let flow = events::Flow::of_session(
+                    Arc::clone(connection),
+                    call.session,
+                    call.version.unwrap_or(ProtocolVersion::V20250326),
+                    call.event,
+                    call.intent,
+                );
+                return Ok(events::stream(flow, body, lease).map(|body| body.holding(room)));
+            }
+            answer::discard(body, lease);
+            refusal_of(parts.status)
+        }
+        Err(error) => unreachable(&error),
+    };
+    call.intent.close(Completion::Failed, None);
+    Ok(refusal.response())
+}
+
+fn refusal_of(status: StatusCode) -> EdgeRefusal {
+    match status {
+        StatusCode::NOT_FOUND => EdgeRefusal::SessionUnknown,
+        // A server may have no streams, and may not let clients end sessions (Streamable HTTP,
+        // "Listening for Messages from the Server" and "Session Management").
+        StatusCode::METHOD_NOT_ALLOWED => EdgeRefusal::MethodNotAllowed,
+        _ => EdgeRefusal::UpstreamFailed,
+    }
+}
+
+fn unreachable(error: &UpstreamError) -> EdgeRefusal {
+    tracing::warn!(%error, "the MCP server gave no answer about a session");
+    EdgeRefusal::UpstreamFailed
+}

@@ -1,0 +1,450 @@
+//! Streams: what a server says and asks on them, taking one up again, and who ends them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bulkhead_core::policy::document::{ElicitationMode, Resource};
+use bulkhead_proxy::testing::{
+    Answer, Client, Protocol, RecordingUpstream, Seen, Setup, TestSidecar, sidecar::spiffe, until,
+    upstream::plain,
+};
+use bytes::Bytes;
+use futures::{StreamExt, channel::mpsc};
+use http::StatusCode;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+/// A server whose streams the test writes: each GET, and each call of `list_invoices`, is one.
+#[derive(Clone, Default)]
+struct Streams(Arc<Mutex<Vec<mpsc::UnboundedSender<Bytes>>>>);
+
+impl Streams {
+    fn answer(&self, request: &Seen) -> Answer {
+        let streamed = request.method == "GET"
+            || matches!(
+                request.json()["method"].as_str(),
+                Some("tools/call" | "subscriptions/listen")
+            );
+        if request.method == "POST" && request.json()["method"].is_null() {
+            return Answer::Whole(202, vec![], String::new());
+        }
+        if !streamed {
+            return plain(request);
+        }
+        let (sender, receiver) = mpsc::unbounded();
+        self.0.lock().unwrap().push(sender);
+        Answer::Events(receiver.boxed())
+    }
+
+    /// Writes an event to the newest stream.
+    fn event(&self, id: &str, data: &str) {
+        let id = if id.is_empty() {
+            String::new()
+        } else {
+            format!("id: {id}\n")
+        };
+        let event = format!("{id}data: {data}\n\n");
+        let streams = self.0.lock().unwrap();
+        streams
+            .last()
+            .unwrap()
+            .unbounded_send(Bytes::from(event))
+            .unwrap();
+    }
+
+    /// Ends the newest stream.
+    fn end(&self) {
+        self.0.lock().unwrap().pop();
+    }
+
+    fn newest_is_closed(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap()
+            .last()
+            .is_none_or(mpsc::UnboundedSender::is_closed)
+    }
+}
+
+struct Fixture {
+    upstream: RecordingUpstream,
+    sidecar: TestSidecar,
+    streams: Streams,
+    setup: bulkhead_core::policy::PolicyDocument,
+}
+
+async fn start() -> Fixture {
+    let streams = Streams::default();
+    let answering = streams.clone();
+    let upstream = RecordingUpstream::answering(move |request| answering.answer(request)).await;
+    let mut setup = Setup::new(upstream.port());
+    setup.policy.client_features.elicitation = BTreeSet::from([ElicitationMode::Form]);
+    setup.policy.client_features.logging = true;
+    setup.policy.resources = vec![Resource {
+        uri: "docs://{page}".into(),
+        roles: BTreeSet::from(["reader".to_owned()]),
+        forced: [].into(),
+    }];
+    setup.limits.keep_alive = Duration::from_millis(50);
+    setup.limits.streams_per_agent = 2;
+    let policy = setup.policy.clone();
+    Fixture {
+        sidecar: TestSidecar::start(setup).await,
+        upstream,
+        streams,
+        setup: policy,
+    }
+}
+
+impl Fixture {
+    /// A client with a session.
+    async fn session(&self, agent: &str) -> (Client, String) {
+        let mut client = self.sidecar.client(agent).await;
+        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+        let reply = client.post(&initialize).await;
+        let session = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        (client, session)
+    }
+}
+
+/// An open stream of a client.
+struct Stream {
+    body: Incoming,
+    text: String,
+    // Dropping it would close the connection.
+    _client: Client,
+}
+
+impl Stream {
+    async fn open(mut client: Client, method: &str, headers: &[(&str, &str)], body: &str) -> Self {
+        let request = client.request(method, headers, body.to_owned());
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            body: response.into_body(),
+            text: String::new(),
+            _client: client,
+        }
+    }
+
+    /// The next event: its id and its data. `None`: the stream has ended.
+    async fn next(&mut self) -> Option<(Option<String>, String)> {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let line = |name: &str| {
+                    event
+                        .lines()
+                        .find_map(|line| line.strip_prefix(name).map(|value| value.trim().to_owned()))
+                };
+                let found = (line("id:"), line("data:").unwrap_or_default());
+                let is_event = event.lines().any(|line| line.starts_with("data:"));
+                let rest = rest.to_owned();
+                self.text = rest;
+                if is_event {
+                    return Some(found);
+                }
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame())
+                .await
+                .expect("an event or the end must come");
+            match frame {
+                Some(Ok(frame)) => {
+                    let data = frame.into_data().unwrap_or_default();
+                    self.text.push_str(std::str::from_utf8(&data).unwrap());
+                    // Comments stand alone on their lines.
+                    self.text = self.text.replace(": keep-alive\n", "");
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Value {
+        serde_json::from_str(&self.next().await.unwrap().1).unwrap()
+    }
+}
+
+const CALL: &str = r#"{"jsonrpc":"2.0","id":"c1","method":"tools/call","params":{"name":"list_invoices"}}"#;
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":"c1","result":{"content":[]}}"#;
+const LOG: &str =
+    r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}"#;
+const ASK: &str =
+    r#"{"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":{"message":"?","requestedSchema":{}}}"#;
+const SAMPLE: &str =
+    r#"{"jsonrpc":"2.0","id":8,"method":"sampling/createMessage","params":{"messages":[],"maxTokens":1}}"#;
+
+/// Outcomes by the method of their intent.
+fn outcomes(sidecar: &TestSidecar, method: &str) -> Vec<String> {
+    let audit = sidecar.audit();
+    let calls: Vec<_> = audit
+        .iter()
+        .filter(|record| record["method"] == method && record["decision"] == "permit")
+        .map(|record| record["call"].clone())
+        .collect();
+    audit
+        .iter()
+        .filter(|record| record["record"] == "outcome" && calls.contains(&record["call"]))
+        .map(|record| record["outcome"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_server_asks_what_is_granted_and_gets_the_answer_of_whom_it_asked() {
+    let fixture = start().await;
+    let (client, session) = fixture.session("billing").await;
+    let with = [("mcp-session-id", session.as_str())];
+    let mut stream = Stream::open(client, "POST", &with, CALL).await;
+    fixture.streams.event("", SAMPLE);
+    fixture.streams.event("", ASK);
+    let asked = stream.message().await;
+    assert_eq!(asked["method"], "elicitation/create");
+
+    let seen = fixture.upstream.seen().len();
+    let answer =
+        |id: &Value| json!({"jsonrpc": "2.0", "id": id, "result": {"action": "decline"}}).to_string();
+    // Another agent's session, another id, no session at all.
+    let (mut other, others) = fixture.session("support").await;
+    let of_other = [("mcp-session-id", others.as_str())];
+    let mut billing = fixture.sidecar.client("billing").await;
+    for (of_billing, headers, id) in [
+        (false, &of_other[..], &asked["id"]),
+        (true, &with[..], &json!(7)),
+        (true, &with[..], &json!("7")),
+        (true, &[][..], &asked["id"]),
+    ] {
+        let client = if of_billing { &mut billing } else { &mut other };
+        let reply = client.exchange("POST", headers, answer(id)).await.unwrap();
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{headers:?} {id}");
+        let audit = fixture.sidecar.audit();
+        assert_eq!(audit.last().unwrap()["reason"], "response_unexpected");
+    }
+    // The handshake of the other session is all that came since.
+    assert_eq!(fixture.upstream.seen().len(), seen + 1);
+    let reply = billing
+        .exchange("POST", &with, answer(&asked["id"]))
+        .await
+        .unwrap();
+    assert_eq!(reply.status, StatusCode::ACCEPTED);
+    let got = fixture.upstream.seen().pop().unwrap();
+    assert_eq!(
+        (&got.json()["id"], got.header("mcp-session-id")),
+        (&json!(7), Some("upstream-session"))
+    );
+
+    fixture.streams.event("", RESULT);
+    assert_eq!(
+        stream.message().await,
+        serde_json::from_str::<Value>(RESULT).unwrap()
+    );
+    assert_eq!(stream.next().await, None);
+    assert_eq!(outcomes(&fixture.sidecar, "tools/call"), ["completed"]);
+}
+
+#[tokio::test]
+async fn a_session_s_stream_has_notifications_and_no_answers() {
+    let fixture = start().await;
+    let (client, session) = fixture.session("billing").await;
+    let mut stream = Stream::open(client, "GET", &[("mcp-session-id", &session)], "").await;
+    let got = fixture.upstream.seen().pop().unwrap();
+    assert_eq!(
+        (
+            got.method.as_str(),
+            got.header("mcp-session-id"),
+            got.header("mcp-protocol-version")
+        ),
+        ("GET", Some("upstream-session"), Some("2025-06-18"))
+    );
+    fixture.streams.event("", RESULT);
+    let updated = |uri: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+        )
+    };
+    fixture.streams.event("", &updated("secret://1"));
+    fixture.streams.event("", &updated("docs://1"));
+    assert_eq!(stream.message().await["params"]["uri"], "docs://1");
+
+    // It goes on without a word, and is kept alive.
+    let comment = tokio::time::timeout(Duration::from_secs(20), stream.body.frame()).await;
+    assert_eq!(
+        comment.unwrap().unwrap().unwrap().into_data().unwrap(),
+        ": keep-alive\n\n"
+    );
+    // A foreign session has no stream, and an agent no more than its share.
+    let (mut other, _) = fixture.session("support").await;
+    let foreign = other
+        .exchange("GET", &[("mcp-session-id", &session)], "")
+        .await
+        .unwrap();
+    assert_eq!(foreign.reason(), "session_unknown");
+    let second = fixture.sidecar.client("billing").await;
+    let _second = Stream::open(second, "GET", &[("mcp-session-id", &session)], "").await;
+    let mut third = fixture.sidecar.client("billing").await;
+    let refused = third
+        .exchange("GET", &[("mcp-session-id", &session)], "")
+        .await
+        .unwrap();
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn a_stream_is_taken_up_again_by_its_agent_and_filtered_as_before() {
+    let fixture = start().await;
+    let (client, session) = fixture.session("billing").await;
+    let with = [("mcp-session-id", session.as_str())];
+    let mut stream = Stream::open(client, "POST", &with, CALL).await;
+    // The server says where to come back to, and closes.
+    fixture.streams.event("upstream-event-1", "");
+    let (mark, data) = stream.next().await.unwrap();
+    let mark = mark.unwrap();
+    assert_eq!(data, "");
+    assert!(!mark.contains("upstream-event-1"));
+    fixture.streams.end();
+    assert_eq!(stream.next().await, None);
+    assert_eq!(
+        outcomes(&fixture.sidecar, "tools/call"),
+        [""; 0],
+        "its outcome is still to come"
+    );
+
+    let seen = fixture.upstream.seen().len();
+    let (mut other, others) = fixture.session("support").await;
+    let mut billing = fixture.sidecar.client("billing").await;
+    for (of_billing, session, event) in [
+        (false, &others, mark.as_str()),
+        (true, &session, "upstream-event-1"),
+        (true, &session, session.as_str()),
+    ] {
+        let client = if of_billing { &mut billing } else { &mut other };
+        let headers = [("mcp-session-id", session.as_str()), ("last-event-id", event)];
+        let reply = client.exchange("GET", &headers, "").await.unwrap();
+        assert_eq!(reply.reason(), "event_unknown");
+    }
+    assert_eq!(fixture.upstream.seen().len(), seen + 1);
+
+    let headers = [
+        ("mcp-session-id", session.as_str()),
+        ("last-event-id", mark.as_str()),
+    ];
+    let mut stream = Stream::open(billing, "GET", &headers, "").await;
+    assert_eq!(
+        fixture.upstream.seen().pop().unwrap().header("last-event-id"),
+        Some("upstream-event-1")
+    );
+    fixture.streams.event("e2", LOG);
+    assert_eq!(stream.message().await["method"], "notifications/message");
+    fixture.streams.event("e3", &RESULT.replace("c1", "c2"));
+    // An answer to something else ends the stream with the refusal.
+    let refused = stream.message().await;
+    assert_eq!(
+        (&refused["id"], &refused["error"]["code"]),
+        (&json!("c1"), &json!(-32603))
+    );
+    until("the call is closed", || {
+        outcomes(&fixture.sidecar, "tools/call") == ["failed"]
+    })
+    .await;
+    assert_eq!(outcomes(&fixture.sidecar, "GET"), ["completed"]);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_in_the_modern_era_only() {
+    let fixture = start().await;
+    let (client, session) = fixture.session("billing").await;
+    let mut legacy = Stream::open(client, "POST", &[("mcp-session-id", &session)], CALL).await;
+    fixture.streams.event("upstream-event-1", LOG);
+    let (mark, _) = legacy.next().await.unwrap();
+    drop(legacy);
+    until("the server's stream is closed", || {
+        fixture.streams.newest_is_closed()
+    })
+    .await;
+    assert_eq!(outcomes(&fixture.sidecar, "tools/call"), [""; 0]);
+    let headers = [
+        ("mcp-session-id", session.as_str()),
+        ("last-event-id", &mark.unwrap()),
+    ];
+    let mut again = Stream::open(fixture.sidecar.client("billing").await, "GET", &headers, "").await;
+    fixture.streams.event("e2", RESULT);
+    assert_eq!(again.message().await["id"], "c1");
+    until("the call is closed", || {
+        outcomes(&fixture.sidecar, "tools/call") == ["completed"]
+    })
+    .await;
+
+    let meta = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+    let call = CALL.replace(r#""name""#, &format!(r#""_meta":{meta},"name""#));
+    let headers = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "list_invoices"),
+    ];
+    let mut modern = Stream::open(fixture.sidecar.client("billing").await, "POST", &headers, &call).await;
+    fixture.streams.event("upstream-event-1", LOG);
+    assert_eq!(
+        modern.next().await.unwrap().0,
+        None,
+        "there is nothing to come back to"
+    );
+    drop(modern);
+    until("the call is cancelled", || {
+        outcomes(&fixture.sidecar, "tools/call") == ["completed", "cancelled"]
+    })
+    .await;
+    assert!(fixture.streams.newest_is_closed());
+}
+
+#[tokio::test]
+async fn a_subscription_ends_with_its_rights_or_its_connection_and_says_so() {
+    let fixture = start().await;
+    let meta = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+    let listen = format!(
+        r#"{{"jsonrpc":"2.0","id":5,"method":"subscriptions/listen","params":{{"notifications":{{"toolsListChanged":true}},"_meta":{meta}}}}}"#
+    );
+    let headers = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "subscriptions/listen"),
+    ];
+    let leaf = fixture.sidecar.agents_ca.client(&[&spiffe("billing")]);
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":5}}}"#;
+
+    let client = fixture.sidecar.client_with(&leaf, Protocol::Http2).await;
+    let mut stream = Stream::open(client, "POST", &headers, &listen).await;
+    fixture.streams.event("", changed);
+    assert_eq!(
+        stream.message().await["method"],
+        "notifications/tools/list_changed"
+    );
+    let mut policy = fixture.setup.clone();
+    policy.agents.retain(|agent| agent.name != "billing");
+    fixture.sidecar.mount_policy(&policy).await;
+    let withdrawn = stream.message().await;
+    assert_eq!(
+        (&withdrawn["id"], &withdrawn["error"]["data"]["reason"]),
+        (&json!(5), &json!("withdrawn"))
+    );
+    assert_eq!(stream.next().await, None);
+
+    fixture.sidecar.mount_policy(&fixture.setup).await;
+    let client = fixture.sidecar.client_with(&leaf, Protocol::Http2).await;
+    let mut stream = Stream::open(client, "POST", &headers, &listen).await;
+    let drain = Arc::clone(&fixture.sidecar.shared.drain);
+    tokio::spawn(async move { drain.run(Duration::ZERO, Duration::from_mins(1)).await });
+    let ended = stream.message().await;
+    assert_eq!(
+        (&ended["id"], &ended["result"]["resultType"]),
+        (&json!(5), &json!("complete"))
+    );
+    assert_eq!(stream.next().await, None);
+    assert_eq!(
+        outcomes(&fixture.sidecar, "subscriptions/listen"),
+        ["failed", "completed"]
+    );
+}
