@@ -2,9 +2,12 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{agent_call::AgentCall, call::Call, connection::Connection, render::Render, status::Status};
+use crate::{
+    agent_call::AgentCall, call::Call, connection::Connection, dev::Dev, explain::Explain, policy::Policy,
+    render::Render, status::Status,
+};
 
-/// See, call and render the tenants of Bulkhead.
+/// See and call the tenants of Bulkhead; render them, try and test their policies without a cluster.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-bulkhead",
@@ -12,7 +15,7 @@ use crate::{agent_call::AgentCall, call::Call, connection::Connection, render::R
     version,
     propagate_version = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 error, 2 tool error, 3 not ready, 4 not found, 5 refused, 6 call: no connection to the server."
+    after_help = "Exit codes: 0 done, 1 error, 2 tool error, 3 not ready, 4 not found, 5 refused, 6 no connection to the server, 7 not as expected."
 )]
 pub struct Cli {
     /// Which cluster, and as whom.
@@ -32,6 +35,12 @@ pub enum Command {
     Call(Call),
     /// Show everything that a tenant becomes, without a cluster.
     Render(Box<Render>),
+    /// Show what the sidecar would decide about a request, without a cluster.
+    Explain(Explain),
+    /// Test policies, without a cluster.
+    Policy(Policy),
+    /// Run the sidecar in front of an MCP server on this machine, without a cluster.
+    Dev(Dev),
     /// Make one MCP call with the certificate mounted here. Started by `call`.
     #[command(hide = true)]
     AgentCall(AgentCall),
@@ -57,7 +66,7 @@ mod tests {
 
     #[test]
     fn wrong_command_lines_are_refused() {
-        let lines: [&[&str]; 8] = [
+        let lines: [&[&str]; 12] = [
             &["x", "call", "acme/crm", "list_invoices"],
             &["x", "call", "acme", "list_invoices", "--agent=billing"],
             &["x", "call", "acme/crm", "--agent=billing"],
@@ -73,6 +82,18 @@ mod tests {
             ],
             &["x", "status", "--output=xml"],
             &["x", "render"],
+            &["x", "explain", "request.json"],
+            &[
+                "x",
+                "explain",
+                "-f",
+                "acme.yaml",
+                "-H",
+                "no header",
+                "request.json",
+            ],
+            &["x", "policy", "test"],
+            &["x", "dev", "-f", "acme.yaml", "node"],
         ];
         for line in lines {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");

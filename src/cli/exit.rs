@@ -10,16 +10,18 @@ pub enum Exit {
     Success = 0,
     /// Anything that has no code of its own.
     Failure = 1,
-    /// `call`: the tool ran, or its arguments were checked, and the answer is an error (`isError`).
+    /// `call`: the tool ran, or its arguments were checked, and the answer is an error (`isError`). `explain`: it would be.
     ToolError = 2,
     /// `status`: the tenant exists and isn't ready.
     NotReady = 3,
     /// The tenant, server or agent doesn't exist.
     NotFound = 4,
-    /// `call`: the sidecar or the server refused the call.
+    /// `call`: the sidecar or the server refused the call. `explain`: the sidecar would.
     Refused = 5,
-    /// `call`: no connection: name resolution, network policy, TLS.
+    /// `call`: no connection: name resolution, network policy, TLS. `dev`: nothing listens at the server's port.
     CannotConnect = 6,
+    /// `policy test`: a decision isn't the expected one.
+    Different = 7,
     /// Stopped by Ctrl-C or a termination signal: 128 + SIGINT, as shells count.
     Interrupted = 130,
 }
@@ -87,6 +89,7 @@ mod tests {
             (Exit::NotFound, 4),
             (Exit::Refused, 5),
             (Exit::CannotConnect, 6),
+            (Exit::Different, 7),
             (Exit::Interrupted, 130),
         ];
         for (exit, code) in codes {

@@ -1,12 +1,16 @@
-//! kubectl bulkhead: see, call and render tenants.
+//! kubectl bulkhead: see and call tenants; render them, try and test their policies without a cluster.
 
 pub mod agent_call;
 pub mod args;
 pub mod call;
 pub mod connection;
+pub mod dev;
 pub mod exit;
+pub mod explain;
+pub mod offline;
 pub mod output;
 pub mod paint;
+pub mod policy;
 pub mod progress;
 pub mod render;
 pub mod status;

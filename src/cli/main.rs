@@ -6,10 +6,9 @@ use clap::Parser as _;
 use kubectl_bulkhead::{
     agent_call,
     args::{Cli, Command},
-    call,
-    connection::explain,
+    call, connection, dev,
     exit::{Exit, exit_of},
-    output, render, status,
+    explain, output, policy, render, status,
 };
 
 fn main() -> ExitCode {
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
     match runtime.block_on(run(cli)) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            output::note(&format!("error: {}", explain(&error)));
+            output::note(&format!("error: {}", connection::explain(&error)));
             exit_of(&error).into()
         }
     }
@@ -55,6 +54,9 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(args) => status::run(&args, cli.connection.client().await?).await,
         Command::Call(args) => Box::pin(call::run(&args, &cli.connection)).await,
         Command::Render(args) => render::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Policy(args) => policy::run(&args),
+        Command::Dev(args) => Box::pin(dev::run(&args)).await,
         Command::AgentCall(args) => agent_call::run(&args).await,
     }
 }

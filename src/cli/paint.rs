@@ -41,6 +41,17 @@ pub fn span(seconds: i64) -> String {
     }
 }
 
+/// Text that a client or server chose, for a terminal: control characters, with which it could repaint the screen, become visible.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let hidden = character.is_control() && !matches!(character, '\n' | '\t');
+            let escape = hidden.then(|| character.escape_unicode().collect::<Vec<_>>());
+            escape.unwrap_or_else(|| vec![character])
+        })
+        .collect()
+}
+
 /// Seconds from one moment to another.
 pub fn seconds_between(from: Timestamp, to: Timestamp) -> i64 {
     to.as_second() - from.as_second()

@@ -1,6 +1,6 @@
 //! `kubectl bulkhead render`: everything that a tenant becomes, without a cluster.
 
-mod documents;
+pub(crate) mod documents;
 
 use std::{
     fs,

@@ -88,6 +88,8 @@ reasons! {
     ResourceNotGranted = "resource_not_granted",
     /// The server or the agent was not granted this feature: logging, or the client's roots. Grant it under the server's clientFeatures.
     FeatureNotGranted = "feature_not_granted",
+    /// The client doesn't declare the capability that the method needs. Declare it with the request.
+    CapabilityMissing = "capability_missing",
     /// The cursor, request state, task or request id is none that was made for this agent. Begin again without it.
     HandleUnknown = "handle_unknown",
     /// A forced argument takes an attribute that the agent doesn't have. Set the attribute on the agent.

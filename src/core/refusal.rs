@@ -27,6 +27,7 @@ const INTERNAL_ERROR: i32 = -32603;
 const RESOURCE_NOT_FOUND: i32 = -32002;
 /// SEP-2243.
 const HEADER_MISMATCH: i32 = -32020;
+const MISSING_CAPABILITY: i32 = -32021;
 const UNSUPPORTED_VERSION: i32 = -32022;
 
 /// Names that a caller gave are repeated up to this many characters.
@@ -84,6 +85,17 @@ impl Refusal {
         Self {
             data: Some(format!("{{\"uri\":{}}}", quoted(&uri))),
             ..Self::new(Reason::ResourceNotGranted, "Resource not found")
+        }
+    }
+
+    /// The client doesn't declare an extension that the method belongs to.
+    pub fn extension(name: &str) -> Self {
+        let name = quoted(name);
+        Self {
+            data: Some(format!(
+                "{{\"requiredCapabilities\":{{\"extensions\":{{{name}:{{}}}}}}}}"
+            )),
+            ..Self::new(Reason::CapabilityMissing, "Missing required client capability")
         }
     }
 
@@ -168,6 +180,7 @@ impl Refusal {
             | Reason::ResponseUnexpected => (400, INVALID_REQUEST),
             Reason::HeaderMalformed | Reason::HeaderMismatch => (400, HEADER_MISMATCH),
             Reason::UnsupportedVersion => (400, UNSUPPORTED_VERSION),
+            Reason::CapabilityMissing => (400, MISSING_CAPABILITY),
             Reason::MetaMissing => (400, INVALID_PARAMS),
             // 2026-07-28 gives the unknown method a status of its own.
             Reason::MethodUnknown | Reason::FeatureNotGranted if self.era == Some(Era::Modern) => {

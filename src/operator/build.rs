@@ -11,7 +11,7 @@ mod network_policies;
 mod observed;
 mod persistent_volume_claims;
 mod pod_disruption_budgets;
-pub(crate) mod policies;
+mod policies;
 mod quotas;
 mod services;
 
@@ -29,6 +29,7 @@ use serde::Serialize;
 
 pub use bulkhead_api::cert_manager;
 pub use observed::{Observed, Overhead, PeerService, Pem, PemError};
+pub use policies::{Policy, policy};
 pub use quotas::closing_quota;
 
 use crate::{settings::Settings, validate::ValidatedTenant};

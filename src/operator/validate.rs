@@ -16,7 +16,7 @@ use bulkhead_api::{
 use bulkhead_core::policy::compile::{CompileError, CompiledPolicy};
 
 use crate::{
-    build::{Observed, policies},
+    build::{self, Observed},
     duration::GoDuration,
     names::{AgentName, TenantName},
     quantity::Quantity,
@@ -115,7 +115,7 @@ pub fn validate(
 fn compile(tenant: &ValidatedTenant, settings: &Settings, findings: &mut Findings) {
     for (index, server) in tenant.servers.iter().enumerate() {
         let path = format!("spec.servers[{index}]");
-        let document = policies::policy(tenant, server, settings);
+        let document = build::policy(tenant, server, settings);
         match CompiledPolicy::from_json(document.json.as_bytes()) {
             Ok(_) => {}
             Err(CompileError::Invalid { part, problem }) => {

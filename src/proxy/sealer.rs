@@ -98,8 +98,8 @@ impl Sealer {
         Self::from_secret(&secret)
     }
 
-    /// A sealer with keys made of a secret.
-    fn from_secret(secret: &[u8; 32]) -> Result<Self, Unspecified> {
+    /// A sealer with keys made of a secret: what one seals, another of the same secret opens.
+    pub fn from_secret(secret: &[u8; 32]) -> Result<Self, Unspecified> {
         let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"bulkhead handles").extract(secret);
         let derive = |info: &[u8]| {
             let mut key = [0_u8; 32];

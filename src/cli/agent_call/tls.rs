@@ -5,7 +5,10 @@ use std::{path::Path, sync::Arc};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
     version::TLS13,
 };
 
@@ -41,6 +44,27 @@ pub fn client_config(identity: &Path, trust: &Path) -> Result<ClientConfig, TlsE
         .map_err(|error| file("certificate", &chain_path, &error))?;
     let key_path = identity.join("tls.key");
     let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| file("key", &key_path, &error))?;
+    Ok(config(roots, chain, key)?)
+}
+
+/// The same from PEM in memory.
+pub fn from_pem(certificate: &str, key: &str, trust: &str) -> Result<ClientConfig, TlsError> {
+    let pem = |what, error: pem::Error| file(what, Path::new("memory"), &error);
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+    let chain = chain.map_err(|error| pem("certificate", error))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| pem("key", error))?;
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(trust.as_bytes()) {
+        roots.add(root.map_err(|error| pem("CA", error))?)?;
+    }
+    Ok(config(roots, chain, key)?)
+}
+
+fn config(
+    roots: RootCertStore,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientConfig, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(roots)

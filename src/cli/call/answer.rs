@@ -5,7 +5,11 @@ use comfy_table::{Table, presets};
 use serde_json::{Map, Value, json};
 
 use super::audit::Found;
-use crate::{agent_call::report::Report, output, paint};
+use crate::{
+    agent_call::report::Report,
+    output,
+    paint::{self, printable},
+};
 
 /// A call that came to an end.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,17 +130,6 @@ pub fn trimmed(table: &Table) -> String {
         text.push('\n');
     }
     text
-}
-
-/// Text of a server for a terminal: control characters, with which it could repaint the screen, become visible.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let hidden = character.is_control() && !matches!(character, '\n' | '\t');
-            let escape = hidden.then(|| character.escape_unicode().collect::<Vec<_>>());
-            escape.unwrap_or_else(|| vec![character])
-        })
-        .collect()
 }
 
 #[cfg(test)]

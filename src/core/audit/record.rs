@@ -78,6 +78,8 @@ pub struct IntentRecord<'a> {
     reason: Option<Reason>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     overridden_arguments: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed_params: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<Cow<'a, str>>,
 }
@@ -108,6 +110,7 @@ impl<'a> IntentRecord<'a> {
             } else {
                 Verdict::Permit
             },
+            removed_params: decision.removed.iter().map(String::as_str).collect(),
             overridden_arguments: decision.overridden.iter().map(AsRef::as_ref).collect(),
             traceparent: trace_of(message).or_else(|| trace(call.traceparent?.into())),
             ..Self::unread(policy, caller, call, reason)
@@ -155,6 +158,7 @@ impl<'a> IntentRecord<'a> {
             decision: Verdict::Refuse,
             reason,
             overridden_arguments: Vec::new(),
+            removed_params: Vec::new(),
             traceparent: call.traceparent.and_then(|text| trace(text.into())),
         }
     }

@@ -186,6 +186,11 @@ impl CompiledAgent {
         &self.spiffe_id
     }
 
+    /// Names of the tools that exist for the agent, in their order.
+    pub fn tools(&self) -> BTreeSet<&str> {
+        self.tools.names().collect()
+    }
+
     /// How the agent may call a tool, or why not.
     pub(super) fn tool(&self, policy: &CompiledPolicy, name: &str) -> Result<&Grant, Reason> {
         self.tools.get(name).unwrap_or_else(|| {

@@ -112,6 +112,8 @@ pub struct Decision {
     pub rule: Option<Arc<str>>,
     /// Forced arguments for which the caller gave another value.
     pub overridden: Vec<Arc<str>>,
+    /// Members of `params` that don't belong to the method and were left out, shortened.
+    pub removed: Vec<String>,
 }
 
 /// What is known of a decision while it is made.
@@ -121,6 +123,7 @@ struct Trace {
     target: Option<Target>,
     rule: Option<Arc<str>>,
     overridden: Vec<Arc<str>>,
+    removed: Vec<String>,
 }
 
 /// What an authorized message needs changed, and by which rule it passes.
@@ -187,6 +190,7 @@ impl CompiledPolicy {
             target,
             rule,
             overridden,
+            removed,
         } = trace;
         Decision {
             outcome,
@@ -194,6 +198,7 @@ impl CompiledPolicy {
             target,
             rule,
             overridden,
+            removed,
         }
     }
 
@@ -222,6 +227,27 @@ impl CompiledPolicy {
         if let Message::Response(_) = message {
             return self.decide_response(message, version, headers, context, &mut opener, trace);
         }
+        if let Some((body, removed)) = examine::without_foreign(message, version)? {
+            trace.removed = removed;
+            let known =
+                mcp::read(&body, context.limits).map_err(|_| Refusal::plain(Reason::RewriteInconsistent))?;
+            return self.decide_known(agent, &known, version, headers, context, &mut opener, trace);
+        }
+        self.decide_known(agent, message, version, headers, context, &mut opener, trace)
+    }
+
+    /// Decides a request or notification with nothing but known parameters.
+    #[allow(clippy::too_many_arguments)]
+    fn decide_known(
+        &self,
+        agent: &CompiledAgent,
+        message: &Message<'_>,
+        version: ProtocolVersion,
+        headers: &MirroredHeaders<'_>,
+        context: Context<'_>,
+        opener: &mut Opener<'_>,
+        trace: &mut Trace,
+    ) -> Result<Permitted<Forward>, Refusal> {
         let subject = examine(message, version)?;
         trace.target = subject.target().as_ref().map(Target::shortened);
         headers.agree(
@@ -230,7 +256,7 @@ impl CompiledPolicy {
             subject.name.as_deref(),
         )?;
 
-        let authorized = self.authorize(agent, &subject, context.inventory, &mut opener)?;
+        let authorized = self.authorize(agent, &subject, context.inventory, opener)?;
         let mirrors = forward::mirrors(&subject, context.inventory);
         if let (Some(grant), Some(mirrors)) = (authorized.tool, mirrors) {
             let arguments = message.params().and_then(|params| params.get("arguments"));
@@ -260,7 +286,7 @@ impl CompiledPolicy {
         let second = examine(&again, version).map_err(|_| inconsistent())?;
         opener.again = true;
         let decided = self
-            .authorize(agent, &second, context.inventory, &mut opener)
+            .authorize(agent, &second, context.inventory, opener)
             .map_err(|_| inconsistent())?;
         let same = again.id() == message.id()
             && second.entry.method == subject.entry.method

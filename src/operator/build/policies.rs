@@ -11,15 +11,16 @@ use crate::{
 const NO_UID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A policy as it is mounted.
-pub(crate) struct Policy {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
     /// The document.
-    pub(crate) json: String,
+    pub json: String,
     /// Its revision.
-    pub(crate) revision: String,
+    pub revision: String,
 }
 
 /// The policy of a server.
-pub(crate) fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> Policy {
+pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> Policy {
     let domain = &settings.cluster_domain;
     let namespace = tenant.name.agents_namespace();
     let document = PolicyDocument {

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bulkhead_core::policy::document::{Callable, Forced, Resource};
 use bulkhead_proxy::testing::{
     Setup, TestSidecar,
     client::connect_tls,
@@ -11,10 +12,14 @@ use bulkhead_proxy::testing::{
 };
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rmcp::{
-    RoleClient, ServerHandler, Service,
+    ErrorData, RoleClient, RoleServer, ServerHandler, Service,
     handler::server::{router::tool::ToolRouter, wrapper::Parameters},
-    model::{CallToolRequestParams, ProtocolVersion},
-    service::{ClientLifecycleMode, ClientServiceExt, RunningService},
+    model::{
+        CallToolRequestParams, GetPromptRequestParams, GetPromptResponse, ListPromptsResult,
+        ListResourceTemplatesResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+        ReadResourceResponse, ServerConfig,
+    },
+    service::{ClientLifecycleMode, ClientServiceExt, RequestContext, RunningService},
     tool, tool_handler, tool_router,
     transport::{
         StreamableHttpClientTransport, StreamableHttpServerConfig, StreamableHttpService,
@@ -23,8 +28,8 @@ use rmcp::{
     },
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 
 /// Arguments as the server sees them.
@@ -56,8 +61,66 @@ impl Ledger {
     }
 }
 
+/// A result of the SDK, from the JSON that it is on the wire.
+fn result<T: DeserializeOwned>(result: Value) -> Result<T, ErrorData> {
+    serde_json::from_value(result).map_err(|error| ErrorData::internal_error(error.to_string(), None))
+}
+
 #[tool_handler(router = self.router)]
-impl ServerHandler for Ledger {}
+impl ServerHandler for Ledger {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = json!({"tools": {}, "prompts": {}, "resources": {}, "completions": {}});
+        let mut info = ServerConfig::default();
+        info.capabilities = serde_json::from_value(capabilities).unwrap();
+        info
+    }
+
+    /// Two pages of one prompt each.
+    async fn list_prompts(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        match request.and_then(|request| request.cursor).as_deref() {
+            None => result(json!({"prompts": [{"name": "purge"}], "nextCursor": "second"})),
+            Some("second") => result(json!({"prompts": [
+                {"name": "summary", "arguments": [{"name": "tenant_id"}, {"name": "style"}]}
+            ]})),
+            Some(other) => Err(ErrorData::invalid_params(format!("no page {other}"), None)),
+        }
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let text = format!("{} {}", request.name, json!(request.arguments));
+        let message = json!({"role": "user", "content": {"type": "text", "text": text}});
+        Ok(GetPromptResponse::Complete(result(
+            json!({"messages": [message]}),
+        )?))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        result(json!({"resourceTemplates": [
+            {"uriTemplate": "crm://{tenant_id}/{id}", "name": "record"}, {"uriTemplate": "keys://{id}", "name": "key"}
+        ]}))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let contents = json!({"contents": [{"uri": request.uri, "text": "a record"}]});
+        Ok(ReadResourceResponse::Complete(result(contents)?))
+    }
+}
 
 async fn serve_ledger(asked: Arc<Mutex<Vec<Arguments>>>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -122,7 +185,20 @@ where
 
 async fn use_it(lifecycle: ClientLifecycleMode) {
     let asked = Arc::default();
-    let sidecar = TestSidecar::start(Setup::new(serve_ledger(Arc::clone(&asked)).await)).await;
+    let mut setup = Setup::new(serve_ledger(Arc::clone(&asked)).await);
+    let tenant = || [("tenant_id".to_owned(), Forced::String(TENANT_ID.into()))].into();
+    setup.policy.prompts = vec![Callable {
+        name: "summary".into(),
+        roles: ["reader".to_owned()].into(),
+        forced: tenant(),
+        bounds: [].into(),
+    }];
+    setup.policy.resources = vec![Resource {
+        uri: "crm://{tenant_id}/{id}".into(),
+        roles: ["reader".to_owned()].into(),
+        forced: tenant(),
+    }];
+    let sidecar = TestSidecar::start(setup).await;
     let folder = tempfile::tempdir().unwrap();
     let client = connect(&bridge(&sidecar, "billing", folder.path()), lifecycle).await;
 
@@ -163,7 +239,37 @@ async fn use_it(lifecycle: ClientLifecycleMode) {
         limit,
     };
     assert_eq!(*asked.lock().unwrap(), [forced(Some(3)), forced(None)]);
+    use_what_is_no_tool(&client).await;
     client.cancel().await.unwrap();
+}
+
+async fn use_what_is_no_tool(client: &RunningService<RoleClient, ()>) {
+    let prompts = client.list_all_prompts().await.unwrap();
+    assert_eq!(
+        json!(prompts),
+        json!([{"name": "summary", "arguments": [{"name": "style"}]}])
+    );
+    let params = |value: Value| serde_json::from_value(value).unwrap();
+    let asked = json!({"name": "summary", "arguments": {"tenant_id": "globex", "style": "short"}});
+    let prompt = json!(client.get_prompt(params(asked)).await.unwrap()).to_string();
+    assert!(
+        prompt.contains(TENANT_ID) && prompt.contains("short") && !prompt.contains("globex"),
+        "{prompt}"
+    );
+    assert!(client.get_prompt(params(json!({"name": "purge"}))).await.is_err());
+
+    let templates = client.list_all_resource_templates().await.unwrap();
+    let own = format!("crm://{TENANT_ID}");
+    assert_eq!(
+        json!(templates),
+        json!([{"uriTemplate": format!("{own}/{{id}}"), "name": "record"}])
+    );
+    let uri = |uri: &str| serde_json::from_value(json!({"uri": uri})).unwrap();
+    let read = client.read_resource(uri(&format!("{own}/7"))).await.unwrap();
+    assert!(json!(read).to_string().contains("a record"));
+    for hidden in ["crm://globex/7", "keys://7"] {
+        assert!(client.read_resource(uri(hidden)).await.is_err(), "{hidden}");
+    }
 }
 
 #[tokio::test]

@@ -67,9 +67,15 @@ impl Grants {
         Some(self.0.get(name)?.as_ref().map_err(|reason| *reason))
     }
 
+    /// Names of what may be used.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let granted = self.0.iter().filter(|(_, grant)| grant.is_ok());
+        granted.map(|(name, _)| name.as_ref())
+    }
+
     /// Whether there is anything to use.
     pub fn any(&self) -> bool {
-        self.0.values().any(Result::is_ok)
+        self.names().next().is_some()
     }
 }
 

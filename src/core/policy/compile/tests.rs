@@ -42,6 +42,10 @@ fn each_agent_has_what_its_roles_and_attributes_give() {
     assert_eq!(reason("billing", "drop"), Some(Reason::ToolUnknown));
     assert_eq!(reason("other", "list"), Some(Reason::AgentAttributeMissing));
     assert_eq!(reason("idle", "list"), Some(Reason::ToolNotGranted));
+    let tools = |agent: &str| policy.agent(&format!("spiffe://acme/{agent}")).unwrap().tools();
+    assert_eq!(tools("billing"), BTreeSet::from(["list"]));
+    assert_eq!(tools("other"), BTreeSet::new());
+    assert_eq!(tools("idle"), BTreeSet::new());
     assert!(policy.agent("spiffe://acme/unknown").is_none());
     assert!(policy.agent("spiffe://acme/Billing").is_none());
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     policy::{
         arguments,
+        capabilities::TASKS,
         compile::{CompiledAgent, CompiledPolicy, Grant},
         splice::Edit,
     },
@@ -145,6 +146,9 @@ impl CompiledPolicy {
         opener: &mut Opener<'_>,
     ) -> Result<Authorized<'p>, Refusal> {
         let presented = subject.name.as_deref().unwrap_or_default();
+        if !features::declares_tasks(subject.params()) {
+            return Err(Refusal::extension(TASKS));
+        }
         let handle = opener.open(HandleKind::Task, presented)?;
         let Handle::Task { tool, id } = &handle else {
             return Err(Refusal::plain(Reason::HandleUnknown));

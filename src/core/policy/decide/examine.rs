@@ -2,13 +2,20 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use crate::{
     json::{self, Kind, text::is_case_variant},
     mcp::{
         Message, Params, ProtocolVersion,
+        envelope::span,
         methods::{self, Direction, Entry, Form, Object},
     },
-    policy::decide::Target,
+    policy::{
+        decide::Target,
+        lists::object,
+        splice::{self, Edit},
+    },
     reason::Reason,
     refusal::{Refusal, shortened},
 };
@@ -42,6 +49,9 @@ impl<'a> Subject<'_, 'a> {
         self.params().and_then(|params| params.get(key))
     }
 }
+
+/// Names of removed members that are recorded at most.
+const MAX_REMOVED: usize = 8;
 
 /// Kinds that members of `params` must have, whatever the method.
 const KINDS: [(&str, Kind); 10] = [
@@ -78,9 +88,6 @@ pub(super) fn examine<'m, 'a>(
     }
     let members = message.params().map(Params::members).unwrap_or_default();
     for (key, raw) in members {
-        if !entry.params.contains(&key.as_ref()) {
-            return Err(foreign(entry, key));
-        }
         if let Some((_, kind)) = KINDS.iter().find(|(name, _)| name == key)
             && Kind::of(raw) != *kind
         {
@@ -120,17 +127,45 @@ fn needs_params(entry: &Entry) -> bool {
     )
 }
 
-fn foreign(entry: &Entry, key: &str) -> Refusal {
-    let variant = entry.params.iter().any(|known| is_case_variant(key, known));
-    let reason = if variant {
-        Reason::CaseVariant
-    } else {
-        Reason::InvalidParams
+/// The message without the members of `params` that don't belong to its method, and their names;
+/// `None` when it has none. A server may know what they mean and ignores them otherwise, as the
+/// protocol asks of it: left out, they mean nothing to either.
+pub(super) fn without_foreign(
+    message: &Message<'_>,
+    version: ProtocolVersion,
+) -> Result<Option<(Bytes, Vec<String>)>, Refusal> {
+    let entry = message
+        .method()
+        .and_then(|name| methods::lookup(version.era(), Direction::ToServer, name));
+    let Some((entry, params)) = entry.zip(message.params()) else {
+        return Ok(None);
     };
-    Refusal::new(
-        reason,
-        format!("params.{} does not belong to {}", shortened(key), entry.method),
-    )
+    let is_known = |key: &str| entry.params.contains(&key);
+    let mut removed = Vec::new();
+    for (key, _) in params.members() {
+        if entry.params.iter().any(|known| is_case_variant(key, known)) {
+            return Err(Refusal::new(
+                Reason::CaseVariant,
+                format!("params.{} differs from a known one in case only", shortened(key)),
+            ));
+        }
+        if !is_known(key) && removed.len() < MAX_REMOVED {
+            removed.push(shortened(key));
+        }
+    }
+    if removed.is_empty() {
+        return Ok(None);
+    }
+    let known = params
+        .members()
+        .iter()
+        .filter(|(key, _)| is_known(key))
+        .map(|(key, raw)| (key.as_ref(), *raw));
+    let edit = Edit {
+        at: span(message.body(), params.raw()),
+        text: object(known),
+    };
+    Ok(Some((splice::apply(message.body(), vec![edit]), removed)))
 }
 
 /// The members of an object in `params`, none of them a case variant of what has a meaning there.

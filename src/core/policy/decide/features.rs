@@ -141,6 +141,18 @@ pub(super) fn declare(
     Ok(())
 }
 
+/// Whether a modern request declares the extension of tasks.
+pub(super) fn declares_tasks(params: Option<&Params<'_>>) -> bool {
+    let member =
+        |raw: &str, key: &str| -> Option<String> { json::get(&json::members(raw)?, key).map(str::to_owned) };
+    params
+        .and_then(|params| params.get("_meta"))
+        .and_then(|meta| member(meta, META_CAPABILITIES))
+        .and_then(|capabilities| member(&capabilities, "extensions"))
+        .and_then(|extensions| member(&extensions, TASKS))
+        .is_some_and(|tasks| Kind::of(&tasks) == Kind::Object)
+}
+
 /// The capabilities that are granted, of those that a client has. Borrowed: all of them.
 fn capabilities_of<'a>(features: &ClientFeatures, era: Era, raw: &'a str) -> Option<Cow<'a, str>> {
     if Kind::of(raw) != Kind::Object {

@@ -150,16 +150,6 @@ fn what_is_not_allowed_is_refused() {
         ),
         (
             "billing",
-            request("tools/call", r#"{"name":"free","task":{}}"#),
-            InvalidParams,
-        ),
-        (
-            "billing",
-            request("tools/call", r#"{"name":"free","requestState":"x"}"#),
-            InvalidParams,
-        ),
-        (
-            "billing",
             request("tools/call", r#"{"name":"free","_meta":[]}"#),
             InvalidParams,
         ),
@@ -219,6 +209,28 @@ fn what_is_not_allowed_is_refused() {
     ];
     for (agent, body, reason) in cases {
         assert_eq!(legacy(agent, body), Err(*reason), "{agent} {body}");
+    }
+}
+
+#[test]
+fn what_does_not_belong_to_a_method_is_left_out_and_recorded() {
+    let cases = [
+        (
+            r#"{"name":"free","task":{"ttl":1}}"#,
+            r#"{"name":"free"}"#,
+            &["task"][..],
+        ),
+        (
+            r#"{"requestState":"x","name":"list", "arguments" : {"limit":1},"inputResponses":{}}"#,
+            r#"{"name":"list","arguments":{"limit":1,"tenant":"acme"}}"#,
+            &["requestState", "inputResponses"],
+        ),
+    ];
+    for (params, sent, removed) in cases {
+        let body = request("tools/call", params);
+        let decision = decide(&policy(), "billing", LEGACY, &body, &Inventory::default());
+        assert_eq!(outcome(&decision), Ok(request("tools/call", sent)), "{params}");
+        assert_eq!(decision.removed, removed, "{params}");
     }
 }
 

@@ -24,10 +24,12 @@ fn document() -> Value {
 
 const MODERN: &str = "2026-07-28";
 
+const TASKS: &str = r#"clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+
 /// Decides a request of `billing`, modern when `method` is sent with its headers.
 fn decided(document: &Value, era: &str, method: &str, params: &str) -> Decision {
     let policy = compile(document);
-    let (body, name);
+    let (mut body, name);
     let mut headers = vec![("mcp-protocol-version", era)];
     if era == MODERN {
         body = modern(method, params);
@@ -37,6 +39,10 @@ fn decided(document: &Value, era: &str, method: &str, params: &str) -> Decision 
             .find_map(|key| members[*key].as_str())
             .unwrap_or_default()
             .to_owned();
+        // What belongs to the extension of tasks is for those who declare it.
+        if method.starts_with("tasks/") {
+            body = body.replace("clientCapabilities\":{}", TASKS);
+        }
         headers.push(("mcp-method", method));
         headers.push(("mcp-name", &name));
     } else {
@@ -309,6 +315,20 @@ fn a_handle_goes_up_as_the_server_s_own_value() {
         let decision = decided(&document(), MODERN, method, &params);
         assert_eq!(params_of(&decision), expected, "{method} {params}");
     }
+    let undeclared = modern("tasks/get", r#""taskId":"t-1""#);
+    let headers = [
+        ("mcp-protocol-version", MODERN),
+        ("mcp-method", "tasks/get"),
+        ("mcp-name", "t-1"),
+    ];
+    let refused = decide(
+        &compile(&document()),
+        "billing",
+        &headers,
+        &undeclared,
+        &Inventory::default(),
+    );
+    assert_eq!(outcome(&refused), Err(CapabilityMissing));
     // The header that names the task goes up with the server's own id as well.
     let decision = decided(
         &document(),

@@ -1,0 +1,180 @@
+//! Decisions as lines for people: the sidecar's audit records, written while it waits.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    output,
+    paint::{self, printable},
+};
+
+/// Writes audit records to stdout. One that can't be written is one that the sidecar couldn't record, so there, as in a
+/// cluster, nothing is done without its record.
+#[derive(Default)]
+pub struct Log {
+    /// What the calls under way are about.
+    open: HashMap<u64, String>,
+}
+
+/// What is shown of a record.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "record", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Record {
+    Decision {
+        time: String,
+        call: u64,
+        #[serde(default)]
+        method: Option<String>,
+        #[serde(default)]
+        tool: Option<String>,
+        prompt: Option<String>,
+        resource: Option<String>,
+        #[serde(default)]
+        rule: Option<String>,
+        decision: String,
+        #[serde(default)]
+        reason: Option<String>,
+        #[serde(default)]
+        overridden_arguments: Vec<String>,
+    },
+    Outcome {
+        time: String,
+        call: u64,
+        outcome: String,
+        #[serde(default)]
+        reason: Option<String>,
+    },
+}
+
+impl Write for Log {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        if let Some(line) = self.line(record) {
+            output::text(&format!("{line}\n")).map_err(io::Error::other)?;
+        }
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// The line of a record. A call that was completed had its line with its decision.
+    fn line(&mut self, record: &[u8]) -> Option<String> {
+        let Ok(known) = serde_json::from_slice(record) else {
+            // Of another kind: better as it is than not at all.
+            return Some(printable(String::from_utf8_lossy(record).trim_end()));
+        };
+        match known {
+            Record::Decision {
+                time,
+                call,
+                method,
+                tool,
+                prompt,
+                resource,
+                rule,
+                decision,
+                reason,
+                overridden_arguments,
+            } => {
+                let asked = [method, tool, prompt, resource]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                let asked = if asked.is_empty() {
+                    "a request".to_owned()
+                } else {
+                    asked
+                };
+                let verdict = if decision == "permit" {
+                    self.open.insert(call, asked.clone());
+                    paint::good(&decision)
+                } else {
+                    paint::bad(&decision)
+                };
+                let mut why: Vec<_> = reason.into_iter().collect();
+                why.extend(rule.map(|rule| format!("by {rule}")));
+                if !overridden_arguments.is_empty() {
+                    why.push(format!("overridden: {}", overridden_arguments.join(", ")));
+                }
+                let why = printable(&why.join(", "));
+                Some(format!(
+                    "{}  {verdict}  {}  {why}",
+                    clock(&time),
+                    printable(&asked)
+                ))
+            }
+            Record::Outcome {
+                time,
+                call,
+                outcome,
+                reason,
+            } => {
+                let asked = self.open.remove(&call).unwrap_or_default();
+                let why = reason.map(|reason| format!("  {reason}")).unwrap_or_default();
+                (outcome != "completed").then(|| {
+                    let outcome = paint::unclear(&outcome);
+                    format!("{}  {outcome}  {}{why}", clock(&time), printable(&asked))
+                })
+            }
+        }
+    }
+}
+
+/// Writes a line about the session itself. With stdout gone the next decision fails, and says so.
+pub fn line(text: &str) {
+    if let Err(error) = output::line(text) {
+        output::note(&format!("{error:#}"));
+    }
+}
+
+/// Hours, minutes and seconds of an RFC 3339 time in UTC.
+fn clock(time: &str) -> String {
+    format!("{}Z", time.get(11..19).unwrap_or(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(records: &[&str]) -> Vec<String> {
+        let mut log = Log::default();
+        let lines = records.iter().filter_map(|record| log.line(record.as_bytes()));
+        lines
+            .map(|line| anstream::adapter::strip_str(&line).to_string())
+            .collect()
+    }
+
+    #[test]
+    fn a_decision_is_a_line_and_an_outcome_only_when_it_is_no_success() {
+        let permit = r#"{"record":"decision","time":"2026-11-22T10:00:00.5Z","call":1,"method":"tools/call","tool":"list","rule":"tools[list]","decision":"permit","overriddenArguments":["tenant_id"]}"#;
+        let refuse = r#"{"record":"decision","time":"2026-11-22T10:00:01Z","call":2,"decision":"refuse","reason":"malformed_json"}"#;
+        let completed =
+            r#"{"record":"outcome","time":"2026-11-22T10:00:02Z","call":1,"outcome":"completed"}"#;
+        let failed = r#"{"record":"outcome","time":"2026-11-22T10:00:02Z","call":1,"outcome":"failed","reason":"answer_mismatch"}"#;
+        assert_eq!(
+            lines(&[permit, refuse, completed]),
+            [
+                "10:00:00Z  permit  tools/call list  by tools[list], overridden: tenant_id",
+                "10:00:01Z  refuse  a request  malformed_json",
+            ]
+        );
+        assert_eq!(
+            lines(&[permit, failed])[1],
+            "10:00:02Z  failed  tools/call list  answer_mismatch"
+        );
+    }
+
+    #[test]
+    fn a_client_can_not_repaint_the_terminal() {
+        let refuse = r#"{"record":"decision","time":"t","call":2,"method":"\u001b[2J","decision":"refuse"}"#;
+        assert!(!lines(&[refuse])[0].contains('\u{1b}'));
+    }
+}

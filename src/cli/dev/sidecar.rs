@@ -1,0 +1,89 @@
+//! The sidecar of a tenant's server, in this process: the production data path with certificates of its own.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use bulkhead_core::policy::document::Agent;
+use bulkhead_proxy::{
+    audit::AuditLog,
+    limits::Limits,
+    policy::LoadedPolicy,
+    server,
+    shared::Shared,
+    tls::{self, Credentials, Trust},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{door::Door, pki::Authority};
+use crate::{agent_call::tls as agent_tls, offline::Policy};
+
+/// A running sidecar. Dropping it ends it.
+pub struct Sidecar {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    hostname: String,
+    servers_ca: Authority,
+    agents_ca: Authority,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Sidecar {
+    /// Starts the sidecar of a policy's server on a free port of loopback.
+    pub async fn start(policy: &Policy, audit: AuditLog) -> Result<Self> {
+        let hostnames: Vec<_> = policy.document.hostnames.iter().cloned().collect();
+        let hostname = hostnames
+            .first()
+            .cloned()
+            .context("the server has no host name")?;
+        let servers_ca = Authority::new("servers")?;
+        let agents_ca = Authority::new("agents")?;
+        let leaf = servers_ca.server(hostnames)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let shared =
+            Arc::new(Shared::new(address.port(), Limits::default(), audit).context("no randomness")?);
+
+        let credentials = Credentials::from_pem(leaf.certificate.as_bytes(), leaf.key.as_bytes())?;
+        let trust = Trust::from_pem(agents_ca.pem().as_bytes())?;
+        shared.live.set_tls(tls::server_config(&credentials, &trust)?);
+        shared.live.set_trust(trust);
+        // The production program's canary sets this, and nothing else there can. Here there is no network policy that
+        // could be proven, so nothing is dialled, and `dev` tells people that nothing was.
+        shared.readiness.network_is(true);
+        let serving = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
+        let sidecar = Self {
+            shared,
+            address,
+            hostname,
+            servers_ca,
+            agents_ca,
+            serving,
+        };
+        sidecar.enforce(policy)?;
+        Ok(sidecar)
+    }
+
+    /// Puts a policy in force, for the next request of every connection.
+    pub fn enforce(&self, policy: &Policy) -> Result<()> {
+        self.shared
+            .live
+            .set_policy(LoadedPolicy::load(policy.json.as_bytes())?);
+        Ok(())
+    }
+
+    /// A way in for clients on this machine, as an agent.
+    pub fn door(&self, agent: &Agent, port: u16) -> Result<Door> {
+        let leaf = self.agents_ca.client(&agent.spiffe_id)?;
+        let tls = agent_tls::from_pem(&leaf.certificate, &leaf.key, &self.servers_ca.pem())?;
+        Ok(Door::new(tls, &self.hostname, self.address, port))
+    }
+}
