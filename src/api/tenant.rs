@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use agents::{Agent, EgressPeer, EgressRule};
+pub use agents::{Agent, AgentLimits, EgressPeer, EgressRule};
 pub use isolation::{Isolation, Sandbox, Tier};
 pub use resources::{ClientFeatures, ElicitationMode, Resource};
 pub use servers::{

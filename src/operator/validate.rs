@@ -163,6 +163,7 @@ fn check(
             name,
             roles: agent.roles.iter().cloned().collect(),
             attributes: agent.attributes.clone(),
+            limits: agent.limits.unwrap_or_default(),
             egress,
         }));
     }

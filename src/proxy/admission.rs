@@ -1,16 +1,27 @@
-//! Admission under load: how many connections and calls one agent may have, and all together.
+//! Admission under load: how many connections and calls one agent may have, how often it may call, and all together.
 //!
 //! Nothing queues here. What doesn't fit is refused at once, so that an agent that floods holds no
 //! memory and the others' calls find their room.
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use arc_swap::ArcSwapOption;
+use bulkhead_core::policy::document::AgentLimits;
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, MonotonicClock},
+    state::{InMemoryState, NotKeyed},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::Limits;
+use crate::{
+    limits::Limits,
+    memory::{Budget, Held},
+};
 
 /// The bounds on calls under way.
 #[derive(Debug)]
@@ -19,6 +30,8 @@ pub struct Admission {
     calls_per_agent: usize,
     connections_per_agent: usize,
     streams_per_agent: usize,
+    memory: Budget,
+    memory_per_agent: usize,
     agents: Mutex<HashMap<String, Arc<AgentRoom>>>,
     strangers: Arc<AgentRoom>,
 }
@@ -29,6 +42,16 @@ pub struct AgentRoom {
     calls: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    memory: Budget,
+    most_calls: usize,
+    rate: ArcSwapOption<Rate>,
+}
+
+/// A pace, and what was used of it.
+#[derive(Debug)]
+struct Rate {
+    per_minute: NonZeroU32,
+    limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
 }
 
 /// Room for one call; dropping it gives the room back.
@@ -43,6 +66,8 @@ pub struct Admitted {
 pub enum Full {
     /// This agent has as many under way as it may.
     Agent,
+    /// It has made as many requests as it may; after these seconds there is room for one.
+    Rate(u32),
     /// The sidecar has.
     Sidecar,
 }
@@ -55,8 +80,10 @@ impl Admission {
             calls_per_agent: limits.calls_per_agent,
             connections_per_agent: limits.connections_per_agent,
             streams_per_agent: limits.streams_per_agent,
+            memory: Budget::new(limits.memory),
+            memory_per_agent: limits.memory_per_agent,
             agents: Mutex::default(),
-            strangers: Arc::new(AgentRoom::new(0, limits.connections_per_agent, 0)),
+            strangers: Arc::new(AgentRoom::new(0, limits.connections_per_agent, 0, 0)),
         }
     }
 
@@ -77,20 +104,37 @@ impl Admission {
             self.calls_per_agent,
             self.connections_per_agent,
             self.streams_per_agent,
+            self.memory_per_agent,
         );
         let room = Arc::new(room);
         agents.insert(spiffe_id.to_owned(), Arc::clone(&room));
         room
     }
 
-    /// Takes room for one call.
-    pub fn admit(&self, agent: &AgentRoom) -> Result<Admitted, Full> {
-        let agent = Arc::clone(&agent.calls)
+    /// What a message of the agent may hold; nothing is held yet.
+    pub fn memory(&self, room: &AgentRoom) -> Held {
+        Held::new(&room.memory, &self.memory)
+    }
+
+    /// Takes room for one call of an agent that the policy limits so. What finds no room doesn't count as made.
+    pub fn admit(&self, room: &AgentRoom, limits: AgentLimits) -> Result<Admitted, Full> {
+        let agent = Arc::clone(&room.calls)
             .try_acquire_owned()
             .map_err(|_| Full::Agent)?;
+        // Counted with its own place taken: of two that come at once both may be refused, never one too many admitted.
+        let under_way = room.most_calls - room.calls.available_permits();
+        if limits
+            .concurrent
+            .is_some_and(|most| under_way > most.get() as usize)
+        {
+            return Err(Full::Agent);
+        }
         let all = Arc::clone(&self.calls)
             .try_acquire_owned()
             .map_err(|_| Full::Sidecar)?;
+        if let Some(per_minute) = limits.requests_per_minute {
+            room.pace(per_minute)?;
+        }
         Ok(Admitted {
             _agent: agent,
             _all: all,
@@ -99,12 +143,38 @@ impl Admission {
 }
 
 impl AgentRoom {
-    fn new(calls: usize, connections: usize, streams: usize) -> Self {
+    fn new(calls: usize, connections: usize, streams: usize, memory: usize) -> Self {
         Self {
             calls: Arc::new(Semaphore::new(calls)),
             connections: Arc::new(Semaphore::new(connections)),
             streams: Arc::new(Semaphore::new(streams)),
+            memory: Budget::new(memory),
+            most_calls: calls,
+            rate: ArcSwapOption::empty(),
         }
+    }
+
+    /// Counts one request at this pace. Another pace than before begins anew.
+    fn pace(&self, per_minute: NonZeroU32) -> Result<(), Full> {
+        let rate = self.rate.load();
+        let rate = match rate.as_ref() {
+            Some(rate) if rate.per_minute == per_minute => Arc::clone(rate),
+            _ => {
+                let quota = Quota::per_minute(per_minute);
+                let limiter = RateLimiter::direct_with_clock(quota, MonotonicClock);
+                let rate = Arc::new(Rate { per_minute, limiter });
+                self.rate.store(Some(Arc::clone(&rate)));
+                rate
+            }
+        };
+        rate.limiter.check().map_err(|early| {
+            let wait = early.wait_time_from(rate.limiter.clock().now());
+            Full::Rate(
+                u32::try_from(wait.as_secs())
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(1),
+            )
+        })
     }
 
     /// Takes room for one stream without an end, besides the room of the call that opened it.
@@ -134,16 +204,71 @@ mod tests {
             ..Limits::default()
         });
         let (billing, support) = (admission.of_agent("billing"), admission.of_agent("support"));
-        let first = admission.admit(&billing).unwrap();
-        let _second = admission.admit(&billing).unwrap();
+        let unlimited = AgentLimits::default();
+        let first = admission.admit(&billing, unlimited).unwrap();
+        let _second = admission.admit(&billing, unlimited).unwrap();
         assert_eq!(
-            admission.admit(&admission.of_agent("billing")).unwrap_err(),
+            admission
+                .admit(&admission.of_agent("billing"), unlimited)
+                .unwrap_err(),
             Full::Agent
         );
-        let _third = admission.admit(&support).unwrap();
-        assert_eq!(admission.admit(&support).unwrap_err(), Full::Sidecar);
+        let _third = admission.admit(&support, unlimited).unwrap();
+        assert_eq!(admission.admit(&support, unlimited).unwrap_err(), Full::Sidecar);
         drop(first);
-        assert!(admission.admit(&billing).is_ok());
+        assert!(admission.admit(&billing, unlimited).is_ok());
+    }
+
+    #[test]
+    fn an_agent_has_no_more_under_way_than_its_policy_says() {
+        let admission = Admission::new(&Limits::default());
+        let billing = admission.of_agent("billing");
+        let limits = |concurrent| AgentLimits {
+            concurrent: NonZeroU32::new(concurrent),
+            ..AgentLimits::default()
+        };
+        let first = admission.admit(&billing, limits(2)).unwrap();
+        let _second = admission.admit(&billing, limits(2)).unwrap();
+        assert_eq!(admission.admit(&billing, limits(2)).unwrap_err(), Full::Agent);
+        // What was refused took no room.
+        let third = admission.admit(&billing, limits(3)).unwrap();
+        drop((first, third));
+        assert!(admission.admit(&billing, limits(2)).is_ok());
+    }
+
+    #[test]
+    fn an_agent_asks_no_more_often_than_its_policy_says() {
+        let admission = Admission::new(&Limits {
+            calls_per_agent: 1,
+            ..Limits::default()
+        });
+        let (billing, support) = (admission.of_agent("billing"), admission.of_agent("support"));
+        let limits = |per_minute| AgentLimits {
+            requests_per_minute: NonZeroU32::new(per_minute),
+            ..AgentLimits::default()
+        };
+        let first = admission.admit(&billing, limits(2)).unwrap();
+        // It finds no room, and doesn't count.
+        assert_eq!(admission.admit(&billing, limits(2)).unwrap_err(), Full::Agent);
+        drop(first);
+        drop(admission.admit(&billing, limits(2)).unwrap());
+        let refused = admission.admit(&billing, limits(2)).unwrap_err();
+        assert!(
+            matches!(refused, Full::Rate(seconds) if (1..=31).contains(&seconds)),
+            "{refused:?}"
+        );
+        assert!(
+            admission.admit(&support, limits(2)).is_ok(),
+            "another agent's pace is its own"
+        );
+        assert!(
+            admission.admit(&billing, limits(0)).is_ok(),
+            "without a limit it is not counted"
+        );
+        assert!(
+            admission.admit(&billing, limits(3)).is_ok(),
+            "a new limit begins anew"
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::SystemTime};
 
+use bulkhead_core::policy::document::AgentLimits;
 use bytes::Bytes;
 use http::{Request, Response, header, request::Parts};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -15,6 +15,7 @@ use crate::{
     exchange,
     gate::{self, Intent},
     identity::Identity,
+    memory::{self, Held, ReadError},
     policy::LoadedPolicy,
     refusal::EdgeRefusal,
     server::Connection,
@@ -38,20 +39,23 @@ async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, EdgeRefusal> {
     let (parts, body) = request.into_parts();
-    let intent = check(connection, &parts)?;
+    let (intent, limits) = check(connection, &parts)?;
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
     let admitted = connection
         .shared
         .admission
-        .admit(room)
+        .admit(room, limits)
         .map_err(|full| match full {
             Full::Agent => EdgeRefusal::AgentBusy,
+            Full::Rate(seconds) => EdgeRefusal::RateLimited(seconds),
             Full::Sidecar => EdgeRefusal::Overloaded,
         })?;
     let response = match intent {
         Intent::Message => {
-            let body = read(connection, &parts, body).await?;
-            exchange::message(connection, &parts.headers, body).await?
+            let mut held = connection.memory();
+            let body = read(connection, &parts, body, &mut held).await?;
+            let response = exchange::message(connection, &parts.headers, body).await?;
+            response.map(|body| body.holding(held))
         }
         Intent::Stream => exchange::stream(connection, &parts.headers).await?,
         Intent::EndSession => exchange::end_session(connection, &parts.headers).await?,
@@ -60,14 +64,18 @@ async fn serve(
 }
 
 /// Everything that is known before the body: no policy snapshot is held while the body arrives.
-fn check(connection: &Connection, parts: &Parts) -> Result<Intent, EdgeRefusal> {
+fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits), EdgeRefusal> {
     let policy = connection.shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
-    authenticate(connection, &policy)?;
+    let identity = authenticate(connection, &policy)?;
     // A pod that isn't ready gets no new connections; the ones it has would go on.
     if !connection.shared.readiness.network_is_closed() {
         return Err(EdgeRefusal::NetworkOpen);
     }
-    gate::check(parts, policy.endpoint(connection.shared.port))
+    let intent = gate::check(parts, policy.endpoint(connection.shared.port))?;
+    let limits = policy
+        .agent(&identity.spiffe_id)
+        .map(bulkhead_core::policy::CompiledAgent::limits);
+    Ok((intent, limits.unwrap_or_default()))
 }
 
 /// What the caller's certificate says, if the connection still proves it and the policy still names it.
@@ -97,7 +105,12 @@ pub fn authenticate<'a>(
     }
 }
 
-async fn read(connection: &Connection, parts: &Parts, body: Incoming) -> Result<Bytes, EdgeRefusal> {
+async fn read(
+    connection: &Connection,
+    parts: &Parts,
+    body: Incoming,
+    held: &mut Held,
+) -> Result<Bytes, EdgeRefusal> {
     let limits = &connection.shared.limits;
     let length = gate::single(&parts.headers, &header::CONTENT_LENGTH)?;
     if length
@@ -106,10 +119,11 @@ async fn read(connection: &Connection, parts: &Parts, body: Incoming) -> Result<
     {
         return Err(EdgeRefusal::BodyTooLarge);
     }
-    match timeout(limits.body, Limited::new(body, limits.body_bytes).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(EdgeRefusal::BodyTooLarge),
-        Ok(Err(_)) => Err(EdgeRefusal::BodyIncomplete),
+    match timeout(limits.body, memory::read(body, limits.body_bytes, held)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(ReadError::TooLarge)) => Err(EdgeRefusal::BodyTooLarge),
+        Ok(Err(ReadError::Exhausted(_))) => Err(EdgeRefusal::MemoryExhausted),
+        Ok(Err(ReadError::Broken)) => Err(EdgeRefusal::BodyIncomplete),
         Err(_) => Err(EdgeRefusal::BodyTimeout),
     }
 }

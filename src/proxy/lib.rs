@@ -20,6 +20,7 @@ mod hex;
 pub mod identity;
 pub mod limits;
 pub mod live;
+pub mod memory;
 pub mod metrics;
 pub mod policy;
 pub mod probe;

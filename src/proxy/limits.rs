@@ -32,6 +32,11 @@ pub struct Limits {
     pub calls: usize,
     /// Calls under way at once, of one agent.
     pub calls_per_agent: usize,
+    /// Bytes of messages held at once, of all agents. What a sidecar needs beyond is two to three times that, since what is
+    /// changed on its way is there twice; it must fit in the sidecar's memory, 128 MiB unless the chart says otherwise.
+    pub memory: usize,
+    /// Bytes of messages held at once, of one agent. One answer of the largest size must fit.
+    pub memory_per_agent: usize,
     /// Streams without an end open at once, of one agent: subscriptions, and streams of sessions.
     pub streams_per_agent: usize,
     /// Pause between two comments that keep a stream without an end alive.
@@ -73,6 +78,8 @@ impl Default for Limits {
             streams: 64,
             calls: 256,
             calls_per_agent: 64,
+            memory: 32 * 1024 * 1024,
+            memory_per_agent: 20 * 1024 * 1024,
             streams_per_agent: 16,
             keep_alive: Duration::from_secs(15),
             upstream_connect: Duration::from_secs(1),

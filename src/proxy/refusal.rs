@@ -72,9 +72,15 @@ pub enum EdgeRefusal {
     /// The agent has too many calls under way.
     #[error("too many calls of this agent are under way; try again when some have ended")]
     AgentBusy,
+    /// The agent has made as many requests as it may in a minute; after these seconds there is room for one.
+    #[error("the agent has made as many requests as it may for now; try again in {0} s")]
+    RateLimited(u32),
     /// The sidecar has too many calls under way.
     #[error("too many calls are under way; try again later")]
     Overloaded,
+    /// The messages under way hold as much memory as they may.
+    #[error("the messages that are under way leave no room for this one; try again later, or send less")]
+    MemoryExhausted,
     /// A session id that isn't this agent's.
     #[error("no such session; initialize again")]
     SessionUnknown,
@@ -117,7 +123,9 @@ impl EdgeRefusal {
             Self::BodyTimeout => "body_timeout",
             Self::BodyIncomplete => "body_incomplete",
             Self::AgentBusy => "agent_busy",
+            Self::RateLimited(_) => "rate_limited",
             Self::Overloaded => "overloaded",
+            Self::MemoryExhausted => "memory_exhausted",
             Self::SessionUnknown => "session_unknown",
             Self::SessionMissing => "session_missing",
             Self::UpstreamFailed => "upstream_failed",
@@ -128,7 +136,11 @@ impl EdgeRefusal {
     /// The HTTP status.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::NoPolicy | Self::NetworkOpen | Self::Overloaded | Self::AuditUnavailable => {
+            Self::NoPolicy
+            | Self::NetworkOpen
+            | Self::Overloaded
+            | Self::MemoryExhausted
+            | Self::AuditUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::IdentityInvalid
@@ -148,7 +160,7 @@ impl EdgeRefusal {
             | Self::SessionMissing => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::AgentBusy => StatusCode::TOO_MANY_REQUESTS,
+            Self::AgentBusy | Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
         }
     }
@@ -161,20 +173,21 @@ impl EdgeRefusal {
             "error": {"code": CODE_DENIED, "message": self.to_string(), "data": {"reason": self.code()}},
         });
         let mut response = json(self.status(), Bytes::from(body.to_string()));
-        let extra: Option<(HeaderName, &'static str)> = match self {
-            Self::MethodNotAllowed => Some((header::ALLOW, "POST, GET, DELETE")),
-            Self::LegacyMethod => Some((header::ALLOW, "POST")),
+        let text = HeaderValue::from_static;
+        let extra: Option<(HeaderName, HeaderValue)> = match self {
+            Self::MethodNotAllowed => Some((header::ALLOW, text("POST, GET, DELETE"))),
+            Self::LegacyMethod => Some((header::ALLOW, text("POST"))),
+            Self::RateLimited(seconds) => Some((header::RETRY_AFTER, seconds.into())),
             Self::AgentBusy
             | Self::Overloaded
+            | Self::MemoryExhausted
             | Self::NoPolicy
             | Self::NetworkOpen
-            | Self::AuditUnavailable => Some((header::RETRY_AFTER, "1")),
+            | Self::AuditUnavailable => Some((header::RETRY_AFTER, text("1"))),
             _ => None,
         };
         if let Some((name, value)) = extra {
-            response
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         response
     }

@@ -33,6 +33,7 @@ use crate::{
     admission::AgentRoom,
     endpoint,
     identity::{self, Identity, IdentityError},
+    memory::Held,
     shared::Shared,
 };
 
@@ -81,6 +82,15 @@ impl Connection {
             self.room
                 .get_or_init(|| self.shared.admission.of_agent(&identity.spiffe_id)),
         )
+    }
+
+    /// What a message on it may hold. Nothing, while it names nobody.
+    pub fn memory(&self) -> Held {
+        let admission = &self.shared.admission;
+        match self.room() {
+            Some(room) => admission.memory(room),
+            None => admission.memory(&admission.of_strangers()),
+        }
     }
 
     /// Wakes when the connection is told to end.

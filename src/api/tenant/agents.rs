@@ -1,6 +1,6 @@
 //! A tenant's agents, and what agents and servers may dial.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -24,10 +24,28 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::attributes")]
     pub attributes: BTreeMap<String, String>,
+    /// How much it may ask of a server of the tenant, of all its replicas together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<AgentLimits>,
     /// What pods labelled `bulkhead.dev/agent: <name>` may dial besides the tenant's servers and the cluster's DNS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub egress: Vec<EgressRule>,
+}
+
+/// How much an agent may ask of one server. Each replica holds it to an equal part, rounded up: an agent has the whole
+/// when its connections are spread over the replicas.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentLimits {
+    /// Requests in a minute; so many may come at once after a quiet minute. More are refused with 429 and `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Requests under way at once, streams included. At most, and when left out, 64 for each replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub concurrent: Option<NonZeroU32>,
 }
 
 /// A peer that may be dialled, and on which ports.

@@ -39,6 +39,9 @@ pub struct Event {
     pub data: Option<String>,
 }
 
+/// Room for a line that is kept for the next one, in bytes.
+const KEPT: usize = 16 * 1024;
+
 /// Reads a stream.
 #[derive(Debug)]
 pub struct SseReader {
@@ -91,10 +94,18 @@ impl SseReader {
             let line = std::mem::take(&mut self.line);
             self.finish_line(&line, frames)
                 .map_err(|error| self.fail(error))?;
-            self.line = line;
-            self.line.clear();
+            // The room of a long line isn't kept for the short ones that follow.
+            if line.capacity() <= KEPT {
+                self.line = line;
+                self.line.clear();
+            }
         }
         Ok(())
+    }
+
+    /// Bytes of the event that isn't complete yet.
+    pub fn held(&self) -> usize {
+        self.held + self.line.len()
     }
 
     fn fail(&mut self, error: SseError) -> SseError {

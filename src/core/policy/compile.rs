@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     json::{self, Limits},
     policy::{
-        document::{Agent, ClientFeatures, FORMAT, PolicyDocument, Tenant, Upstream},
+        document::{Agent, AgentLimits, ClientFeatures, FORMAT, PolicyDocument, Tenant, Upstream},
         resources::{self, ResourceGrant, ResourceRule},
     },
     reason::Reason,
@@ -70,6 +70,7 @@ pub struct CompiledPolicy {
 pub struct CompiledAgent {
     name: Arc<str>,
     spiffe_id: Arc<str>,
+    limits: AgentLimits,
     tools: Grants,
     prompts: Grants,
     resources: Vec<Result<ResourceGrant, Reason>>,
@@ -186,6 +187,11 @@ impl CompiledAgent {
         &self.spiffe_id
     }
 
+    /// How much it may ask of this sidecar.
+    pub fn limits(&self) -> AgentLimits {
+        self.limits
+    }
+
     /// Names of the tools that exist for the agent, in their order.
     pub fn tools(&self) -> BTreeSet<&str> {
         self.tools.names().collect()
@@ -276,6 +282,7 @@ fn compile_agents(
         let grants = CompiledAgent {
             name: agent.name.as_str().into(),
             spiffe_id: spiffe_id.clone(),
+            limits: agent.limits,
             tools: tools.of(&agent, callables::as_json),
             prompts: prompts.of(&agent, callables::as_text),
             resources,

@@ -4,7 +4,10 @@
 //! resolved, so that a sidecar holds nothing that another tenant, or another server, could use.
 //! Only what differs from agent to agent is left to look up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -74,6 +77,29 @@ pub struct Agent {
     /// Facts about it that forced arguments may take.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// How much it may ask of one sidecar.
+    #[serde(default, skip_serializing_if = "AgentLimits::is_none")]
+    pub limits: AgentLimits,
+}
+
+/// What an agent may ask of one sidecar: its share of what the tenant gives it, which is for all
+/// replicas of the server together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentLimits {
+    /// Requests in a minute. So many may come at once after a quiet minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Requests under way at once, streams included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent: Option<NonZeroU32>,
+}
+
+impl AgentLimits {
+    /// Whether nothing is limited beyond the sidecar's own bounds.
+    pub fn is_none(&self) -> bool {
+        self == &Self::default()
+    }
 }
 
 /// A tool or a prompt that exists for some role.

@@ -1,6 +1,9 @@
 //! The policy document of each server, complete for that server and with nothing of others.
 
-use bulkhead_core::policy::document::{Agent, FORMAT, PolicyDocument, Tenant, Upstream};
+use std::num::NonZeroU32;
+
+use bulkhead_api::tenant;
+use bulkhead_core::policy::document::{Agent, AgentLimits, FORMAT, PolicyDocument, Tenant, Upstream};
 
 use crate::{
     settings::Settings,
@@ -17,6 +20,15 @@ pub struct Policy {
     pub json: String,
     /// Its revision.
     pub revision: String,
+}
+
+/// One replica's part of an agent's limits, rounded up.
+fn share(limits: tenant::AgentLimits, replicas: u32) -> AgentLimits {
+    let part = |limit: NonZeroU32| NonZeroU32::new(limit.get().div_ceil(replicas.max(1)));
+    AgentLimits {
+        requests_per_minute: limits.requests_per_minute.and_then(part),
+        concurrent: limits.concurrent.and_then(part),
+    }
 }
 
 /// The policy of a server.
@@ -43,6 +55,7 @@ pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) ->
                 spiffe_id: tenant.name.spiffe_id(domain, &namespace, agent.name.as_str()),
                 roles: agent.roles.clone(),
                 attributes: agent.attributes.clone(),
+                limits: share(agent.limits, server.replicas),
             })
             .collect(),
         tools: server.offers.tools.clone(),
@@ -53,4 +66,32 @@ pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) ->
     let json = document.to_json();
     let revision = PolicyDocument::revision_of(json.as_bytes());
     Policy { json, revision }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_share_an_agents_limits_and_none_is_without_a_part() {
+        let number = NonZeroU32::new;
+        for (whole, replicas, part) in [
+            (600, 1, 600),
+            (600, 2, 300),
+            (601, 2, 301),
+            (1, 3, 1),
+            (600, 0, 600),
+        ] {
+            let limits = tenant::AgentLimits {
+                requests_per_minute: number(whole),
+                concurrent: number(whole),
+            };
+            let expected = AgentLimits {
+                requests_per_minute: number(part),
+                concurrent: number(part),
+            };
+            assert_eq!(share(limits, replicas), expected, "{whole} over {replicas}");
+        }
+        assert!(share(tenant::AgentLimits::default(), 2).is_none());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_api::tenant::{Dns, EnvVar, Http, Probes, Subject};
+use bulkhead_api::tenant::{AgentLimits, Dns, EnvVar, Http, Probes, Subject};
 use ipnet::IpNet;
 
 use super::Offers;
@@ -79,6 +79,8 @@ pub struct Agent {
     pub roles: BTreeSet<String>,
     /// Facts about it that forced arguments may take.
     pub attributes: BTreeMap<String, String>,
+    /// How much it may ask of a server, of all its replicas together.
+    pub limits: AgentLimits,
     /// What it may dial besides the tenant's servers and the cluster's DNS.
     pub egress: Vec<EgressRule>,
 }

@@ -10,7 +10,7 @@ use bulkhead_core::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tracing::warn;
@@ -18,6 +18,7 @@ use tracing::warn;
 use super::{Exchange, SESSION, decide_answer, empty, events, handles, told};
 use crate::{
     body::Body,
+    memory::{self, ReadError},
     refusal::{self, EdgeRefusal},
     sealer::{OpenSession, seal_session},
     server::Connection,
@@ -44,6 +45,8 @@ pub(crate) enum Failure {
     Broken,
     /// Too large.
     TooLarge,
+    /// No room for it.
+    Exhausted,
     /// An HTTP status or type that is no answer.
     NotMcp,
     /// A session id that can't be sealed.
@@ -59,6 +62,7 @@ impl Failure {
             Self::Timeout => "upstream_timeout",
             Self::Broken => "upstream_broken",
             Self::TooLarge => "upstream_too_large",
+            Self::Exhausted => "memory_exhausted",
             Self::NotMcp => "upstream_not_mcp",
             Self::BadSession => "upstream_session",
             Self::Withdrawn => "withdrawn",
@@ -71,6 +75,9 @@ impl Failure {
             Self::Timeout => "The MCP server did not answer in time",
             Self::Broken => "The MCP server broke off its answer",
             Self::TooLarge => "The MCP server's answer is larger than the limit; ask for less",
+            Self::Exhausted => {
+                "The messages that are under way leave no room for the answer; ask for less at once"
+            }
             Self::NotMcp => "The MCP server's HTTP response is no answer to the message",
             Self::BadSession => "The MCP server's session id can't be used",
             Self::Withdrawn => "The agent may not have this any more",
@@ -206,15 +213,13 @@ pub(crate) async fn answer(
 /// A JSON answer.
 async fn whole(exchange: Exchange, status: StatusCode, body: Incoming, lease: Lease) -> Response<Body> {
     let limits = &exchange.connection.shared.limits;
-    let read = timeout(
-        limits.upstream_silence,
-        Limited::new(body, limits.response_bytes).collect(),
-    )
-    .await;
-    let message = match read {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return failed(exchange, Failure::TooLarge),
-        Ok(Err(_)) => return failed(exchange, Failure::Broken),
+    let mut held = exchange.connection.memory();
+    let read = memory::read(body, limits.response_bytes, &mut held);
+    let message = match timeout(limits.upstream_silence, read).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(ReadError::TooLarge)) => return failed(exchange, Failure::TooLarge),
+        Ok(Err(ReadError::Exhausted(_))) => return failed(exchange, Failure::Exhausted),
+        Ok(Err(ReadError::Broken)) => return failed(exchange, Failure::Broken),
         Err(_) => return failed(exchange, Failure::Timeout),
     };
     lease.recycle();
@@ -222,7 +227,7 @@ async fn whole(exchange: Exchange, status: StatusCode, body: Incoming, lease: Le
         return failed(exchange, Failure::NotMcp);
     };
     let session = exchange.session.as_ref().map(OpenSession::upstream_id);
-    match judge(&exchange.connection, Channel::Answer(expected), session, &message) {
+    let response = match judge(&exchange.connection, Channel::Answer(expected), session, &message) {
         Judged::Last(body, completion, reason, refusal) => {
             exchange.intent.close(completion, reason);
             match refusal {
@@ -237,7 +242,8 @@ async fn whole(exchange: Exchange, status: StatusCode, body: Incoming, lease: Le
             }
         }
         Judged::Passes(_) | Judged::Dropped => failed(exchange, Failure::NotMcp),
-    }
+    };
+    response.map(|body| body.holding(held))
 }
 
 /// A JSON-RPC error in the server's place. With an id it is the answer to the request, and so the

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     body::{Body, CutOff},
     limits::Limits,
+    memory::Held,
     upstream::Lease,
 };
 
@@ -55,6 +56,7 @@ struct EventStream {
     reader: SseReader,
     frames: Vec<SseFrame>,
     received: usize,
+    held: Held,
     silence: Pin<Box<Sleep>>,
     quiet: Pin<Box<Sleep>>,
     changes: watch::Receiver<u64>,
@@ -70,6 +72,7 @@ pub(crate) fn stream(flow: Flow, body: Incoming, lease: Lease) -> Response<Body>
         reader: SseReader::new(limits.response_bytes),
         frames: Vec::new(),
         received: 0,
+        held: flow.connection.memory(),
         silence: Box::pin(sleep(limits.upstream_silence)),
         quiet: Box::pin(sleep(limits.keep_alive)),
         server: Some((body, lease)),
@@ -121,6 +124,9 @@ impl EventStream {
             Err(sse::SseError::TooLarge) => self.fail(Failure::TooLarge, &mut out),
             Err(sse::SseError::InvalidUtf8) => self.fail(Failure::NotMcp, &mut out),
             Ok(()) if self.received > most => self.fail(Failure::TooLarge, &mut out),
+            Ok(()) if self.held.resize(self.reader.held()).is_err() => {
+                self.fail(Failure::Exhausted, &mut out);
+            }
             Ok(()) => {}
         }
         out

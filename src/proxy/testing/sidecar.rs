@@ -11,7 +11,7 @@ use std::{
 };
 
 use bulkhead_core::policy::document::{
-    Agent, Bounds, Callable, ClientFeatures, FORMAT, Forced, PolicyDocument, Tenant, Upstream,
+    Agent, AgentLimits, Bounds, Callable, ClientFeatures, FORMAT, Forced, PolicyDocument, Tenant, Upstream,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -78,6 +78,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
         spiffe_id: spiffe(name),
         roles: BTreeSet::from([role.to_owned()]),
         attributes: BTreeMap::new(),
+        limits: AgentLimits::default(),
     };
     let tool = |name: &str, role: &str| Callable {
         name: name.into(),

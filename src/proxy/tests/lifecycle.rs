@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use bulkhead_proxy::{
     drain::Drained,
@@ -196,6 +196,35 @@ async fn an_agent_over_its_bound_is_refused_and_another_is_served() {
     );
     drop(pending);
     assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn an_agent_over_its_limits_is_told_when_to_come_again_and_the_server_sees_nothing() {
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.policy.agents[0].limits.requests_per_minute = NonZeroU32::new(2);
+    let mut policy = setup.policy.clone();
+    let sidecar = TestSidecar::start(setup).await;
+    let mut billing = sidecar.client("billing").await;
+    for _ in 0..2 {
+        assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
+    }
+    let reply = billing.call("list_invoices", None).await;
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+    );
+    let seconds: u32 = reply.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=31).contains(&seconds), "{seconds}");
+    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(sidecar.audit().last().unwrap()["reason"], "rate_limited");
+    assert!(sidecar.metrics().contains("reason=\"rate_limited\""));
+
+    let reply = sidecar.client("support").await.call("delete_invoice", None).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    policy.agents[0].limits.requests_per_minute = NonZeroU32::new(3);
+    sidecar.mount_policy(&policy).await;
+    assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

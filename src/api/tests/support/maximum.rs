@@ -22,6 +22,7 @@ pub fn tenant() -> Value {
                 "name": format!("agent-{number:02}"),
                 "roles": roles,
                 "attributes": attributes(),
+                "limits": {"requestsPerMinute": 1_000_000, "concurrent": 1024},
                 "egress": egress(),
             })).collect::<Vec<_>>(),
             "servers": (0..16).map(|number| json!({
