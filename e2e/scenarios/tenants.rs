@@ -40,6 +40,11 @@ impl Tenant {
     pub fn url(&self) -> String {
         url(&self.name)
     }
+
+    /// The URL of another server of it.
+    pub fn url_of(&self, server: &str) -> String {
+        format!("https://{server}.{}.svc:8443/mcp", self.name)
+    }
 }
 
 impl Drop for Tenant {

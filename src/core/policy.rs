@@ -4,6 +4,7 @@
 mod answer;
 mod arguments;
 mod bounds;
+mod calls;
 mod capabilities;
 pub mod compile;
 mod decide;
@@ -11,6 +12,7 @@ pub mod document;
 mod events;
 mod lists;
 mod permit;
+mod records;
 mod resources;
 mod results;
 mod schema;
@@ -21,6 +23,7 @@ pub use compile::{CompileError, CompiledAgent, CompiledPolicy};
 pub use decide::{Context, Decision, Target};
 pub use document::PolicyDocument;
 pub use permit::{Expected, Forward, Permitted};
+pub use records::Records;
 
 #[cfg(test)]
 mod tests;

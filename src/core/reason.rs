@@ -128,6 +128,12 @@ reasons! {
     AnswerFeature = "answer_feature",
     /// The server answered with contents of a resource that the agent may not read.
     AnswerResource = "answer_resource",
+    /// The tool's results are filtered by owner, and the answer has no records where its rule says, or is prose (a question to the user). Correct the rule, or the server.
+    AnswerUnfiltered = "answer_unfiltered",
+    /// The answer holds more records than the tool's rule allows. Ask for fewer.
+    AnswerTooManyRecords = "answer_too_many_records",
+    /// The answer is longer than the tool's rule allows. Ask for less.
+    AnswerTooLong = "answer_too_long",
     /// The server sent the client a request or notification that is not let through.
     ServerMessageDenied = "server_message_denied",
 }

@@ -145,10 +145,18 @@ impl Refusal {
         self
     }
 
+    /// Whether a model can do something about it.
+    pub(crate) fn is_correctable(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::ArgumentOutOfBounds | Reason::AnswerTooManyRecords | Reason::AnswerTooLong
+        )
+    }
+
     /// Whether the client gets a tool result with `isError`, which a model can read and correct,
     /// instead of a protocol error.
     pub fn is_tool_error(&self) -> bool {
-        self.reason == Reason::ArgumentOutOfBounds && self.id.is_some() && !self.protocol_error
+        self.is_correctable() && self.id.is_some() && !self.protocol_error
     }
 
     /// Status of the HTTP response. On an event stream that has begun it means nothing.
@@ -215,6 +223,9 @@ impl Refusal {
             | Reason::AnswerHandle
             | Reason::AnswerFeature
             | Reason::AnswerResource
+            | Reason::AnswerUnfiltered
+            | Reason::AnswerTooManyRecords
+            | Reason::AnswerTooLong
             | Reason::ServerMessageDenied => (200, INTERNAL_ERROR),
         }
     }

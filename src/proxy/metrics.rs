@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::atomic::AtomicU64, time::SystemTime};
 
+use bulkhead_core::policy::Records;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -76,6 +77,7 @@ pub struct Metrics {
     pub canary_reachable: Counter,
     /// Records that could not be written.
     pub audit_failures: Counter,
+    records: Family<ResultLabel, Counter>,
     upstream_failures: Family<ResultLabel, Counter>,
     certificate_expiry: Gauge<f64, AtomicU64>,
 }
@@ -108,6 +110,7 @@ impl Metrics {
             upstream_seconds: Histogram::new(exponential_buckets(0.0002, 2.0, 17)),
             canary_reachable: Counter::default(),
             audit_failures: Counter::default(),
+            records: Family::default(),
             upstream_failures: Family::default(),
             certificate_expiry: Gauge::default(),
         };
@@ -159,6 +162,11 @@ impl Metrics {
             metrics.audit_failures.clone(),
         );
         r.register(
+            "owned_records",
+            "Records of results with an ownership filter: kept, or removed because they are not the agent's",
+            metrics.records.clone(),
+        );
+        r.register(
             "upstream_failures",
             "Calls without an answer of the MCP server",
             metrics.upstream_failures.clone(),
@@ -191,6 +199,15 @@ impl Metrics {
     /// Counts one message of the server that was not forwarded.
     pub fn dropped(&self, kind: &'static str) {
         self.dropped.get_or_create(&DroppedLabel { kind }).inc();
+    }
+
+    /// Counts what an ownership filter found.
+    pub fn filtered(&self, records: Records) {
+        for (result, count) in [("kept", records.kept), ("removed", records.removed)] {
+            self.records
+                .get_or_create(&ResultLabel { result })
+                .inc_by(count as u64);
+        }
     }
 
     /// Counts one call without an answer.

@@ -6,7 +6,7 @@ use bulkhead_core::{
     Reason, Refusal,
     audit::{Call, Completion, IntentRecord, OutcomeRecord, Verdict},
     mcp::Message,
-    policy::{CompiledAgent, CompiledPolicy, Decision},
+    policy::{CompiledAgent, CompiledPolicy, Decision, Records},
 };
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -34,10 +34,15 @@ impl OpenIntent {
 
     /// Closes the intent.
     pub fn close(mut self, outcome: Completion, reason: Option<Reason>) {
-        self.write(outcome, reason);
+        self.write(outcome, reason, None);
     }
 
-    fn write(&mut self, outcome: Completion, reason: Option<Reason>) {
+    /// Closes the intent of a call that has its answer.
+    pub fn answered(mut self, ended: Ended) {
+        self.write(ended.completion, ended.reason, ended.records);
+    }
+
+    fn write(&mut self, outcome: Completion, reason: Option<Reason>, records: Option<Records>) {
         self.closed = true;
         let time = now();
         let record = OutcomeRecord {
@@ -45,6 +50,8 @@ impl OpenIntent {
             call: self.call,
             outcome,
             reason,
+            records_kept: records.map(|records| records.kept),
+            records_removed: records.map(|records| records.removed),
         };
         if let Err(error) = self.shared.audit.write(&record.line()) {
             // The effect has happened. The missing outcome is itself a finding: `unknown`.
@@ -57,9 +64,20 @@ impl OpenIntent {
 impl Drop for OpenIntent {
     fn drop(&mut self) {
         if !self.closed {
-            self.write(Completion::Cancelled, None);
+            self.write(Completion::Cancelled, None, None);
         }
     }
+}
+
+/// How a call ended that has its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Whether the server did what it was asked.
+    pub completion: Completion,
+    /// Why its answer was refused, when it was.
+    pub reason: Option<Reason>,
+    /// What the ownership filter found, where there is one.
+    pub records: Option<Records>,
 }
 
 /// Who and where, of one call.

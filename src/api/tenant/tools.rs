@@ -21,6 +21,10 @@ pub struct Tool {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub arguments: Arguments,
+    /// Rules about its results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub results: Option<Results>,
 }
 
 /// A prompt that exists for clients.
@@ -60,6 +64,48 @@ pub struct Arguments {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub bounds: BTreeMap<String, Bounds>,
+}
+
+/// Rules about the results of a tool. What breaks a bound is told as a tool error, which a model can correct.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.owned) || has(self.maxBytes)")
+        .message("rules about results say something: give owned, maxBytes, or both"),
+    validation = Rule::new("!has(self.maxRecords) || has(self.owned)")
+        .message("maxRecords counts the records that owned finds: give owned too")
+)]
+pub struct Results {
+    /// Only records that carry this value reach the client, and nothing beside them: other members, other text, images,
+    /// links, `_meta`, questions to the user, log messages and the words of errors are left out. A result that has no
+    /// records there is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned: Option<Owned>,
+    /// Records that may be left at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_records: Option<u32>,
+    /// Bytes of the result that the client would get, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 256, max = 16_777_216))]
+    pub max_bytes: Option<u32>,
+}
+
+/// Which records of a result are the caller's own.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Owned {
+    /// Where the records are in the structured content, or in the text that holds it as JSON: `$`, or `$.name.name`. A list
+    /// of records, or one record.
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^\$(\.[A-Za-z0-9_-]+)*$"))]
+    pub path: String,
+    /// The field of a record that says whose it is: `name`, or `name.name`.
+    #[schemars(
+        length(min = 1, max = 256),
+        regex(pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
+    )]
+    pub field: String,
+    /// The value that it must have, of the same type.
+    pub equals: ForcedValue,
 }
 
 /// Where a forced value comes from: exactly one source.

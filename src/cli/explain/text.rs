@@ -107,6 +107,12 @@ fn answer(lines: &mut Lines, answer: &Answered) {
     if !answer.hidden.is_empty() {
         lines.add("hidden", &names(&answer.hidden));
     }
+    if let (Some(kept), Some(removed)) = (answer.records_kept, answer.records_removed) {
+        lines.add(
+            "records",
+            &format!("{kept} left, {removed} gone that aren't the agent's"),
+        );
+    }
     for (tool, reason) in &answer.dropped {
         lines.add("dropped", &format!("{}: {}", printable(tool), paint::bad(reason)));
     }

@@ -162,6 +162,12 @@ pub struct Answered {
     /// Of a list: the tools that are gone because something is wrong with them, and what.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped: BTreeMap<String, &'static str>,
+    /// Of a result with an ownership filter: how many records are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_kept: Option<usize>,
+    /// And how many are gone, because they aren't the agent's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_removed: Option<usize>,
 }
 
 /// The secret that handles are sealed with where there is no sidecar: equal requests have equal outcomes.
@@ -359,6 +365,8 @@ fn answered(answer: Answer, reply: &Bytes) -> Answered {
         tools: None,
         hidden: Vec::new(),
         dropped: BTreeMap::new(),
+        records_kept: None,
+        records_removed: None,
     };
     match answer {
         Answer::Final(answer) => {
@@ -378,6 +386,8 @@ fn answered(answer: Answer, reply: &Bytes) -> Answered {
                 hidden: hidden.collect(),
                 dropped,
                 tools,
+                records_kept: answer.records.map(|records| records.kept),
+                records_removed: answer.records.map(|records| records.removed),
                 ..nothing
             }
         }

@@ -94,6 +94,12 @@ pub struct ExpectedAnswer {
     /// Tools that are taken out of the list because something is wrong with them, and the reason's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<BTreeMap<String, String>>,
+    /// Records of a result that the ownership filter leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_kept: Option<usize>,
+    /// Records that it takes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_removed: Option<usize>,
     /// The whole message that the client gets; `jsonrpc` and `id` may be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Value>,

@@ -134,6 +134,8 @@ fn answer(came: &Answered, expected: &ExpectedAnswer) -> ExpectedAnswer {
         reason: reason.filter(|_| another || expected.reason.is_some()),
         tools: expected.tools.as_ref().and_then(|_| came.tools.clone()),
         dropped: expected.dropped.as_ref().map(|_| dropped.collect()),
+        records_kept: expected.records_kept.and(came.records_kept),
+        records_removed: expected.records_removed.and(came.records_removed),
         message: expected
             .message
             .as_ref()

@@ -199,6 +199,12 @@ pub struct OutcomeRecord<'a> {
     /// Why the server's answer was refused, when it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// Records that the ownership filter left, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_kept: Option<usize>,
+    /// Records that it took out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_removed: Option<usize>,
 }
 
 impl OutcomeRecord<'_> {
@@ -276,6 +282,8 @@ mod tests {
             call: 7,
             outcome: Completion::Failed,
             reason: Some(Reason::AnswerMismatch),
+            records_kept: None,
+            records_removed: None,
         };
         assert_eq!(
             record.line(),

@@ -4,7 +4,6 @@
 use bytes::Bytes;
 
 use crate::{
-    handles::Handles,
     json::{self, Members, text::is_case_variant},
     mcp::{
         self, Era, Message, ProtocolVersion,
@@ -13,11 +12,12 @@ use crate::{
         methods::Method,
     },
     policy::{
-        capabilities,
+        calls, capabilities,
         compile::{CompiledAgent, CompiledPolicy},
         decide::Context,
         events, lists,
         permit::Expected,
+        records::Records,
         results,
         splice::{self, Edit},
     },
@@ -74,6 +74,8 @@ pub struct FinalAnswer {
     pub failed: bool,
     /// What a list taught about tools, for [`crate::mcp::Inventory::learning`].
     pub learned: Vec<(String, ToolFacts)>,
+    /// What the ownership filter of a tool found, if there is one.
+    pub records: Option<Records>,
     /// Entries that a list offered and that were taken out because something is wrong with them.
     /// Those that the agent simply doesn't have aren't here.
     pub dropped: Vec<DroppedEntry>,
@@ -135,14 +137,21 @@ impl CompiledPolicy {
         let mut answer = FinalAnswer {
             body: body.clone(),
             failed: false,
+            records: None,
             learned: Vec::new(),
             dropped: Vec::new(),
         };
         match response.outcome {
-            Outcome::Error(_) => answer.failed = true,
+            Outcome::Error(error) => {
+                answer.failed = true;
+                if calls::is_filtered(self, agent, Some(expected)) {
+                    let at = span(body, error);
+                    let text = calls::error(error);
+                    answer.body = splice::apply(body, vec![Edit { at, text }]);
+                }
+            }
             Outcome::Result(result) => {
-                let handles = context.handles(agent);
-                if let Some(text) = self.result(agent, expected, result, handles, &mut answer)? {
+                if let Some(text) = self.result(agent, expected, result, context, &mut answer)? {
                     answer.body = splice::apply(
                         body,
                         vec![Edit {
@@ -162,18 +171,26 @@ impl CompiledPolicy {
         agent: &CompiledAgent,
         expected: &Expected,
         result: &str,
-        handles: Handles<'_>,
+        context: Context<'_>,
         answer: &mut FinalAnswer,
     ) -> Result<Option<String>, Refusal> {
+        let handles = context.handles(agent);
         let members = json::members(result).ok_or_else(|| malformed("its result is no object"))?;
         let era = expected.version.era();
         if era == Era::Modern {
             match result_type(&members)?.as_str() {
                 "complete" => {}
+                // A question is prose of the server.
+                "input_required" if calls::is_filtered(self, agent, Some(expected)) => {
+                    return Err(Refusal::plain(Reason::AnswerUnfiltered));
+                }
                 "input_required" => {
                     return results::input_required(self, expected, &members, handles).map(Some);
                 }
-                "task" => return results::task_created(expected, &members, handles).map(Some),
+                "task" => {
+                    let filtered = calls::is_filtered(self, agent, Some(expected));
+                    return results::task_created(expected, &members, handles, filtered).map(Some);
+                }
                 _ => return Err(Refusal::plain(Reason::AnswerType)),
             }
         }
@@ -185,10 +202,13 @@ impl CompiledPolicy {
             Method::Initialize => capabilities::initialize(self, agent, &members).map(Some),
             Method::Discover => capabilities::discover(self, agent, &members).map(Some),
             Method::ResourcesRead => results::contents(agent, expected, &members),
-            Method::TasksGet => results::task(self, expected, &members, handles).map(Some),
+            Method::TasksGet => results::task(self, agent, expected, &members, context, answer).map(Some),
             Method::ToolsCall => {
-                answer.failed = json::get(&members, "isError") == Some("true");
-                Ok(None)
+                let rule = calls::grant_of(self, agent, expected)?.results.as_ref();
+                let checked = calls::result(rule, result, &members, era, context.limits)?;
+                answer.failed = checked.failed;
+                answer.records = checked.records;
+                Ok(checked.text)
             }
             _ => Ok(None),
         }

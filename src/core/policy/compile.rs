@@ -233,6 +233,11 @@ impl CompiledAgent {
         self.resources.iter().filter_map(|grant| grant.as_ref().ok())
     }
 
+    /// Whether results of some tool are filtered by owner.
+    pub(super) fn has_owned(&self) -> bool {
+        self.tools.any_owned()
+    }
+
     pub(super) fn has_tools(&self) -> bool {
         self.tools.any()
     }

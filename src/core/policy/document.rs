@@ -117,6 +117,36 @@ pub struct Callable {
     /// What the caller's arguments must satisfy, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bounds: BTreeMap<String, Bounds>,
+    /// What its results must satisfy. Of tools only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Results>,
+}
+
+/// What the results of a tool must satisfy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Results {
+    /// Only records with this value pass, and nothing beside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned: Option<Owned>,
+    /// Records that may be left at most. With `owned` only, which says where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_records: Option<u32>,
+    /// Bytes of the result that the client would get, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u32>,
+}
+
+/// Which records of a result are the agent's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Owned {
+    /// Where the records are: `$`, or `$.name.name`. A list of records, or one.
+    pub path: String,
+    /// The field of a record that says whose it is: `name`, or `name.name`.
+    pub field: String,
+    /// The value that it must have, of the same type.
+    pub equals: Forced,
 }
 
 /// A resource, or the resources of a template, that exist for some role.

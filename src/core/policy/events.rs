@@ -13,9 +13,11 @@ use crate::{
     },
     policy::{
         answer::Channel,
+        calls,
         compile::{CompiledAgent, CompiledPolicy},
         decide::{Context, feature_granted},
         document::ElicitationMode,
+        lists::object,
         permit::{Expected, META_SUBSCRIPTION},
         splice::{self, Edit},
     },
@@ -49,6 +51,15 @@ pub(super) fn decide(
         return Err(denied);
     }
     let get = |key: &str| message.params().and_then(|params| params.get(key));
+    // What it says in its own words may be about somebody else's records.
+    let prose = matches!(
+        entry.method,
+        Method::Progress | Method::LogMessage | Method::ElicitationComplete
+    ) || form == Form::Request;
+    let filtered = prose && calls::is_filtered(policy, agent, expected);
+    if filtered && !matches!(entry.method, Method::Progress | Method::Ping) {
+        return Err(Reason::AnswerUnfiltered);
+    }
     if let Message::Request(request) = message {
         let params = message.params().map_or("{}", Params::raw);
         feature_granted(&policy.features, entry.method, Some(params)).ok_or(Reason::AnswerFeature)?;
@@ -76,7 +87,9 @@ pub(super) fn decide(
         }
         _ => false,
     };
-    if passes {
+    if passes && filtered {
+        Ok(bare_progress(message))
+    } else if passes {
         Ok(message.body().clone())
     } else {
         Err(denied)
@@ -101,6 +114,22 @@ fn sealed(
         text: quoted(&handle),
     };
     Ok(splice::apply(body, vec![edit]))
+}
+
+/// Progress without the server's words, and without how much there is in all.
+fn bare_progress(message: &Message<'_>) -> Bytes {
+    let Some(params) = message.params() else {
+        return message.body().clone();
+    };
+    let kept = params
+        .members()
+        .iter()
+        .filter(|(key, _)| matches!(key.as_ref(), "progressToken" | "progress"));
+    let edit = Edit {
+        at: span(message.body(), params.raw()),
+        text: object(kept.map(|(key, raw)| (key.as_ref(), *raw))),
+    };
+    splice::apply(message.body(), vec![edit])
 }
 
 /// Progress of this very request, which the client asked for.

@@ -246,11 +246,21 @@ fn offer<'a>(
 ) -> Result<(Cow<'a, str>, Vec<inventory::Mirror>), Reason> {
     let schema = json::get(tool, "inputSchema").ok_or(Reason::ToolMalformed)?;
     let mirrors = inventory::mirrors_of(schema).map_err(|refusal| refusal.reason)?;
-    if rule.forced.is_empty() {
+    if rule.forced.is_empty() && !rule.is_owned() {
         return Ok((Cow::Borrowed(raw), mirrors));
     }
-    let schema = schema::without(schema, &rule.forced)?;
-    Ok((Cow::Owned(replaced(tool, "inputSchema", &schema)), mirrors))
+    let schema = if rule.forced.is_empty() {
+        Cow::Borrowed(schema)
+    } else {
+        Cow::Owned(schema::without(schema, &rule.forced)?)
+    };
+    let seen = tool.iter().filter_map(|(key, raw)| match key.as_ref() {
+        "inputSchema" => Some((key.as_ref(), &*schema)),
+        // Filtered results don't have all that it promises, and clients check them against it.
+        "outputSchema" if rule.is_owned() => None,
+        key => Some((key, *raw)),
+    });
+    Ok((Cow::Owned(object(seen)), mirrors))
 }
 
 /// The prompt as an agent sees it, without what is forced; `None` when its arguments are malformed.

@@ -108,6 +108,14 @@ impl Expected {
         ))
     }
 
+    /// Whether it answers the call of a tool, or what became of one.
+    pub(super) fn is_about_a_tool(&self) -> bool {
+        matches!(
+            self.method,
+            Method::ToolsCall | Method::TasksGet | Method::TasksUpdate | Method::TasksCancel
+        )
+    }
+
     /// Whether the answer is a stream without an end: a subscription.
     pub fn is_endless(&self) -> bool {
         self.method == Method::Listen

@@ -5,9 +5,10 @@ use crate::{
     json::{self, Kind, Members, text::quoted},
     mcp::{Era, methods::Method},
     policy::{
-        answer::malformed,
-        compile::{CompiledAgent, CompiledPolicy},
-        decide::feature_granted,
+        answer::{FinalAnswer, malformed},
+        calls,
+        compile::{CompiledAgent, CompiledPolicy, Grant},
+        decide::{Context, feature_granted},
         lists::{object, private_caching},
         permit::Expected,
     },
@@ -56,27 +57,87 @@ pub(super) fn task_created(
     expected: &Expected,
     members: &Members<'_>,
     handles: Handles<'_>,
+    filtered: bool,
 ) -> Result<String, Refusal> {
     if expected.method != Method::ToolsCall {
         return Err(Refusal::plain(Reason::AnswerType));
     }
-    with_task(expected, members, handles)
+    with_task(expected, members, handles, filtered, None)
 }
 
 /// The result of `tasks/get`.
 pub(super) fn task(
     policy: &CompiledPolicy,
+    agent: &CompiledAgent,
+    expected: &Expected,
+    members: &Members<'_>,
+    context: Context<'_>,
+    answer: &mut FinalAnswer,
+) -> Result<String, Refusal> {
+    let grant = calls::grant_of(policy, agent, expected)?;
+    let filtered = grant.rule.is_owned();
+    if json::get(members, "inputRequests").is_some() {
+        if filtered {
+            return Err(Refusal::plain(Reason::AnswerUnfiltered));
+        }
+        check_inputs(policy, members)?;
+    }
+    let result = match json::get(members, "result") {
+        None => None,
+        Some(raw) => Some(task_result(grant, raw, context, answer)?),
+    };
+    with_task(
+        expected,
+        members,
+        context.handles(agent),
+        filtered,
+        result.as_deref(),
+    )
+}
+
+/// What the call came to that has become a task. What is wrong with it is told in its place.
+fn task_result(
+    grant: &Grant,
+    raw: &str,
+    context: Context<'_>,
+    answer: &mut FinalAnswer,
+) -> Result<String, Refusal> {
+    let members = json::members(raw).ok_or_else(|| malformed("its result is no object"))?;
+    match calls::result(grant.results.as_ref(), raw, &members, Era::Modern, context.limits) {
+        Ok(checked) => {
+            answer.failed = checked.failed;
+            answer.records = checked.records;
+            Ok(checked.text.unwrap_or_else(|| raw.to_owned()))
+        }
+        Err(refusal) if refusal.is_correctable() => {
+            answer.failed = true;
+            Ok(calls::tool_error(&refusal.message, Era::Modern))
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Members of a task that are no words of the server.
+const OF_TASK: [&str; 10] = [
+    "resultType",
+    "taskId",
+    "status",
+    "createdAt",
+    "lastUpdatedAt",
+    "ttl",
+    "ttlMs",
+    "pollInterval",
+    "pollIntervalMs",
+    "result",
+];
+
+fn with_task(
     expected: &Expected,
     members: &Members<'_>,
     handles: Handles<'_>,
+    filtered: bool,
+    result: Option<&str>,
 ) -> Result<String, Refusal> {
-    if json::get(members, "inputRequests").is_some() {
-        check_inputs(policy, members)?;
-    }
-    with_task(expected, members, handles)
-}
-
-fn with_task(expected: &Expected, members: &Members<'_>, handles: Handles<'_>) -> Result<String, Refusal> {
     let id = json::get(members, "taskId")
         .and_then(json::string)
         .ok_or_else(|| malformed("it has no taskId"))?;
@@ -85,9 +146,17 @@ fn with_task(expected: &Expected, members: &Members<'_>, handles: Handles<'_>) -
         id: id.into_owned(),
     };
     let sealed = quoted(&seal(handles, &handle)?);
-    Ok(object(members.iter().map(|(key, raw)| {
-        let raw = if key == "taskId" { sealed.as_str() } else { *raw };
-        (key.as_ref(), raw)
+    let error = json::get(members, "error").map(calls::error);
+    Ok(object(members.iter().filter_map(|(key, raw)| {
+        let key = key.as_ref();
+        let raw = match key {
+            "taskId" => sealed.as_str(),
+            "result" => result.unwrap_or(raw),
+            "error" if filtered => error.as_deref()?,
+            key if filtered && !OF_TASK.contains(&key) => return None,
+            _ => raw,
+        };
+        Some((key, raw))
     })))
 }
 

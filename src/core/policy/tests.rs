@@ -14,6 +14,7 @@ use crate::{
 mod answers;
 mod decisions;
 mod objects;
+mod owned;
 mod properties;
 mod records;
 

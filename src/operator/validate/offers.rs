@@ -8,10 +8,12 @@ use bulkhead_api::{
     McpTenant,
     tenant::{
         Arguments, Bounds as BoundsSpec, ClientFeatures as FeaturesSpec, ElicitationMode as ModeSpec,
-        ForcedValue, IdentityKey, Resource as ResourceSpec, Server as ServerSpec,
+        ForcedValue, IdentityKey, Resource as ResourceSpec, Results as ResultsSpec, Server as ServerSpec,
     },
 };
-use bulkhead_core::policy::document::{Bounds, Callable, ClientFeatures, ElicitationMode, Forced, Resource};
+use bulkhead_core::policy::document::{
+    Bounds, Callable, ClientFeatures, ElicitationMode, Forced, Owned, Resource, Results,
+};
 
 use super::{Findings, Reason};
 
@@ -28,6 +30,15 @@ pub struct Offers {
     pub client_features: ClientFeatures,
 }
 
+/// A tool or a prompt as it is written.
+#[derive(Clone, Copy)]
+struct Spec<'a> {
+    name: &'a str,
+    roles: &'a [String],
+    arguments: &'a Arguments,
+    results: Option<&'a ResultsSpec>,
+}
+
 /// Something of a server that some roles may use.
 #[derive(Clone, Copy)]
 struct Offer<'a> {
@@ -38,14 +49,18 @@ struct Offer<'a> {
 
 /// Checks what a server offers.
 pub(super) fn offers(server: &ServerSpec, tenant: &McpTenant, path: &str, findings: &mut Findings) -> Offers {
-    let tools = server
-        .tools
-        .iter()
-        .map(|tool| (tool.name.as_str(), &tool.roles[..], &tool.arguments));
-    let prompts = server
-        .prompts
-        .iter()
-        .map(|prompt| (prompt.name.as_str(), &prompt.roles[..], &prompt.arguments));
+    let tools = server.tools.iter().map(|tool| Spec {
+        name: &tool.name,
+        roles: &tool.roles,
+        arguments: &tool.arguments,
+        results: tool.results.as_ref(),
+    });
+    let prompts = server.prompts.iter().map(|prompt| Spec {
+        name: &prompt.name,
+        roles: &prompt.roles,
+        arguments: &prompt.arguments,
+        results: None,
+    });
     Offers {
         tools: callables(tools, tenant, &format!("{path}.tools"), findings),
         prompts: callables(prompts, tenant, &format!("{path}.prompts"), findings),
@@ -60,19 +75,27 @@ pub(super) fn offers(server: &ServerSpec, tenant: &McpTenant, path: &str, findin
 }
 
 fn callables<'a>(
-    callables: impl Iterator<Item = (&'a str, &'a [String], &'a Arguments)> + Clone,
+    callables: impl Iterator<Item = Spec<'a>> + Clone,
     tenant: &McpTenant,
     path: &str,
     findings: &mut Findings,
 ) -> Vec<Callable> {
-    findings.unique(path, callables.clone().map(|(name, ..)| name));
+    findings.unique(path, callables.clone().map(|spec| spec.name));
     let mut checked = Vec::new();
-    for (index, (name, roles, arguments)) in callables.enumerate() {
+    for (index, spec) in callables.enumerate() {
+        let Spec {
+            name,
+            roles,
+            arguments,
+            results,
+        } = spec;
         let path = format!("{path}[{index}]");
         if name.is_empty() {
             findings.add(Reason::InvalidName, format!("{path}.name"), "must not be empty");
         }
         let offer = Offer { tenant, name, roles };
+        let results =
+            results.and_then(|results| offer.results(results, &format!("{path}.results"), findings));
         let path = format!("{path}.arguments.forced");
         let bounds = arguments.bounds.iter();
         checked.push(Callable {
@@ -82,6 +105,7 @@ fn callables<'a>(
             bounds: bounds
                 .map(|(argument, rule)| (argument.clone(), bounds_of(rule)))
                 .collect(),
+            results,
         });
     }
     checked
@@ -124,6 +148,23 @@ fn features(features: &FeaturesSpec) -> ClientFeatures {
 }
 
 impl Offer<'_> {
+    /// `None` also when the owner isn't known: then there is a finding, and nothing is built.
+    fn results(self, results: &ResultsSpec, path: &str, findings: &mut Findings) -> Option<Results> {
+        let owned = match &results.owned {
+            None => None,
+            Some(owned) => Some(Owned {
+                path: owned.path.clone(),
+                field: owned.field.clone(),
+                equals: resolve(&owned.equals, self, &format!("{path}.owned.equals"), findings)?,
+            }),
+        };
+        Some(Results {
+            owned,
+            max_records: results.max_records,
+            max_bytes: results.max_bytes,
+        })
+    }
+
     fn forced(
         self,
         values: &BTreeMap<String, ForcedValue>,

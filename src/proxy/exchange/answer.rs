@@ -19,6 +19,7 @@ use super::{Exchange, SESSION, decide_answer, empty, events, handles, told};
 use crate::{
     body::Body,
     memory::{self, ReadError},
+    record::Ended,
     refusal::{self, EdgeRefusal},
     sealer::{OpenSession, seal_session},
     server::Connection,
@@ -96,8 +97,8 @@ pub(crate) fn error(id: Option<&str>, why: Failure) -> Bytes {
 
 /// What becomes of one message of the server.
 pub(crate) enum Judged {
-    /// The last message, and whether it is an error.
-    Last(Bytes, Completion, Option<bulkhead_core::Reason>, Option<Refusal>),
+    /// The last message, how the call ended, and the refusal that the message is, if it is one.
+    Last(Bytes, Ended, Option<Refusal>),
     /// Passes; more may follow.
     Passes(Bytes),
     /// Doesn't pass; more may follow.
@@ -119,6 +120,7 @@ pub(crate) fn judge(
         Answer::Final(FinalAnswer {
             body,
             failed,
+            records,
             learned,
             dropped,
         }) => {
@@ -134,7 +136,15 @@ pub(crate) fn judge(
             } else {
                 Completion::Completed
             };
-            Judged::Last(body, completion, None, None)
+            if let Some(records) = records {
+                shared.metrics.filtered(records);
+            }
+            let ended = Ended {
+                completion,
+                reason: None,
+                records,
+            };
+            Judged::Last(body, ended, None)
         }
         Answer::Event(body) => Judged::Passes(body),
         Answer::Dropped(reason) => {
@@ -144,12 +154,12 @@ pub(crate) fn judge(
         Answer::Refused(refusal) => {
             warn!(reason = %refusal.reason, "an answer of the server is refused");
             shared.metrics.dropped(refusal.reason.as_str());
-            Judged::Last(
-                refusal.body(),
-                Completion::Failed,
-                Some(refusal.reason),
-                Some(refusal),
-            )
+            let ended = Ended {
+                completion: Completion::Failed,
+                reason: Some(refusal.reason),
+                records: None,
+            };
+            Judged::Last(refusal.body(), ended, Some(refusal))
         }
     }
 }
@@ -228,12 +238,12 @@ async fn whole(exchange: Exchange, status: StatusCode, body: Incoming, lease: Le
     };
     let session = exchange.session.as_ref().map(OpenSession::upstream_id);
     let response = match judge(&exchange.connection, Channel::Answer(expected), session, &message) {
-        Judged::Last(body, completion, reason, refusal) => {
-            exchange.intent.close(completion, reason);
+        Judged::Last(body, ended, refusal) => {
+            exchange.intent.answered(ended);
             match refusal {
                 Some(refusal) => told(&refusal),
                 // 2026-07-28 gives some errors a status of their own; no other passes.
-                None if completion == Completion::Failed
+                None if ended.completion == Completion::Failed
                     && matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) =>
                 {
                     refusal::json(status, body)

@@ -165,9 +165,9 @@ impl EventStream {
         match self.flow.judge(&Bytes::from(data)) {
             Judged::Passes(body) => message(&body).write(out),
             Judged::Dropped => {}
-            Judged::Last(body, completion, reason, _) => {
+            Judged::Last(body, ended, _) => {
                 message(&body).write(out);
-                self.flow.answered(completion, reason);
+                self.flow.answered(ended);
                 if let Some((body, lease)) = self.server.take() {
                     answer::discard(body, lease);
                 }

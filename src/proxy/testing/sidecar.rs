@@ -91,6 +91,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
                 ..Bounds::default()
             },
         )]),
+        results: None,
     };
     PolicyDocument {
         format: FORMAT,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use bulkhead_core::policy::document::{Forced, Owned, Results};
 use bulkhead_proxy::testing::{
     Answer, PATIENCE, Protocol, RecordingUpstream, Reply, Seen, Setup, TestSidecar,
     sidecar::{TENANT_ID, spiffe},
@@ -372,6 +373,7 @@ async fn a_server_that_answers_before_it_reads_holds_up_no_other_call() {
     });
     let mut setup = Setup::new(port);
     setup.limits.body_bytes = 64 << 20;
+    (setup.limits.memory, setup.limits.memory_per_agent) = (64 << 20, 64 << 20);
     let sidecar = TestSidecar::start(setup).await;
     let mut client = sidecar.client("billing").await;
     // More than the sockets' buffers hold, so that the request can't have been written to its end.
@@ -502,4 +504,39 @@ async fn an_error_of_the_server_and_text_pass_as_they_are() {
         .await;
     let echoed: Value = serde_json::from_str(&text_of(&reply)).unwrap();
     assert_eq!(echoed, json!({"tenant_id": TENANT_ID, "text": "é\u{1F600}"}));
+}
+
+#[tokio::test]
+async fn of_a_filtered_result_the_agent_s_own_records_pass_and_the_others_are_counted() {
+    let upstream = RecordingUpstream::answering(|request| {
+        let rows = json!([{"tenant": TENANT_ID, "n": 1}, {"tenant": "globex", "n": 2}]);
+        Answer::json(&json!({"jsonrpc": "2.0", "id": request.json()["id"], "result": {
+            "content": [{"type": "text", "text": "globex too"}], "structuredContent": {"rows": rows, "total": 2}}}))
+    })
+    .await;
+    let mut setup = Setup::new(upstream.port());
+    setup.policy.tools[0].results = Some(Results {
+        owned: Some(Owned {
+            path: "$.rows".into(),
+            field: "tenant".into(),
+            equals: Forced::String(TENANT_ID.into()),
+        }),
+        max_records: Some(5),
+        max_bytes: None,
+    });
+    let sidecar = TestSidecar::start(setup).await;
+    let reply = sidecar.client("billing").await.call("list_invoices", None).await;
+    let left = json!({"rows": [{"tenant": TENANT_ID, "n": 1}]});
+    assert_eq!(reply.json()["result"]["structuredContent"], left);
+    assert_eq!(text_of(&reply), left.to_string());
+    let outcome = sidecar.audit().pop().unwrap();
+    assert_eq!(
+        (&outcome["recordsKept"], &outcome["recordsRemoved"]),
+        (&json!(1), &json!(1))
+    );
+    let removed = "bulkhead_owned_records_total{result=\"removed\"} 1";
+    assert!(sidecar.metrics().contains(removed), "{}", sidecar.metrics());
+    // The control: of a tool without the filter everything passes.
+    let reply = sidecar.client("support").await.call("delete_invoice", None).await;
+    assert_eq!(text_of(&reply), "globex too");
 }

@@ -46,6 +46,53 @@ fn forced_arguments_hold_even_over_a_shared_role_but_a_leaky_tool_leaks() {
     );
 }
 
+/// A vector search over all tenants' chunks that forgets to ask whose: with an ownership filter nothing of others comes.
+#[test]
+fn an_ownership_filter_keeps_a_forgetful_vector_search_clean() {
+    samples();
+    let mut spec = tenant("searching");
+    let mut server = spec["spec"]["servers"][0].clone();
+    let owned = json!({"path": "$.notes", "field": "tenant_id", "equals": {"identity": "tenantId"}});
+    server["tools"] = json!([
+        {"name": "similar_notes", "roles": ["reader"], "results": {"owned": owned}},
+        {"name": "export_all", "roles": ["auditor"]},
+    ]);
+    let mut open = server.clone();
+    open["name"] = json!("open");
+    open["tools"] = json!([{"name": "similar_notes", "roles": ["reader"]}]);
+    spec["spec"]["servers"] = json!([server, open]);
+    spec["spec"]["agents"] = json!([{"name": "billing", "roles": ["reader"]}]);
+    let tenant = Tenant::ready(&spec);
+    let billing = Agent::start("searching", "billing");
+    let asked = json!({"text": "merger talks about the credit limit", "limit": 4});
+
+    let unfiltered = billing
+        .call(&tenant.url_of("open"), "similar_notes", &asked)
+        .unwrap();
+    assert!(
+        unfiltered.to_string().contains("2b61d6c4"),
+        "the control: the server forgets to filter, and globex's chunks are the nearest: {unfiltered}"
+    );
+    let answer = billing.call(&tenant.url(), "similar_notes", &asked).unwrap();
+    let structure = &answer["result"]["structuredContent"];
+    let notes = structure["notes"].as_array().unwrap();
+    assert!(!notes.is_empty(), "{answer}");
+    assert!(
+        notes.iter().all(|note| note["tenant_id"] == "id-of-searching"),
+        "{answer}"
+    );
+    assert!(structure.get("total").is_none(), "{answer}");
+    let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(text).unwrap(),
+        *structure,
+        "the text says the same"
+    );
+    for foreign in ["2b61d6c4", "7f9c0d5e", "Merger talks are confidential"] {
+        assert!(!answer.to_string().contains(foreign), "{answer}");
+    }
+}
+
 #[test]
 fn a_tenants_own_role_confines_even_a_leaky_tool() {
     samples();

@@ -39,12 +39,19 @@ pub fn tenant() -> Value {
                 "clients": (0..16).map(|number| json!({
                     "namespace": format!("gateway-{number:02}"), "podLabels": {"app": "edge"},
                 })).collect::<Vec<_>>(),
-                "tools": (0..128).map(|number| json!({
-                    "name": format!("tool_{number:03}"),
-                    // All roles once: what is granted where is a matter of names, and names are what costs.
-                    "roles": if number == 0 { &roles[..] } else { &roles[..1] },
-                    "arguments": {"forced": forced(), "bounds": bounds()},
-                })).collect::<Vec<_>>(),
+                "tools": (0..128).map(|tool| {
+                    let mut rule = json!({
+                        "name": format!("tool_{tool:03}"),
+                        // All roles once: what is granted where is a matter of names, and names are what costs.
+                        "roles": if tool == 0 { &roles[..] } else { &roles[..1] },
+                        "arguments": {"forced": forced(), "bounds": bounds()},
+                    });
+                    // All of them would make the object larger than etcd takes; one server has them all.
+                    if number == 0 {
+                        rule["results"] = results();
+                    }
+                    rule
+                }).collect::<Vec<_>>(),
                 "prompts": (0..if number == 0 { 64 } else { 1 }).map(|number| json!({
                     "name": format!("prompt_{number:02}"),
                     "roles": &roles[..1],
@@ -107,4 +114,12 @@ fn bounds() -> Value {
         .map(|number| (format!("bound_{number:02}"), json!({"maximum": 100})))
         .collect::<Map<_, _>>()
         .into()
+}
+
+fn results() -> Value {
+    json!({
+        "owned": {"path": "$.rows", "field": "owner", "equals": {"attribute": "p"}},
+        "maxRecords": 1000,
+        "maxBytes": 1_000_000,
+    })
 }

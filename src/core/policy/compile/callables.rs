@@ -11,7 +11,8 @@ use crate::{
     json::text::{quoted, same_ignoring_case},
     policy::{
         bounds::{self, CompiledBounds},
-        document::{Agent, Callable, Forced},
+        document::{Agent, Callable, Forced, Results},
+        records::{OwnedRule, ResultRule},
     },
     reason::Reason,
 };
@@ -31,6 +32,7 @@ pub(in crate::policy) struct Rule {
     /// Names of forced arguments.
     pub forced: Vec<Arc<str>>,
     pub bounds: Vec<BoundRule>,
+    results: Option<Results>,
 }
 
 /// The bounds of an argument.
@@ -47,6 +49,7 @@ pub(in crate::policy) struct BoundRule {
 pub(in crate::policy) struct Grant {
     pub rule: Arc<Rule>,
     pub forced: Vec<ForcedArgument>,
+    pub results: Option<ResultRule>,
 }
 
 /// An argument that is set.
@@ -71,6 +74,11 @@ impl Grants {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let granted = self.0.iter().filter(|(_, grant)| grant.is_ok());
         granted.map(|(name, _)| name.as_ref())
+    }
+
+    /// Whether results of something are filtered by owner.
+    pub fn any_owned(&self) -> bool {
+        self.0.values().flatten().any(|grant| grant.rule.is_owned())
     }
 
     /// Whether there is anything to use.
@@ -112,7 +120,7 @@ impl Callables {
     }
 }
 
-/// The value of a forced argument for one agent.
+/// The value of a forced argument, or of an owner, for one agent.
 pub(in crate::policy) enum Value<'a> {
     Text(&'a str),
     Int(i64),
@@ -173,6 +181,9 @@ impl Rule {
                 return Err(invalid(format!("{rule}.forced[{name}]"), "names no attribute"));
             }
         }
+        if let Some(results) = &callable.results {
+            check_results(part, results).map_err(|problem| invalid(format!("{rule}.results"), problem))?;
+        }
         let bounds = callable.bounds.iter().map(|(name, bounds)| {
             let rule = format!("{rule}.bounds[{name}]");
             match bounds::compile(bounds) {
@@ -191,6 +202,7 @@ impl Rule {
             name: callable.name.into(),
             roles: callable.roles,
             sources: callable.forced,
+            results: callable.results,
         })
     }
 
@@ -206,9 +218,53 @@ impl Rule {
                 value: written(&value_of(source, attributes)?),
             })
         });
+        let results = self.results.as_ref();
         Ok(Grant {
             forced: forced.collect::<Result<_, _>>()?,
+            results: results
+                .map(|results| result_rule(results, attributes))
+                .transpose()?,
             rule: Arc::clone(self),
         })
     }
+
+    /// Whether agents get its results filtered by owner.
+    pub fn is_owned(&self) -> bool {
+        self.results
+            .as_ref()
+            .is_some_and(|results| results.owned.is_some())
+    }
+}
+
+/// What is wrong with the rules about results.
+fn check_results(part: &str, results: &Results) -> Result<(), &'static str> {
+    if part != "tools" {
+        return Err("is for tools only");
+    }
+    match &results.owned {
+        None if results.max_records.is_some() => {
+            Err("has maxRecords without owned, which says where records are")
+        }
+        None => Ok(()),
+        Some(owned) if matches!(&owned.equals, Forced::Agent(attribute) if attribute.is_empty()) => {
+            Err("names no attribute")
+        }
+        Some(owned) => OwnedRule::new(owned, &Value::Bool(true))
+            .map(drop)
+            .ok_or("has a path that is neither $ nor $.name.name, or a field that is no name.name"),
+    }
+}
+
+fn result_rule(results: &Results, attributes: &BTreeMap<String, String>) -> Result<ResultRule, Reason> {
+    let most = |most: Option<u32>| most.and_then(|most| usize::try_from(most).ok());
+    let owned = match &results.owned {
+        None => None,
+        // The paths were checked with the rule.
+        Some(owned) => OwnedRule::new(owned, &value_of(&owned.equals, attributes)?),
+    };
+    Ok(ResultRule {
+        owned,
+        max_records: most(results.max_records),
+        max_bytes: most(results.max_bytes),
+    })
 }

@@ -19,7 +19,7 @@ use super::super::{
 use crate::{
     endpoint::authenticate,
     limits::Limits,
-    record::OpenIntent,
+    record::{Ended, OpenIntent},
     sealer::{OpenEvent, OpenSession},
     server::Connection,
 };
@@ -143,9 +143,9 @@ impl Flow {
     }
 
     /// The answer was given.
-    pub(super) fn answered(&mut self, completion: Completion, reason: Option<Reason>) {
+    pub(super) fn answered(&mut self, ended: Ended) {
         if let Some(intent) = self.intent.take() {
-            intent.close(completion, reason);
+            intent.answered(ended);
         }
         self.ended();
     }
