@@ -88,8 +88,8 @@ pub async fn run(args: &Dev) -> Result<Exit> {
     let listener = listen(args.port, upstream).await?;
     let port = listener.local_addr()?.port();
     let mut interrupted = std::pin::pin!(interrupted()?);
-    let mut child = start(&args.command, upstream).await?;
     let sidecar = Sidecar::start(policy, AuditLog::to(Log::default())).await?;
+    let mut child = start(&args.command, upstream, &sidecar.variables(policy)).await?;
 
     let end = tokio::select! {
         end = ended(child.as_mut()) => end.map(End::Command),
@@ -138,13 +138,13 @@ async fn listen(port: u16, upstream: u16) -> Result<TcpListener> {
 
 /// Starts COMMAND. What the sidecar will talk to must be what was asked for: with a COMMAND its port is free before,
 /// without one something listens there.
-async fn start(command: &[OsString], upstream: u16) -> Result<Option<Child>> {
+async fn start(command: &[OsString], upstream: u16, variables: &[(&str, String)]) -> Result<Option<Child>> {
     let taken = accepts(upstream).await;
     match command.split_first() {
         Some(_) if taken => bail!(
             "something listens on 127.0.0.1:{upstream} already, where COMMAND is to: stop it, or leave COMMAND out to use it"
         ),
-        Some((program, arguments)) => Child::start(program, arguments).map(Some),
+        Some((program, arguments)) => Child::start(program, arguments, variables).map(Some),
         None if taken => Ok(None),
         None => Err(ExitError {
             exit: Exit::CannotConnect,

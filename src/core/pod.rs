@@ -1,7 +1,8 @@
 //! Where things are in a server pod: agreed between the operator, which writes the pod, and the
 //! sidecar, which runs in it.
 //!
-//! The sidecar listens on the pod's address only. Loopback belongs to the server container.
+//! The sidecar listens on the pod's address. Loopback belongs to the server container, but for the port where it finds the
+//! keys of the credentials that it gets.
 
 /// Port of the mTLS endpoint, the only one that other pods may open.
 pub const MTLS_PORT: u16 = 8443;
@@ -12,6 +13,21 @@ pub const DRAIN_PORT: u16 = 8444;
 
 /// Port of the Prometheus endpoint, open only when the chart asks for it.
 pub const METRICS_PORT: u16 = 9464;
+
+/// Port on loopback of `GET /jwks.json`: the keys that verify the credentials of upstream requests.
+pub const KEYS_PORT: u16 = 8445;
+
+/// Path of the keys on [`KEYS_PORT`].
+pub const KEYS_PATH: &str = "/jwks.json";
+
+/// What names of the server container's environment variables may not begin with.
+pub const RESERVED_ENV_PREFIX: &str = "BULKHEAD_";
+
+/// Environment of the server container: URL of the keys.
+pub const ENV_JWKS_URL: &str = "BULKHEAD_JWKS_URL";
+
+/// Environment of the server container: issuer and audience of the credentials.
+pub const ENV_ISSUER: &str = "BULKHEAD_ISSUER";
 
 /// Name of the sidecar's container.
 pub const SIDECAR_CONTAINER: &str = "bulkhead-proxy";

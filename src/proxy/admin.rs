@@ -1,9 +1,11 @@
 //! The admin endpoint: probes and metrics on a unix socket that only the sidecar's volume holds,
 //! so that the server container, which shares the pod's network, can't open it. Metrics may be
-//! served over TCP too, for Prometheus, and nothing else there.
+//! served over TCP too, for Prometheus, and nothing else there; and on loopback the server container finds the keys that
+//! verify its requests' credentials, and nothing else.
 
 use std::{convert::Infallible, fmt::Write as _, io, sync::Arc, time::Duration};
 
+use bulkhead_core::pod;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -33,6 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 enum Surface {
     Everything,
     Metrics,
+    Keys,
 }
 
 /// Serves probes and metrics on the admin socket.
@@ -50,6 +53,15 @@ pub async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let accepted = listener.accept().await.map(|(stream, _)| stream);
         spawn(accepted, Surface::Metrics, &room, &shared).await;
+    }
+}
+
+/// Serves the keys of credentials on loopback.
+pub async fn serve_keys(listener: TcpListener, shared: Arc<Shared>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
+        spawn(accepted, Surface::Keys, &room, &shared).await;
     }
 }
 
@@ -90,7 +102,8 @@ async fn answer(request: &Request<Incoming>, surface: Surface, shared: &Shared) 
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
     }
     match (request.uri().path(), surface) {
-        ("/metrics", _) => metrics(shared),
+        (pod::KEYS_PATH, Surface::Keys) => keys(shared),
+        ("/metrics", Surface::Everything | Surface::Metrics) => metrics(shared),
         ("/startupz", Surface::Everything) => probe(&shared.readiness.missing_to_start(&shared.live)),
         ("/readyz", Surface::Everything) => probe(
             &shared
@@ -112,6 +125,13 @@ fn probe(missing: &[crate::readiness::Missing]) -> Response<Full<Bytes>> {
         let _ = writeln!(why, "{reason}");
     }
     text(StatusCode::SERVICE_UNAVAILABLE, why)
+}
+
+fn keys(shared: &Shared) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(shared.minter.jwks()));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 fn metrics(shared: &Shared) -> Response<Full<Bytes>> {

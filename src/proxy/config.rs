@@ -48,6 +48,10 @@ pub struct Config {
     #[arg(long, default_value_t = pod::DRAIN_PORT)]
     pub drain_port: u16,
 
+    /// Port on loopback of the keys that verify credentials of upstream requests.
+    #[arg(long, default_value_t = pod::KEYS_PORT)]
+    pub keys_port: u16,
+
     /// Also serve the metrics over TCP, on this port of the pod's address.
     #[arg(long, env = pod::ENV_METRICS_PORT)]
     pub metrics_port: Option<u16>,

@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Instant};
 use bulkhead_core::{
     Refusal,
     audit::Completion,
+    credential::Claims,
     handles::Handles,
     json,
     mcp::{
@@ -21,7 +22,7 @@ use bulkhead_core::{
     policy::{Channel, Context, Forward, Permitted},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::{
@@ -59,6 +60,7 @@ enum Decided {
     Forward {
         exchange: Box<Exchange>,
         target: Arc<Target>,
+        credential: HeaderValue,
     },
     Refused(Response<Body>),
 }
@@ -75,8 +77,12 @@ pub async fn message(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let (exchange, target) = match decide(connection, headers, &body)? {
-        Decided::Forward { exchange, target } => (exchange, target),
+    let (exchange, target, credential) = match decide(connection, headers, &body)? {
+        Decided::Forward {
+            exchange,
+            target,
+            credential,
+        } => (exchange, target, credential),
         Decided::Refused(response) => return Ok(response),
     };
     let shared = &connection.shared;
@@ -92,7 +98,13 @@ pub async fn message(
     let start = Instant::now();
     let sent = shared
         .upstream
-        .send(&target, &exchange.permitted, exchange.session.as_ref(), headers)
+        .send(
+            &target,
+            &exchange.permitted,
+            exchange.session.as_ref(),
+            credential,
+            headers,
+        )
         .await;
     shared
         .metrics
@@ -171,6 +183,13 @@ fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Re
     let target = Arc::clone(policy.target());
     match decision.outcome {
         Ok(permitted) => {
+            // Only an agent of the policy is permitted anything.
+            let agent = agent.ok_or(EdgeRefusal::AgentUnknown)?;
+            let mut token = String::new();
+            let credential = shared.minter.authorization(
+                |moment| Claims::of_message(policy.compiled(), agent, &permitted, moment),
+                &mut token,
+            );
             shared.metrics.decided("permit", "granted");
             let exchange = Exchange {
                 connection: Arc::clone(connection),
@@ -182,6 +201,7 @@ fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Re
             Ok(Decided::Forward {
                 exchange: Box::new(exchange),
                 target,
+                credential,
             })
         }
         Err(refusal) => Ok(Decided::Refused(told(&refusal))),

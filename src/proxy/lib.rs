@@ -22,6 +22,7 @@ pub mod limits;
 pub mod live;
 pub mod memory;
 pub mod metrics;
+pub mod minter;
 pub mod policy;
 pub mod probe;
 pub mod readiness;

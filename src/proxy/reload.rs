@@ -248,6 +248,7 @@ mod tests {
             kubernetes_service_port: 443,
             mtls_port: 0,
             drain_port: 0,
+            keys_port: 0,
             metrics_port: None,
             policy_dir: folder.clone(),
             tls_dir: folder.clone(),

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     admission::Admission, audit::AuditLog, detached::Detached, drain::Drain, limits::Limits, live::Live,
-    metrics::Metrics, readiness::Readiness, sealer::Sealer, upstream::Upstream,
+    metrics::Metrics, minter::Minter, readiness::Readiness, sealer::Sealer, upstream::Upstream,
 };
 
 /// The state of one sidecar process.
@@ -30,6 +30,8 @@ pub struct Shared {
     pub admission: Admission,
     /// Seals handles.
     pub sealer: Sealer,
+    /// Makes the credentials of upstream requests.
+    pub minter: Minter,
     /// Calls whose answer is to come on another stream.
     pub detached: Detached,
     /// The MCP server.
@@ -52,6 +54,7 @@ impl Shared {
             metrics: Arc::default(),
             admission: Admission::new(&limits),
             sealer: Sealer::new()?,
+            minter: Minter::new()?,
             detached: Detached::default(),
             upstream: Upstream::new(&limits),
             connections: TaskTracker::new(),

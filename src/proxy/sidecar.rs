@@ -7,7 +7,7 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    net::{SocketAddr, TcpListener as StdTcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
         net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
@@ -26,7 +26,7 @@ use crate::{
     admin,
     canary::{self, NetworkNotEnforced},
     config::Config,
-    drain,
+    drain, minter,
     reload::Reloader,
     server,
     shared::Shared,
@@ -43,6 +43,7 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct ControlListeners {
     drain: StdTcpListener,
+    keys: StdTcpListener,
     metrics: Option<StdTcpListener>,
     admin: StdUnixListener,
 }
@@ -52,7 +53,7 @@ pub struct ControlListeners {
 pub enum BindError {
     /// Somebody else listens where only the sidecar may.
     #[error(
-        "incident: port {port} of the pod's address is taken by another process of this pod; only the sidecar may listen there"
+        "incident: port {port} is taken by another process of this pod; only the sidecar may listen there"
     )]
     Taken {
         /// The port.
@@ -93,6 +94,7 @@ impl Listeners {
             mtls: bind_tcp(SocketAddr::new(config.pod_ip, config.mtls_port))?,
             control: ControlListeners {
                 drain: bind_tcp(SocketAddr::new(config.pod_ip, config.drain_port))?,
+                keys: bind_tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.keys_port))?,
                 metrics: config
                     .metrics_port
                     .map(|port| bind_tcp(SocketAddr::new(config.pod_ip, port)))
@@ -110,6 +112,11 @@ impl Listeners {
     /// Where `GET /drain` is.
     pub fn drain_address(&self) -> io::Result<SocketAddr> {
         self.control.drain.local_addr()
+    }
+
+    /// Where the keys of credentials are.
+    pub fn keys_address(&self) -> io::Result<SocketAddr> {
+        self.control.keys.local_addr()
     }
 
     /// Where the metrics are over TCP, if anywhere.
@@ -160,6 +167,11 @@ async fn control(
         TcpListener::from_std(listeners.drain)?,
         Arc::clone(&shared),
     ));
+    tasks.spawn(admin::serve_keys(
+        TcpListener::from_std(listeners.keys)?,
+        Arc::clone(&shared),
+    ));
+    tasks.spawn(minter::rotate(Arc::clone(&shared)));
     if let Some(metrics) = listeners.metrics {
         tasks.spawn(admin::serve_metrics(
             TcpListener::from_std(metrics)?,

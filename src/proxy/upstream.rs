@@ -2,7 +2,8 @@
 //! followed, nothing retried once a byte may have been seen.
 //!
 //! A message is sent as a [`Permitted`] one, which policy alone can make, and a session is used as an
-//! [`OpenSession`], which its seal alone can make: forgetting to check doesn't compile.
+//! [`OpenSession`], which its seal alone can make: forgetting to check doesn't compile. Nothing is sent without a
+//! credential that was made for it; the client's own goes no further.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -168,6 +169,7 @@ impl Upstream {
         target: &Target,
         permitted: &Permitted<Forward>,
         session: Option<&OpenSession>,
+        credential: HeaderValue,
         client: &HeaderMap,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let mut request = Request::new(Full::new(permitted.body().clone()));
@@ -179,7 +181,7 @@ impl Upstream {
             headers.append(name, HeaderValue::from_str(value).map_err(http::Error::from)?);
         }
         pass(client, headers);
-        self.exchange(target, request, session).await
+        self.exchange(target, request, session, credential).await
     }
 
     /// Ends a session.
@@ -188,9 +190,10 @@ impl Upstream {
         target: &Target,
         session: &OpenSession,
         version: Option<ProtocolVersion>,
+        credential: HeaderValue,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let request = of_session(Method::DELETE, version);
-        self.exchange(target, request, Some(session)).await
+        self.exchange(target, request, Some(session), credential).await
     }
 
     /// Opens a stream of a session, or takes one up again after an event.
@@ -200,6 +203,7 @@ impl Upstream {
         session: &OpenSession,
         version: Option<ProtocolVersion>,
         after: Option<&OpenEvent>,
+        credential: HeaderValue,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let mut request = of_session(Method::GET, version);
         let headers = request.headers_mut();
@@ -208,7 +212,7 @@ impl Upstream {
             let value = HeaderValue::from_str(event.upstream_id()).map_err(http::Error::from)?;
             headers.insert(LAST_EVENT, value);
         }
-        self.exchange(target, request, Some(session)).await
+        self.exchange(target, request, Some(session), credential).await
     }
 
     async fn exchange(
@@ -216,7 +220,11 @@ impl Upstream {
         target: &Target,
         mut request: Request<Full<Bytes>>,
         session: Option<&OpenSession>,
+        mut credential: HeaderValue,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        // Not into logs.
+        credential.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, credential);
         *request.uri_mut() = target.path.clone();
         request.headers_mut().insert(header::HOST, target.host.clone());
         if let Some(session) = session {

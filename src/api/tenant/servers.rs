@@ -109,7 +109,7 @@ fn default_run_as_user() -> i64 {
 /// Where an MCP server listens on its pod's loopback (127.0.0.1).
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Http {
-    /// TCP port. Not one of the sidecar's (8443, 8444, 9464).
+    /// TCP port. Not one of the sidecar's (8443, 8444, 8445, 9464).
     #[schemars(range(min = 1, max = 65535))]
     #[x_kube(validation = Rule::new(NOT_A_SIDECAR_PORT).message(NOT_A_SIDECAR_PORT_MESSAGE))]
     pub port: u16,
@@ -131,6 +131,7 @@ fn default_path() -> String {
 pub struct EnvVar {
     /// Name of the variable.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('BULKHEAD_')").message("names that begin with BULKHEAD_ are the sidecar's: choose another"))]
     pub name: String,
     /// Its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -304,9 +305,9 @@ pub struct ClientPeer {
     pub pod_labels: BTreeMap<String, String>,
 }
 
-const NOT_A_SIDECAR_PORT: &str = "!(self in [8443, 8444, 9464])";
+const NOT_A_SIDECAR_PORT: &str = "!(self in [8443, 8444, 8445, 9464])";
 const NOT_A_SIDECAR_PORT_MESSAGE: &str =
-    "8443, 8444 and 9464 are the sidecar's ports: let the server listen on another, for example 3000";
+    "8443, 8444, 8445 and 9464 are the sidecar's ports: let the server listen on another, for example 3000";
 
 const NOT_OURS: &str = "!self.endsWith('-tls') && !self.endsWith('-ca')";
 const NOT_OURS_MESSAGE: &str =

@@ -36,10 +36,11 @@ impl Drop for Child {
 
 impl Child {
     /// Starts a program. Its output goes to our stderr: stdout is for decisions.
-    pub fn start(program: &OsStr, arguments: &[OsString]) -> Result<Self> {
+    pub fn start(program: &OsStr, arguments: &[OsString], variables: &[(&str, String)]) -> Result<Self> {
         let output = || stderr().as_fd().try_clone_to_owned().map(Stdio::from);
         let leader = Command::new(program)
             .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output()?)
             .stderr(output()?)
@@ -85,7 +86,7 @@ mod tests {
 
     fn shell(script: &str, file: &std::path::Path) -> Child {
         let arguments: [OsString; 3] = ["-c".into(), script.into(), file.into()];
-        Child::start(OsStr::new("sh"), &arguments).unwrap()
+        Child::start(OsStr::new("sh"), &arguments, &[]).unwrap()
     }
 
     /// The process id that a script wrote, once it has.
@@ -146,7 +147,9 @@ mod tests {
             .build()
             .unwrap();
         let _entered = runtime.enter();
-        let error = Child::start(OsStr::new("/nowhere/server"), &[]).err().unwrap();
+        let error = Child::start(OsStr::new("/nowhere/server"), &[], &[])
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("starting /nowhere/server"), "{error}");
     }
 }

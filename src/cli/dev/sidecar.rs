@@ -6,8 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bulkhead_core::policy::document::Agent;
+use bulkhead_core::{pod, policy::document::Agent};
 use bulkhead_proxy::{
+    admin,
     audit::AuditLog,
     limits::Limits,
     policy::LoadedPolicy,
@@ -27,12 +28,15 @@ pub struct Sidecar {
     hostname: String,
     servers_ca: Authority,
     agents_ca: Authority,
+    keys: SocketAddr,
     serving: JoinHandle<()>,
+    serving_keys: JoinHandle<()>,
 }
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
         self.serving.abort();
+        self.serving_keys.abort();
     }
 }
 
@@ -60,13 +64,18 @@ impl Sidecar {
         // could be proven, so nothing is dialled, and `dev` tells people that nothing was.
         shared.readiness.network_is(true);
         let serving = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let keys = listener.local_addr()?;
+        let serving_keys = tokio::spawn(admin::serve_keys(listener, Arc::clone(&shared)));
         let sidecar = Self {
             shared,
             address,
             hostname,
             servers_ca,
             agents_ca,
+            keys,
             serving,
+            serving_keys,
         };
         sidecar.enforce(policy)?;
         Ok(sidecar)
@@ -78,6 +87,17 @@ impl Sidecar {
             .live
             .set_policy(LoadedPolicy::load(policy.json.as_bytes())?);
         Ok(())
+    }
+
+    /// Environment of a server that verifies who calls, as a pod's has it.
+    pub fn variables(&self, policy: &Policy) -> [(&'static str, String); 2] {
+        [
+            (
+                pod::ENV_JWKS_URL,
+                format!("http://{}{}", self.keys, pod::KEYS_PATH),
+            ),
+            (pod::ENV_ISSUER, policy.compiled.issuer().to_owned()),
+        ]
     }
 
     /// A way in for clients on this machine, as an agent.

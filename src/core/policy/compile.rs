@@ -11,6 +11,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
+    credential,
     json::{self, Limits},
     policy::{
         document::{Agent, AgentLimits, ClientFeatures, FORMAT, PolicyDocument, Tenant, Upstream},
@@ -56,6 +57,8 @@ pub struct CompiledPolicy {
     revision: Arc<str>,
     tenant: Tenant,
     server: String,
+    /// Of the credentials that are made for the server.
+    issuer: String,
     hostnames: BTreeSet<String>,
     upstream: Upstream,
     /// By SPIFFE ID.
@@ -135,6 +138,7 @@ impl CompiledPolicy {
         Ok(Self {
             agents: compile_agents(agents, &tools, &prompts, &resources)?,
             revision: revision.into(),
+            issuer: credential::issuer(&tenant.name, &server),
             tenant,
             server,
             hostnames,
@@ -158,6 +162,11 @@ impl CompiledPolicy {
     /// The server's name.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Issuer and audience of the credentials that are made for the server.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// Host names that clients may use, without port, lower case.

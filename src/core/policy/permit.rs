@@ -39,6 +39,7 @@ pub struct Forward {
     pub(super) version: ProtocolVersion,
     pub(super) method: Option<Method>,
     pub(super) expected: Option<Expected>,
+    pub(super) arguments_digest: Option<String>,
 }
 
 impl Forward {
@@ -62,6 +63,11 @@ impl Forward {
     /// Its method, or `None` for a client's answer to the server.
     pub fn method(&self) -> Option<Method> {
         self.method
+    }
+
+    /// The digest of a called tool's final arguments, for the credential.
+    pub fn arguments_digest(&self) -> Option<&str> {
+        self.arguments_digest.as_deref()
     }
 
     /// What the server may answer, or `None` for a notification.
@@ -93,6 +99,11 @@ impl Expected {
     /// The method that is answered.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// What the request named: a tool, a prompt, the URI of a resource.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The raw id of the request.

@@ -179,7 +179,7 @@ fn pod(
             }]
         }),
         init_containers: Some(vec![sidecar::container(&policy.revision, settings)]),
-        containers: vec![server::container(server)],
+        containers: vec![server::container(tenant, server)],
         volumes: Some(volumes(server)),
         ..PodSpec::default()
     }

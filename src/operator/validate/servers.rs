@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Ports of the sidecar: the server shares its network.
-const SIDECAR_PORTS: [u16; 3] = [pod::MTLS_PORT, pod::DRAIN_PORT, pod::METRICS_PORT];
+const SIDECAR_PORTS: [u16; 4] = [pod::MTLS_PORT, pod::DRAIN_PORT, pod::KEYS_PORT, pod::METRICS_PORT];
 
 /// What a server requests and is limited to when it doesn't say; documented in the API.
 const DEFAULTS: [(&str, &str, &str); 3] = [
@@ -142,6 +142,10 @@ fn environment(server: &ServerSpec, path: &str, findings: &mut Findings) {
     );
     for (index, variable) in server.env.iter().enumerate() {
         let path = format!("{path}.env[{index}]");
+        if variable.name.starts_with(pod::RESERVED_ENV_PREFIX) {
+            let message = "names that begin with BULKHEAD_ are the sidecar's: choose another";
+            findings.add(Reason::InvalidValue, format!("{path}.name"), message);
+        }
         if variable.value.is_some() == variable.secret_key_ref.is_some() {
             findings.add(
                 Reason::InvalidValue,

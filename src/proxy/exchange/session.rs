@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use bulkhead_core::{audit::Completion, mcp::ProtocolVersion};
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use bulkhead_core::{audit::Completion, credential::Claims, mcp::ProtocolVersion};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::{SESSION, answer, empty, events, handles, unrecorded};
@@ -28,6 +28,7 @@ struct Recorded {
     event: Option<OpenEvent>,
     version: Option<ProtocolVersion>,
     target: Arc<Target>,
+    credential: HeaderValue,
     intent: OpenIntent,
 }
 
@@ -73,11 +74,24 @@ fn record(
     let intent = record::of_session(connection, &policy, &stand_in(&session), what)
         .map_err(|error| unrecorded(connection, &error))?;
     shared.metrics.decided("permit", "granted");
+    let agent = policy
+        .agent(&identity.spiffe_id)
+        .ok_or(EdgeRefusal::AgentUnknown)?;
+    let method = match what {
+        SessionCall::Stream => "GET",
+        SessionCall::End => "DELETE",
+    };
+    let mut token = String::new();
+    let credential = shared.minter.authorization(
+        |moment| Claims::of_http(policy.compiled(), agent, method, moment),
+        &mut token,
+    );
     Ok(Recorded {
         session,
         event,
         version,
         target: Arc::clone(policy.target()),
+        credential,
         intent,
     })
 }
@@ -91,7 +105,7 @@ pub async fn end_session(
     let ended = connection
         .shared
         .upstream
-        .end_session(&call.target, &call.session, call.version)
+        .end_session(&call.target, &call.session, call.version, call.credential)
         .await;
     let ended = match ended {
         Ok((response, lease)) => {
@@ -124,7 +138,13 @@ pub async fn stream(
     let opened = connection
         .shared
         .upstream
-        .stream(&call.target, &call.session, call.version, call.event.as_ref())
+        .stream(
+            &call.target,
+            &call.session,
+            call.version,
+            call.event.as_ref(),
+            call.credential,
+        )
         .await;
     let refusal = match opened {
         Ok((response, lease)) => {

@@ -125,6 +125,8 @@ pub struct TestSidecar {
     pub address: SocketAddr,
     /// The drain endpoint.
     pub drain_address: SocketAddr,
+    /// The keys of credentials.
+    pub keys_address: SocketAddr,
     /// The metrics over TCP.
     pub metrics_address: SocketAddr,
     /// The admin socket.
@@ -196,6 +198,7 @@ impl TestSidecar {
             kubernetes_service_port: 443,
             mtls_port: 0,
             drain_port: 0,
+            keys_port: 0,
             metrics_port: Some(0),
             policy_dir: folder.path().join("policy"),
             tls_dir: folder.path().join("tls"),
@@ -210,6 +213,7 @@ impl TestSidecar {
             listeners.mtls_address().unwrap(),
             listeners.drain_address().unwrap(),
         );
+        let keys_address = listeners.keys_address().unwrap();
         let metrics_address = listeners.metrics_address().unwrap().unwrap();
         let audit = Lines::default();
         let shared =
@@ -237,6 +241,7 @@ impl TestSidecar {
             shared,
             address,
             drain_address,
+            keys_address,
             metrics_address,
             admin_socket,
             audit,

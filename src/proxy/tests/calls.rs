@@ -237,6 +237,8 @@ async fn nothing_that_looks_like_identity_reaches_the_server() {
         names,
         [
             "accept",
+            // The sidecar's own credential.
+            "authorization",
             "content-length",
             "content-type",
             "host",
@@ -244,6 +246,7 @@ async fn nothing_that_looks_like_identity_reaches_the_server() {
             "traceparent"
         ]
     );
+    assert_ne!(seen.header("authorization"), Some("Bearer x"));
     assert_eq!(
         seen.header("host"),
         Some(format!("127.0.0.1:{}", upstream.port()).as_str())

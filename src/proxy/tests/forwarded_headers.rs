@@ -49,9 +49,12 @@ fn answers(request: &Seen) -> Answer {
     }
 }
 
-/// The names of the headers that reached the server, sorted.
+/// The names of the headers that reached the server, sorted, but for the credential, which is the sidecar's own.
 fn names(seen: &Seen) -> Vec<&str> {
+    let credential = seen.header("authorization").unwrap();
+    assert_ne!(credential, "Bearer client");
     let mut names: Vec<_> = seen.headers.keys().map(http::HeaderName::as_str).collect();
+    names.retain(|name| *name != "authorization");
     names.sort_unstable();
     names
 }

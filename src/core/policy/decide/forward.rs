@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::{Target, examine::Subject};
 use crate::{
-    json,
+    credential, json,
     mcp::{
         self, Era, Inventory, Message, MirroredHeaders, Params, ProtocolVersion,
         inventory::{self, Mirror, ToolFacts},
-        methods::Object,
+        methods::{Method, Object},
     },
     policy::{
         compile::Grant,
@@ -61,6 +61,9 @@ pub(super) fn permit(
         version: subject.version,
         method: Some(subject.entry.method),
         expected,
+        arguments_digest: (subject.entry.method == Method::ToolsCall)
+            .then(|| credential::digest(subject.get("arguments").filter(|raw| *raw != "null")))
+            .flatten(),
     })
 }
 
@@ -76,6 +79,7 @@ pub(super) fn response(
         version,
         method: None,
         expected: None,
+        arguments_digest: None,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bulkhead_api::tenant::{EnvVar as EnvVarSpec, Probe as ProbeSpec};
-use bulkhead_core::pod;
+use bulkhead_core::{credential, pod};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, Lifecycle,
@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use super::volume;
-use crate::validate::{Amounts, Server};
+use crate::validate::{Amounts, Server, ValidatedTenant};
 
 /// Where every server may write, unless it mounts a volume of its own there.
 const TMP: &str = "/tmp";
@@ -24,7 +24,15 @@ pub(super) fn needs_tmp(server: &Server) -> bool {
     server.volumes.iter().all(|declared| declared.mount_path != TMP)
 }
 
-pub(super) fn container(server: &Server) -> Container {
+pub(super) fn container(tenant: &ValidatedTenant, server: &Server) -> Container {
+    // With them it can verify who calls; validation keeps their names free.
+    let keys = format!("http://127.0.0.1:{}{}", pod::KEYS_PORT, pod::KEYS_PATH);
+    let issuer = credential::issuer(tenant.name.as_str(), server.name.as_str());
+    let ours = [(pod::ENV_JWKS_URL, keys), (pod::ENV_ISSUER, issuer)].map(|(name, value)| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    });
     let some = |texts: &Vec<String>| (!texts.is_empty()).then(|| texts.clone());
     let mount = |name: &str, path: &str| VolumeMount {
         name: name.to_owned(),
@@ -46,7 +54,7 @@ pub(super) fn container(server: &Server) -> Container {
         image: Some(server.image.clone()),
         command: some(&server.command),
         args: some(&server.args),
-        env: (!server.env.is_empty()).then(|| server.env.iter().map(variable).collect()),
+        env: Some(ours.into_iter().chain(server.env.iter().map(variable)).collect()),
         resources: Some(ResourceRequirements {
             requests: Some(amounts(&server.resources.requests)),
             limits: Some(amounts(&server.resources.limits)),

@@ -1,0 +1,162 @@
+//! The credential of one upstream request: a JWT (RFC 7519) that says who calls, for which tenant, and what. Pure: the
+//! sidecar signs it.
+//!
+//! A server that verifies it needs no word of the client's. It is for one server, for a minute at most, and for one call:
+//! of a tool with the digest of its final arguments, so that it is worth nothing for another one.
+
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    mcp::methods::Method,
+    policy::{CompiledAgent, CompiledPolicy, Expected, Forward},
+};
+
+/// `typ` of the token (RFC 8725 §3.11): nothing else is of this type.
+pub const TYPE: &str = "bulkhead-call+jwt";
+
+/// `alg` of the token (RFC 8037).
+pub const ALGORITHM: &str = "EdDSA";
+
+/// How long it is good for, in seconds.
+pub const LIFETIME: u64 = 30;
+
+/// What the token claims.
+#[derive(Debug, Serialize)]
+pub struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    /// The agent's SPIFFE ID.
+    sub: &'a str,
+    iat: u64,
+    exp: u64,
+    jti: &'a str,
+    tenant: &'a str,
+    tenant_uid: &'a str,
+    server: &'a str,
+    agent: &'a str,
+    /// The JSON-RPC method; of a session's stream and end, and of an answer to the server, the HTTP method.
+    method: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<&'a str>,
+    /// SHA-256 of the call's arguments in their canonical form (RFC 8785), base64url.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments_digest: Option<&'a str>,
+}
+
+/// When a token is made, and what makes it unlike every other.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Unique.
+    pub id: &'a str,
+}
+
+impl<'a> Claims<'a> {
+    /// The claims of a permitted message.
+    pub fn of_message(
+        policy: &'a CompiledPolicy,
+        agent: &'a CompiledAgent,
+        message: &'a Forward,
+        moment: Moment<'a>,
+    ) -> Self {
+        let method = message.method();
+        let named = message.expected().and_then(Expected::name);
+        let named_by =
+            |methods: &[Method]| named.filter(|_| method.is_some_and(|method| methods.contains(&method)));
+        Self {
+            tool: named_by(&[
+                Method::ToolsCall,
+                Method::TasksGet,
+                Method::TasksUpdate,
+                Method::TasksCancel,
+            ]),
+            prompt: named_by(&[Method::PromptsGet]),
+            resource: named_by(&[Method::ResourcesRead, Method::Subscribe, Method::Unsubscribe]),
+            arguments_digest: message.arguments_digest(),
+            ..Self::of_http(policy, agent, method.map_or("POST", Method::name), moment)
+        }
+    }
+
+    /// The claims of a request that HTTP alone speaks: a session's stream, its end.
+    pub fn of_http(
+        policy: &'a CompiledPolicy,
+        agent: &'a CompiledAgent,
+        method: &'a str,
+        moment: Moment<'a>,
+    ) -> Self {
+        Self {
+            iss: policy.issuer(),
+            aud: policy.issuer(),
+            sub: agent.spiffe_id(),
+            iat: moment.now,
+            exp: moment.now + LIFETIME,
+            jti: moment.id,
+            tenant: &policy.tenant().name,
+            tenant_uid: &policy.tenant().uid,
+            server: policy.server(),
+            agent: agent.name(),
+            method,
+            tool: None,
+            prompt: None,
+            resource: None,
+            arguments_digest: None,
+        }
+    }
+
+    /// What is signed: header and claims, each base64url, with a dot between.
+    #[allow(clippy::expect_used, clippy::missing_panics_doc)]
+    pub fn signing_input(&self, header: &str) -> String {
+        let claims = serde_json::to_vec(self).expect("claims have string keys only and must serialize");
+        let mut input = String::with_capacity(header.len() + 1 + claims.len().div_ceil(3) * 4);
+        input.push_str(header);
+        input.push('.');
+        base64url(&claims, &mut input);
+        input
+    }
+}
+
+/// Issuer and audience of a server's credentials: the sidecar makes them for its own server.
+pub fn issuer(tenant: &str, server: &str) -> String {
+    format!("bulkhead:{tenant}/{server}")
+}
+
+/// Appends bytes as base64url without padding (RFC 7515).
+pub fn base64url(bytes: &[u8], out: &mut String) {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    URL_SAFE_NO_PAD.encode_string(bytes, out);
+}
+
+/// The digest of a call's arguments, as the claim has it; `None` when they have no canonical form.
+///
+/// RFC 8785 knows numbers as doubles: two integers beyond 2^53 that are one double have one digest.
+pub fn digest(arguments: Option<&str>) -> Option<String> {
+    let arguments: Value = serde_json::from_str(arguments.unwrap_or("{}")).ok()?;
+    let canonical = serde_json_canonicalizer::to_vec(&arguments).ok()?;
+    let mut text = String::with_capacity(43);
+    base64url(&Sha256::digest(canonical), &mut text);
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_arguments_have_one_digest_however_they_are_written() {
+        // SHA-256 of the two bytes {}.
+        let empty = "RBNvo1WzZ4oRRq0W9-hknpT7T8If536DEMBg9hyq_4o";
+        for arguments in [None, Some("{}"), Some("{ }")] {
+            assert_eq!(digest(arguments).as_deref(), Some(empty));
+        }
+        let one = digest(Some(r#"{"b":1.0,"a":"\u00e9"}"#));
+        assert_eq!(one, digest(Some("{\"a\":\"é\", \"b\":1}")));
+        assert_ne!(one, digest(Some("{\"a\":\"é\",\"b\":2}")));
+    }
+}
