@@ -1,13 +1,17 @@
 //! The way in for clients that can't present a certificate: plain HTTP on loopback, carried on over mTLS as the agent.
 //!
-//! It decides nothing about messages. But a certificate is what keeps web pages out of a sidecar, and here there is none:
-//! a page in a browser of this machine can send requests to any loopback port. So requests that a page can make, those
-//! with an `Origin` or, after DNS rebinding, with the page's own `Host`, go no further.
+//! It decides nothing: it says the sidecar's name where a request says its own, in `Host` and in `Origin`, and passes on
+//! what names something else. A certificate is what keeps web pages out of a sidecar, and here there is none: a page in a
+//! browser of this machine can send requests to any loopback port. What it can't do is to name this endpoint as their
+//! origin, nor, after DNS rebinding, as their host; and the sidecar serves no other names than its own.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, vec};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{self, InvalidHeaderValue},
+};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -40,13 +44,23 @@ pub struct Door {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Incoming>,
     /// The sidecar's name and port.
     authority: String,
+    /// They as the value of `Host`.
+    name: HeaderValue,
+    /// They as an origin.
+    origin: HeaderValue,
     /// How clients may name this endpoint.
     hosts: [String; 2],
 }
 
 impl Door {
     /// A door at this port to the sidecar of this name at this address.
-    pub fn new(tls: ClientConfig, hostname: &str, sidecar: SocketAddr, port: u16) -> Self {
+    pub fn new(
+        tls: ClientConfig,
+        hostname: &str,
+        sidecar: SocketAddr,
+        port: u16,
+    ) -> Result<Self, InvalidHeaderValue> {
+        let authority = format!("{hostname}:{}", sidecar.port());
         let resolver: Resolver = BoxCloneSyncService::new(tower::service_fn(move |_: Name| async move {
             Ok::<vec::IntoIter<SocketAddr>, BoxError>(vec![sidecar].into_iter())
         }));
@@ -58,30 +72,36 @@ impl Door {
             .https_only()
             .enable_http1()
             .wrap_connector(tcp);
-        Self {
+        Ok(Self {
             client: Client::builder(TokioExecutor::new())
                 .retry_canceled_requests(false)
                 .build(connector),
-            authority: format!("{hostname}:{}", sidecar.port()),
+            name: HeaderValue::from_str(&authority)?,
+            origin: HeaderValue::from_str(&format!("https://{authority}"))?,
+            authority,
             hosts: ["127.0.0.1", "localhost"].map(|host| format!("{host}:{port}")),
-        }
+        })
     }
 
     async fn pass(&self, request: Request<Incoming>) -> Response<Body> {
-        if !self.is_local(request.headers()) {
-            return told(
-                StatusCode::FORBIDDEN,
-                "requests of web pages are not served: Host must be this endpoint's, and there must be no Origin",
-            );
-        }
         let (mut parts, body) = request.into_parts();
+        // A target in absolute form names the host instead of `Host` (RFC 9112, 3.2.2).
+        if let Some(authority) = parts.uri.authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            parts.headers.insert(header::HOST, host);
+        }
+        if !parts.headers.contains_key(header::HOST) {
+            // The connection to the sidecar would be given its name.
+            return told(StatusCode::BAD_REQUEST, "a request needs a Host");
+        }
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let Ok(uri) = Uri::try_from(format!("https://{}{path}", self.authority)) else {
             return told(StatusCode::BAD_REQUEST, "the path can't be used");
         };
         parts.uri = uri;
         parts.version = Version::HTTP_11;
-        parts.headers.remove(header::HOST);
+        self.rename(&mut parts.headers);
         for name in &HOP_BY_HOP {
             parts.headers.remove(name);
         }
@@ -97,14 +117,24 @@ impl Door {
         }
     }
 
-    fn is_local(&self, headers: &HeaderMap) -> bool {
-        let mut hosts = headers.get_all(header::HOST).iter();
-        let own = hosts.next().is_some_and(|host| {
+    /// Says the sidecar's name where this endpoint's is said.
+    fn rename(&self, headers: &mut HeaderMap) {
+        let own = |name: &[u8]| {
             self.hosts
                 .iter()
-                .any(|own| own.as_bytes().eq_ignore_ascii_case(host.as_bytes()))
-        });
-        own && hosts.next().is_none() && !headers.contains_key(header::ORIGIN)
+                .any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+        };
+        if let header::Entry::Occupied(mut hosts) = headers.entry(header::HOST) {
+            for host in hosts.iter_mut().filter(|host| own(host.as_bytes())) {
+                host.clone_from(&self.name);
+            }
+        }
+        if let header::Entry::Occupied(mut origins) = headers.entry(header::ORIGIN) {
+            let same = |origin: &HeaderValue| origin.as_bytes().strip_prefix(b"http://").is_some_and(own);
+            for origin in origins.iter_mut().filter(|origin| same(origin)) {
+                origin.clone_from(&self.origin);
+            }
+        }
     }
 }
 

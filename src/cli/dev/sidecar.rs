@@ -104,6 +104,6 @@ impl Sidecar {
     pub fn door(&self, agent: &Agent, port: u16) -> Result<Door> {
         let leaf = self.agents_ca.client(&agent.spiffe_id)?;
         let tls = agent_tls::from_pem(&leaf.certificate, &leaf.key, &self.servers_ca.pem())?;
-        Ok(Door::new(tls, &self.hostname, self.address, port))
+        Ok(Door::new(tls, &self.hostname, self.address, port)?)
     }
 }

@@ -70,9 +70,12 @@ async fn a_web_page_of_this_machines_browser_is_kept_out() {
     let port = here.port.to_string();
     for (name, value) in [
         ("origin", "https://evil.example".to_owned()),
-        ("origin", format!("http://127.0.0.1:{port}")),
+        ("origin", "null".to_owned()),
+        ("origin", "http://127.0.0.1:1".to_owned()),
+        ("origin", format!("http://evil.example:{port}")),
+        ("host", "evil.example".to_owned()),
         ("host", format!("evil.example:{port}")),
-        ("host", "ledger.acme.svc".to_owned()),
+        ("host", "127.0.0.1:1".to_owned()),
     ] {
         let reply = here
             .call_with("list_invoices", json!({}), &[(name, &value)])
@@ -80,11 +83,16 @@ async fn a_web_page_of_this_machines_browser_is_kept_out() {
         assert_eq!(reply.status, StatusCode::FORBIDDEN, "{name}: {value}");
     }
     assert!(here.upstream.seen().is_empty());
-    let host = format!("localhost:{port}");
-    let reply = here
-        .call_with("list_invoices", json!({}), &[("host", &host)])
-        .await;
-    assert_eq!(reply.status, StatusCode::OK);
+    for (name, value) in [
+        ("host", format!("localhost:{port}")),
+        ("origin", format!("http://localhost:{port}")),
+        ("origin", format!("http://127.0.0.1:{port}")),
+    ] {
+        let reply = here
+            .call_with("list_invoices", json!({}), &[(name, &value)])
+            .await;
+        assert_eq!(reply.status, StatusCode::OK, "{name}: {value}");
+    }
 }
 
 #[tokio::test]
