@@ -48,12 +48,16 @@ demo-down: ## Remove what `make demo` made.
 ##@ Test
 
 .PHONY: test
-test: ## Run everything: static checks, unit, integration, chart, end to end on a real cluster.
-	@e2e/test.sh static unit integration chart e2e
+test: ## Run everything: static checks, unit, integration, MCP conformance, chart, end to end on a real cluster.
+	@e2e/test.sh static unit integration conformance chart e2e
 
 .PHONY: check
 check: ## Run the fast half: static checks and unit tests, no cluster.
 	@e2e/test.sh static unit
+
+.PHONY: conformance
+conformance: ## Run the MCP conformance suites and clients through the sidecar (SCENARIO=name runs one).
+	@e2e/conformance.sh $(SCENARIO)
 
 .PHONY: e2e
 e2e: ## Run the end-to-end scenarios on the cluster `test`, and leave it up (SCENARIO=name filters).

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the stages of the tests, all of them even when one fails; says how long each took, and ends with one line that
-# counts.  test.sh STAGE...  (static, unit, integration, chart, e2e)
+# counts.  test.sh STAGE...  (static, unit, integration, conformance, chart, e2e)
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 logs="$BULKHEAD_STATE/log"
@@ -86,6 +86,10 @@ stage_integration() {
     tests integration cargo test --workspace --locked --no-fail-fast --exclude bulkhead-e2e --test '*' -- --test-threads=4
 }
 
+stage_conformance() {
+    tests conformance e2e/conformance.sh
+}
+
 stage_chart() {
     local helm status=0
     helm="$(helm_program)" || return 1
@@ -169,6 +173,7 @@ stage_e2e() {
 begun=$SECONDS
 # What a cluster can't do without is missed before the other stages have taken their time, not after.
 if [[ " $* " == *" e2e "* ]]; then e2e/preflight.sh cluster; fi
+if [[ " $* " == *" conformance "* ]]; then e2e/conformance.sh install; fi
 for stage in "$@"; do
     step "$stage"
     at=$SECONDS

@@ -1,0 +1,121 @@
+//! What the suites are pointed at: the fixture, the sidecar before another one, and a server that refuses everything.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command},
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest start.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A process that is stopped when it is dropped.
+pub struct Server {
+    child: Child,
+    /// Where it is reached.
+    pub url: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(id) = id {
+            // One that has ended already is as good.
+            let _ = kill_process(id, Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts the fixture on a free port.
+    pub fn fixture(program: &Path, folder: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(["--listen", "127.0.0.1:0"]);
+        Self::start(command, folder, "fixture")
+    }
+
+    /// Starts the sidecar before the fixture at this URL, with the tenant's policy.
+    pub fn sidecar(plugin: &Path, tenant: &Path, fixture: &str, folder: &Path) -> Result<Self> {
+        let port = fixture
+            .split(['/', ':'])
+            .nth(4)
+            .with_context(|| format!("no port in {fixture}"))?;
+        let text = fs::read_to_string(tenant).with_context(|| tenant.display().to_string())?;
+        let placed = text.replace("port: 3100", &format!("port: {port}"));
+        if placed == text && port != "3100" {
+            bail!(
+                "{}: the fixture's port has to be written as `port: 3100`",
+                tenant.display()
+            );
+        }
+        let tenant = folder.join("tenant.yaml");
+        fs::write(&tenant, placed)?;
+        let mut command = Command::new(plugin);
+        command.args(["dev", "--filename"]).arg(&tenant);
+        Self::start(command, folder, "sidecar")
+    }
+
+    /// Starts a program that says its URL at the beginning of a line.
+    fn start(mut command: Command, folder: &Path, name: &str) -> Result<Self> {
+        let said = folder.join(format!("{name}.out"));
+        let log = folder.join(format!("{name}.log"));
+        let child = command
+            .stdout(File::create(&said)?)
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("starting {command:?}"))?;
+        let mut server = Self {
+            child,
+            url: String::new(),
+        };
+        let begun = Instant::now();
+        loop {
+            let text = fs::read_to_string(&said)?;
+            let complete = text
+                .lines()
+                .filter(|line| line.contains("://") && text.contains('\n'));
+            if let Some(url) = complete.filter_map(|line| line.split_whitespace().next()).next() {
+                url.clone_into(&mut server.url);
+                return Ok(server);
+            }
+            if let Some(status) = server.child.try_wait()? {
+                bail!("{name} ended: {status}: {}", fs::read_to_string(&log)?);
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("{name} did not start within {PATIENCE:?}: {}", log.display());
+            }
+            sleep(LOOK);
+        }
+    }
+}
+
+/// A server that answers every request with 401, for as long as the process lasts; its URL.
+pub fn refusing() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/mcp", listener.local_addr()?);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || refuse(&stream));
+        }
+    });
+    Ok(url)
+}
+
+fn refuse(stream: &TcpStream) -> std::io::Result<()> {
+    for line in BufReader::new(stream).lines() {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let mut stream = stream;
+    stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
