@@ -32,7 +32,8 @@ install() {
 
 install
 [ "${1:-}" != install ] || exit 0
-cargo build --quiet --locked -p bulkhead-conformance -p conformance-mcp -p kubectl-bulkhead
+# With the tests, and so with the features that the stages before it built everything with.
+cargo build --quiet --locked --workspace --bins --tests
 "$CARGO_TARGET_DIR/debug/bulkhead-conformance" --modules "$installed/node_modules" --python "$installed/python/bin/python" \
     --fixture "$CARGO_TARGET_DIR/debug/conformance-mcp" --plugin "$CARGO_TARGET_DIR/debug/kubectl-bulkhead" \
     --tenant "$here/tenant.yaml" --clients "$here/clients" --results "$BULKHEAD_STATE/conformance" ${1:+--scenario "$1"}

@@ -77,22 +77,28 @@ impl Modules {
         Ok(Command::new(node))
     }
 
-    /// Runs a suite at a URL, or one scenario of it. What it leaves behind is in `folder`.
-    pub fn run(&self, run: &Run, url: &str, scenario: Option<&str>, folder: &Path) -> Result<Outcome> {
+    /// Runs a suite at a URL. What it leaves behind is in `folder`.
+    pub fn run(&self, run: &Run, url: &str, folder: &Path) -> Result<Outcome> {
+        self.suite(run.suite, run.arguments, url, folder)
+    }
+
+    /// Runs one scenario, in the newest protocol that it is of.
+    pub fn scenario(&self, scenario: &str, url: &str, folder: &Path) -> Result<Outcome> {
+        self.suite("conformance", &["--scenario", scenario], url, folder)
+    }
+
+    fn suite(&self, suite: &str, arguments: &[&str], url: &str, folder: &Path) -> Result<Outcome> {
         fs::create_dir_all(folder)?;
         let log = File::create(folder.join("log"))?;
         let mut command = self.node()?;
         command
-            .arg(self.0.join(run.suite).join("dist/index.js"))
+            .arg(self.0.join(suite).join("dist/index.js"))
             .args(["server", "--url", url])
-            .args(run.arguments)
+            .args(arguments)
             .arg("-o")
             .arg(folder)
             .stdout(log.try_clone()?)
             .stderr(log);
-        if let Some(scenario) = scenario {
-            command.args(["--scenario", scenario]);
-        }
         let ended_well = ended(&mut command)?.success();
         let checks = read(folder)?;
         Ok(Outcome { checks, ended_well })
