@@ -80,10 +80,10 @@ impl Server {
         let begun = Instant::now();
         loop {
             let text = fs::read_to_string(&said)?;
-            let complete = text
-                .lines()
-                .filter(|line| line.contains("://") && text.contains('\n'));
-            if let Some(url) = complete.filter_map(|line| line.split_whitespace().next()).next() {
+            // Up to the last line feed, since a line may still be on its way.
+            let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+            let mut words = complete.lines().filter_map(|line| line.split_whitespace().next());
+            if let Some(url) = words.find(|word| word.starts_with("http://")) {
                 url.clone_into(&mut server.url);
                 return Ok(server);
             }
