@@ -290,6 +290,42 @@ fn a_task_is_filtered_when_it_is_made_and_whenever_it_is_looked_at() {
 }
 
 #[test]
+fn what_is_done_to_a_filtered_task_is_acknowledged_without_words() {
+    let policy = owned();
+    for (tool, expected) in [
+        ("search", json!({"resultType": "complete"})),
+        (
+            "free",
+            json!({"resultType": "complete", "statusMessage": "globex"}),
+        ),
+    ] {
+        let made = json!({"resultType": "task", "taskId": "t-1", "status": "working"});
+        let message = told(&answered(true, tool, &made)).unwrap();
+        let handle = message["result"]["taskId"].as_str().unwrap();
+        for (method, more) in [("tasks/cancel", ""), ("tasks/update", r#","inputResponses":{}"#)] {
+            let asked = request(
+                method,
+                &format!(r#"{{"taskId":{}{more},"_meta":{TASKS}}}"#, json!(handle)),
+            );
+            let headers: Headers<'_> = &[
+                ("mcp-protocol-version", "2026-07-28"),
+                ("mcp-method", method),
+                ("mcp-name", handle),
+            ];
+            let permitted = decide(&policy, "billing", headers, &asked, &Inventory::default())
+                .outcome
+                .unwrap();
+            let result = json!({"resultType": "complete", "statusMessage": "globex"});
+            let body = Bytes::from(json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string());
+            let caller = policy.agent("spiffe://acme/billing");
+            let channel = Channel::Answer(permitted.expected().unwrap());
+            let answer = policy.answer(caller, channel, &body, context(&Inventory::default()));
+            assert_eq!(told(&answer).unwrap()["result"], expected, "{tool} {method}");
+        }
+    }
+}
+
+#[test]
 fn the_list_promises_no_structure_that_is_filtered() {
     let policy = owned();
     let schema = json!({"type": "object", "required": ["total"]});
