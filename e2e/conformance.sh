@@ -12,10 +12,7 @@ installed="$BULKHEAD_CACHE/conformance-$made_from"
 
 install() {
     [ ! -d "$installed" ] || return 0
-    type -P npm > /dev/null || fail "the conformance suites come from npm, and there is no npm on the PATH." \
-        "Install the Debian package npm: apt-get install --no-install-recommends npm"
-    python3 -c 'import venv, ensurepip' 2> /dev/null || fail "the Python client needs python3 with venv, and there is none." \
-        "Install the Debian package python3-venv: apt-get install --no-install-recommends python3-venv"
+    e2e/preflight.sh conformance
     say "installing the conformance suites and clients into $installed"
     local partial log="$BULKHEAD_CACHE/log/conformance.log"
     mkdir -p "$BULKHEAD_CACHE/log"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Looks at the machine before anything is started: says what will be installed and built and how long that takes, and
-# ends with the way out when something cannot be had. Asks nothing.  preflight.sh [cluster|tools]
+# ends with the way out when something cannot be had. Asks nothing.  preflight.sh [cluster|tools|conformance]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 purpose="${1:-cluster}"
@@ -91,6 +91,16 @@ require_crates() {
         "Check the network, or the registry mirror in ~/.cargo/config.toml; then run the same command again."
 }
 
+if [ "$purpose" = conformance ]; then
+    packages=(npm:npm python3:python3)
+    # Debian has the module in a package of its own, which brings no program.
+    python3 -c 'import venv, ensurepip' 2> /dev/null || packages+=(the-module-venv:python3-venv)
+    missing="$(missing_packages)"
+    [ -z "$missing" ] || [ "$(id -u)" = 0 ] ||
+        fail "the conformance suites need" "$missing" "Install them: apt-get install --no-install-recommends ${missing//$'\n'/ }"
+    install_packages
+    exit 0
+fi
 require_linux
 if [ "$purpose" = tools ]; then
     install_packages
