@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Longest wait for anything. Scenarios assert mechanism, not speed.
-const DEADLINE: Duration = Duration::from_mins(3);
+const DEADLINE: Duration = Duration::from_mins(6);
 
 /// Asks until the answer is `Ok`, and returns what it holds.
 ///
