@@ -43,8 +43,8 @@ impl Server {
         Self::start(command, folder, "fixture")
     }
 
-    /// Starts the sidecar before the fixture at this URL, with the tenant's policy.
-    pub fn sidecar(plugin: &Path, tenant: &Path, fixture: &str, folder: &Path) -> Result<Self> {
+    /// Starts the sidecar before the fixture at this URL, with the tenant's policy, for this agent.
+    pub fn sidecar(plugin: &Path, tenant: &Path, agent: &str, fixture: &str, folder: &Path) -> Result<Self> {
         let port = fixture
             .split(['/', ':'])
             .nth(4)
@@ -57,11 +57,11 @@ impl Server {
                 tenant.display()
             );
         }
-        let tenant = folder.join("tenant.yaml");
+        let tenant = folder.join(format!("{agent}.yaml"));
         fs::write(&tenant, placed)?;
         let mut command = Command::new(plugin);
-        command.args(["dev", "--filename"]).arg(&tenant);
-        Self::start(command, folder, "sidecar")
+        command.args(["dev", "--agent", agent, "--filename"]).arg(&tenant);
+        Self::start(command, folder, &format!("sidecar-{agent}"))
     }
 
     /// Starts a program that says its URL at the beginning of a line.

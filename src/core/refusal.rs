@@ -236,13 +236,9 @@ impl Refusal {
         out.push_str("{\"jsonrpc\":\"2.0\",\"id\":");
         out.push_str(self.id.as_deref().unwrap_or("null"));
         if self.is_tool_error() {
-            out.push_str(",\"result\":{\"content\":[{\"type\":\"text\",\"text\":");
-            quote(&mut out, &self.message);
-            out.push_str("}],\"isError\":true");
-            if self.era == Some(Era::Modern) {
-                out.push_str(",\"resultType\":\"complete\"");
-            }
-            out.push_str("}}");
+            out.push_str(",\"result\":");
+            out.push_str(&tool_error(&self.message, self.era.unwrap_or(Era::Legacy)));
+            out.push('}');
         } else {
             out.push_str(",\"error\":{\"code\":");
             out.push_str(&self.status_and_code().1.to_string());
@@ -256,6 +252,16 @@ impl Refusal {
         }
         Bytes::from(out)
     }
+}
+
+/// The result of a tool that failed, which says why. A model can read it.
+pub(crate) fn tool_error(message: &str, era: Era) -> String {
+    let kind = match era {
+        Era::Modern => r#","resultType":"complete""#,
+        Era::Legacy => "",
+    };
+    let message = quoted(message);
+    format!(r#"{{"content":[{{"type":"text","text":{message}}}],"isError":true{kind}}}"#)
 }
 
 /// A name that a caller gave, short enough to repeat.

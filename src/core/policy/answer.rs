@@ -207,6 +207,9 @@ impl CompiledPolicy {
             Method::TasksUpdate | Method::TasksCancel if calls::is_filtered(self, agent, Some(expected)) => {
                 Ok(Some(r#"{"resultType":"complete"}"#.to_owned()))
             }
+            Method::Listen if calls::is_filtered(self, agent, Some(expected)) => {
+                Ok(Some(expected.bare_end()))
+            }
             Method::ToolsCall => {
                 let rule = calls::grant_of(self, agent, expected)?.results.as_ref();
                 let checked = calls::result(rule, result, &members, era, context.limits)?;

@@ -13,7 +13,7 @@ use crate::{
         records::{OwnedRule, Records, ResultRule},
     },
     reason::Reason,
-    refusal::Refusal,
+    refusal::{Refusal, tool_error},
 };
 
 /// What a client is told instead of an error in the server's words.
@@ -58,7 +58,7 @@ pub(super) fn result(
             checked.text = Some(tool_error(FAILED, era));
             return Ok(checked);
         }
-        let (text, records) = filtered(owned, members, limits)?;
+        let (text, records) = filtered(owned, members, era, limits)?;
         if let Some(most) = rule.max_records.filter(|most| records.kept > *most) {
             let message = format!("The answer has more than {most} records: ask for fewer.");
             return Err(Refusal::new(Reason::AnswerTooManyRecords, message));
@@ -76,7 +76,12 @@ pub(super) fn result(
 
 /// The result with the agent's own records alone: as a structure, if it was one, and as the one text that is made of it.
 /// Other text, images, links and `_meta` are words of the server, and are left out.
-fn filtered(owned: &OwnedRule, members: &Members<'_>, limits: Limits) -> Result<(String, Records), Refusal> {
+fn filtered(
+    owned: &OwnedRule,
+    members: &Members<'_>,
+    era: Era,
+    limits: Limits,
+) -> Result<(String, Records), Refusal> {
     let structure = json::get(members, "structuredContent").filter(|raw| *raw != "null");
     let (text, records) = match structure {
         Some(raw) => owned.filter(raw).map_err(Refusal::plain)?,
@@ -86,7 +91,7 @@ fn filtered(owned: &OwnedRule, members: &Members<'_>, limits: Limits) -> Result<
     };
     let content = format!(r#"[{{"type":"text","text":{}}}]"#, quoted(&text));
     let kept = [
-        ("resultType", json::get(members, "resultType")),
+        ("resultType", (era == Era::Modern).then_some(r#""complete""#)),
         ("content", Some(content.as_str())),
         ("structuredContent", structure.map(|_| text.as_str())),
     ];
@@ -112,17 +117,6 @@ fn text_structure<'a>(members: &Members<'a>, limits: Limits) -> Result<Cow<'a, s
     Err(Refusal::plain(Reason::AnswerUnfiltered))
 }
 
-/// A result that says why there is none.
-pub(super) fn tool_error(message: &str, era: Era) -> String {
-    let kind = if era == Era::Modern {
-        r#","resultType":"complete""#
-    } else {
-        ""
-    };
-    let message = quoted(message);
-    format!(r#"{{"content":[{{"type":"text","text":{message}}}],"isError":true{kind}}}"#)
-}
-
 /// An error in other words than the server's: its message and data could hold anything.
 pub(super) fn error(raw: &str) -> String {
     let members = json::members(raw).unwrap_or_default();
@@ -132,7 +126,7 @@ pub(super) fn error(raw: &str) -> String {
 }
 
 /// Whether what the server says besides the answer may be words about somebody else's records: of a call that is filtered,
-/// and on a stream where it can't be told what a message is about.
+/// and on a stream (a session's own, a subscription) where it can't be told what a message is about.
 pub(super) fn is_filtered(
     policy: &CompiledPolicy,
     agent: &CompiledAgent,
@@ -140,6 +134,7 @@ pub(super) fn is_filtered(
 ) -> bool {
     match expected {
         None => agent.has_owned(),
+        Some(expected) if expected.is_endless() => agent.has_owned(),
         Some(expected) if expected.is_about_a_tool() => {
             grant_of(policy, agent, expected).map_or(true, |grant| grant.rule.is_owned())
         }

@@ -31,6 +31,7 @@ use crate::{
 
 use examine::examine;
 pub(super) use features::granted as feature_granted;
+pub(super) use subscription::{LISTS, RESOURCES};
 
 /// What a decision looks at besides the message and the policy.
 #[derive(Clone, Copy)]

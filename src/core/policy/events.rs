@@ -15,7 +15,7 @@ use crate::{
         answer::Channel,
         calls,
         compile::{CompiledAgent, CompiledPolicy},
-        decide::{Context, feature_granted},
+        decide::{Context, LISTS, RESOURCES, feature_granted},
         document::ElicitationMode,
         lists::object,
         permit::{Expected, META_SUBSCRIPTION},
@@ -52,18 +52,20 @@ pub(super) fn decide(
     }
     let get = |key: &str| message.params().and_then(|params| params.get(key));
     // What it says in its own words may be about somebody else's records.
-    let prose = matches!(
-        entry.method,
-        Method::Progress | Method::LogMessage | Method::ElicitationComplete
-    ) || form == Form::Request;
-    let filtered = prose && calls::is_filtered(policy, agent, expected);
-    if filtered && !matches!(entry.method, Method::Progress | Method::Ping) {
-        return Err(Reason::AnswerUnfiltered);
+    let mut edits = Vec::new();
+    if calls::is_filtered(policy, agent, expected) {
+        let text = without_words(entry.method, message, expected).ok_or(Reason::AnswerUnfiltered)?;
+        let params = message.params();
+        edits.extend(params.map(|params| Edit {
+            at: span(message.body(), params.raw()),
+            text,
+        }));
     }
     if let Message::Request(request) = message {
         let params = message.params().map_or("{}", Params::raw);
         feature_granted(&policy.features, entry.method, Some(params)).ok_or(Reason::AnswerFeature)?;
-        return sealed(policy, agent, request.id.raw(), message.body(), context);
+        edits.push(sealed(policy, agent, request.id.raw(), message.body(), context)?);
+        return Ok(splice::apply(message.body(), edits));
     }
     let listens = expected.is_some_and(Expected::is_endless);
     if era == Era::Modern && listens != belongs(get("_meta"), expected) {
@@ -83,53 +85,63 @@ pub(super) fn decide(
         Method::ElicitationComplete => policy.features.elicitation.contains(&ElicitationMode::Url),
         Method::Cancelled => {
             let id = get("requestId").ok_or(denied)?;
-            return sealed(policy, agent, id, message.body(), context);
+            edits.push(sealed(policy, agent, id, message.body(), context)?);
+            true
         }
         _ => false,
     };
-    if passes && filtered {
-        Ok(bare_progress(message))
-    } else if passes {
-        Ok(message.body().clone())
+    if passes {
+        Ok(splice::apply(message.body(), edits))
     } else {
         Err(denied)
     }
 }
 
-/// The message with the id of the server's request as a handle.
+/// The id of the server's request as a handle.
 fn sealed(
     policy: &CompiledPolicy,
     agent: &CompiledAgent,
     id: &str,
     body: &Bytes,
     context: Context<'_>,
-) -> Result<Bytes, Reason> {
+) -> Result<Edit, Reason> {
     let handle = Handle::Request {
         granted: policy.features.written(),
         id: id.to_owned(),
     };
     let handle = context.handles(agent).seal(&handle).ok_or(Reason::AnswerHandle)?;
-    let edit = Edit {
+    Ok(Edit {
         at: span(body, id),
         text: quoted(&handle),
-    };
-    Ok(splice::apply(body, vec![edit]))
+    })
 }
 
-/// Progress without the server's words, and without how much there is in all.
-fn bare_progress(message: &Message<'_>) -> Bytes {
-    let Some(params) = message.params() else {
-        return message.body().clone();
+/// The `params` of a message that says something without words of the server's own; `None` if it says nothing else.
+/// How much there is in all is left out of progress too.
+fn without_words(method: Method, message: &Message<'_>, expected: Option<&Expected>) -> Option<String> {
+    let kept: &[&str] = match method {
+        Method::Progress => &["progressToken", "progress"],
+        Method::ResourceUpdated => &["uri"],
+        Method::Acknowledged => &["notifications"],
+        Method::Ping
+        | Method::RootsList
+        | Method::ToolsChanged
+        | Method::PromptsChanged
+        | Method::ResourcesChanged => &[],
+        _ => return None,
     };
-    let kept = params
-        .members()
+    let members = message.params().map(Params::members).unwrap_or_default();
+    let is_kept =
+        |key: &str, raw: &str| kept.contains(&key) && (key != "progress" || Kind::of(raw) == Kind::Number);
+    let kept = members
         .iter()
-        .filter(|(key, _)| matches!(key.as_ref(), "progressToken" | "progress"));
-    let edit = Edit {
-        at: span(message.body(), params.raw()),
-        text: object(kept.map(|(key, raw)| (key.as_ref(), *raw))),
-    };
-    splice::apply(message.body(), vec![edit])
+        .filter(|(key, raw)| is_kept(key, raw))
+        .map(|(key, raw)| (key.as_ref(), *raw));
+    let subscription = expected
+        .filter(|expected| expected.is_endless())
+        .map(Expected::subscription);
+    let meta = subscription.as_deref().map(|meta| ("_meta", meta));
+    Some(object(kept.chain(meta)))
 }
 
 /// Progress of this very request, which the client asked for.
@@ -146,14 +158,14 @@ fn belongs(meta: Option<&str>, expected: Option<&Expected>) -> bool {
         .is_some_and(|(id, expected)| same(id, &expected.id))
 }
 
-/// The acknowledgement of a subscription names no resource that the agent doesn't have.
+/// The acknowledgement of a subscription names nothing that can't be asked for, and no resource that the agent doesn't have.
 fn acknowledges(agent: &CompiledAgent, notifications: Option<&str>) -> bool {
     let Some(members) = notifications.and_then(json::members) else {
         return false;
     };
-    members.iter().all(|(_, raw)| match Kind::of(raw) {
-        Kind::Bool => true,
-        Kind::Array => json::items(raw).is_some_and(|uris| {
+    members.iter().all(|(key, raw)| match Kind::of(raw) {
+        Kind::Bool => LISTS.contains(&key.as_ref()),
+        Kind::Array if key == RESOURCES => json::items(raw).is_some_and(|uris| {
             uris.into_iter()
                 .all(|uri| json::string(uri).is_some_and(|uri| agent.resource(&uri).is_ok()))
         }),

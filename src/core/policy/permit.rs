@@ -113,10 +113,18 @@ impl Expected {
 
     /// The result by which a server ends a subscription (2026-07-28, "Subscriptions").
     pub fn end_of_subscription(&self) -> Bytes {
-        let id = &self.id;
-        Bytes::from(format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{META_SUBSCRIPTION}":{id}}}}}}}"#
-        ))
+        let (id, result) = (&self.id, self.bare_end());
+        Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
+    }
+
+    /// The result that ends a subscription, without anything else in it.
+    pub(super) fn bare_end(&self) -> String {
+        format!(r#"{{"resultType":"complete","_meta":{}}}"#, self.subscription())
+    }
+
+    /// The `_meta` by which a message belongs to the subscription.
+    pub(super) fn subscription(&self) -> String {
+        format!(r#"{{"{META_SUBSCRIPTION}":{}}}"#, self.id)
     }
 
     /// Whether it answers the call of a tool, or what became of one.

@@ -3,6 +3,8 @@
 //! Of a filtered structure only what the filter has read is left: the members that lead to the records, and those records
 //! that carry the right value. Everything beside them (totals, cursors, hints) could tell of what was taken out.
 
+use std::sync::Arc;
+
 use crate::{
     json::{self, Kind},
     policy::{compile::Value, document, lists::object},
@@ -24,11 +26,17 @@ pub(super) struct ResultRule {
     pub max_bytes: Option<usize>,
 }
 
+/// Where the records of a structure are, and where a record says whose it is.
+#[derive(Debug)]
+pub(super) struct OwnedPaths {
+    records: Path,
+    owner: Path,
+}
+
 /// An ownership filter.
 #[derive(Debug)]
 pub(super) struct OwnedRule {
-    path: Path,
-    field: Path,
+    paths: Arc<OwnedPaths>,
     equals: Owner,
 }
 
@@ -71,24 +79,33 @@ impl Path {
     }
 }
 
-impl OwnedRule {
-    /// The filter of a document's rule whose value was looked up; `None` when a path isn't one.
-    pub fn new(owned: &document::Owned, value: &Value<'_>) -> Option<Self> {
+impl OwnedPaths {
+    /// The paths of a document's rule; `None` when one isn't a path.
+    pub fn parse(owned: &document::Owned) -> Option<Self> {
         Some(Self {
-            path: Path::from_root(&owned.path)?,
-            field: Path::of_names(&owned.field)?,
+            records: Path::from_root(&owned.path)?,
+            owner: Path::of_names(&owned.field)?,
+        })
+    }
+}
+
+impl OwnedRule {
+    /// The filter whose owner has this value.
+    pub fn new(paths: &Arc<OwnedPaths>, value: &Value<'_>) -> Self {
+        Self {
+            paths: Arc::clone(paths),
             equals: match value {
                 Value::Text(text) => Owner::Text((*text).to_owned()),
                 Value::Int(int) => Owner::Int(*int),
                 Value::Bool(value) => Owner::Bool(*value),
             },
-        })
+        }
     }
 
     /// The structure with owned records alone. Fails when there is no list of records, nor a record, where there should be.
     pub fn filter(&self, raw: &str) -> Result<(String, Records), Reason> {
         let mut records = Records::default();
-        let text = self.descend(raw, &self.path.0, &mut records)?;
+        let text = self.descend(raw, &self.paths.records.0, &mut records)?;
         Ok((text, records))
     }
 
@@ -122,7 +139,7 @@ impl OwnedRule {
             }
             Kind::Object if own(raw) => Ok(raw.to_owned()),
             // A single record that is somebody else's: as if there were none.
-            Kind::Object if self.path.0.is_empty() => Ok("{}".to_owned()),
+            Kind::Object if self.paths.records.0.is_empty() => Ok("{}".to_owned()),
             Kind::Object | Kind::Null => Ok("null".to_owned()),
             _ => Err(Reason::AnswerUnfiltered),
         }
@@ -131,7 +148,7 @@ impl OwnedRule {
     /// Whether a record says that it is the agent's own. One that doesn't say isn't.
     fn owns(&self, record: &str) -> bool {
         let mut raw = record;
-        for name in &self.field.0 {
+        for name in &self.paths.owner.0 {
             if Kind::of(raw) != Kind::Object {
                 return false;
             }
@@ -165,7 +182,7 @@ mod tests {
             field: field.into(),
             equals: document::Forced::Bool(true),
         };
-        OwnedRule::new(&owned, equals).unwrap()
+        OwnedRule::new(&Arc::new(OwnedPaths::parse(&owned).unwrap()), equals)
     }
 
     #[test]

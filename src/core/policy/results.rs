@@ -13,7 +13,7 @@ use crate::{
         permit::Expected,
     },
     reason::Reason,
-    refusal::Refusal,
+    refusal::{Refusal, tool_error},
 };
 
 /// `resultType: input_required` (SEP-2322): the server asks for what is granted, and its state
@@ -111,7 +111,7 @@ fn task_result(
         }
         Err(refusal) if refusal.is_correctable() => {
             answer.failed = true;
-            Ok(calls::tool_error(&refusal.message, Era::Modern))
+            Ok(tool_error(&refusal.message, Era::Modern))
         }
         Err(refusal) => Err(refusal),
     }
@@ -151,7 +151,11 @@ fn with_task(
         let key = key.as_ref();
         let raw = match key {
             "taskId" => sealed.as_str(),
-            "result" => result.unwrap_or(raw),
+            // Of a filtered tool only what the filter has made.
+            "result" => match result {
+                None if filtered => return None,
+                result => result.unwrap_or(raw),
+            },
             "error" if filtered => error.as_deref()?,
             key if filtered && !OF_TASK.contains(&key) => return None,
             _ => raw,

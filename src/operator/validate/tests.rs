@@ -389,6 +389,12 @@ fn what_is_wrong_is_refused_with_its_reason_and_place() {
             "spec.servers[0].tools[0].arguments.forced[region]",
         ),
         (
+            format!("{server}/tools/0/results/owned/equals"),
+            json!({"attribute": "planet"}),
+            UnknownReference,
+            "spec.servers[0].tools[0].results.owned.equals",
+        ),
+        (
             format!("{server}/tools/0/arguments/forced/kind/int"),
             json!(1),
             InvalidToolRule,

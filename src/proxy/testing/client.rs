@@ -66,6 +66,13 @@ impl Reply {
         serde_json::from_str(last.unwrap_or(text)).unwrap_or_else(|_| panic!("no JSON: {text:?}"))
     }
 
+    /// The first text of a tool's result.
+    pub fn text(&self) -> String {
+        let json = self.json();
+        let text = json["result"]["content"][0]["text"].as_str();
+        text.unwrap_or_default().to_owned()
+    }
+
     /// The reason that an edge refusal gives.
     pub fn reason(&self) -> String {
         self.json()["error"]["data"]["reason"]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bulkhead_proxy::testing::{
-    Answer, PATIENCE, RecordingUpstream, Reply, Setup, TestSidecar, client::connect_tls, sidecar::HOST,
+    Answer, PATIENCE, RecordingUpstream, Setup, TestSidecar, client::connect_tls, sidecar::HOST,
     sidecar::spiffe, until, upstream::plain,
 };
 use bytes::Bytes;
@@ -94,13 +94,6 @@ fn response(headers: &str, body: &str) -> String {
 
 fn sized(body: &str) -> String {
     response(&format!("content-length: {}", body.len()), body)
-}
-
-fn text_of(reply: &Reply) -> String {
-    reply.json()["result"]["content"][0]["text"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
 }
 
 /// A connection of an agent before any request.
@@ -314,7 +307,7 @@ async fn a_server_that_lies_about_its_answer_gives_nobody_a_wrong_one() {
         let reply = timeout(PATIENCE, client.call("list_invoices", None))
             .await
             .unwrap();
-        assert_eq!(text_of(&reply), "second", "{answer}");
+        assert_eq!(reply.text(), "second", "{answer}");
     }
 }
 
@@ -327,8 +320,8 @@ async fn an_answer_in_advance_is_not_taken_for_the_next_call_s() {
     .await;
     let sidecar = TestSidecar::start(Setup::new(upstream.port)).await;
     let mut client = sidecar.client("billing").await;
-    assert_eq!(text_of(&client.call("list_invoices", None).await), "first");
-    assert_eq!(text_of(&client.call("list_invoices", None).await), "second");
+    assert_eq!(client.call("list_invoices", None).await.text(), "first");
+    assert_eq!(client.call("list_invoices", None).await.text(), "second");
 }
 
 #[tokio::test]
@@ -337,7 +330,7 @@ async fn a_server_that_restarts_fails_no_call_that_comes_after() {
     let port = first.port;
     let sidecar = TestSidecar::start(Setup::new(port)).await;
     let mut client = sidecar.client("billing").await;
-    assert_eq!(text_of(&client.call("list_invoices", None).await), "before");
+    assert_eq!(client.call("list_invoices", None).await.text(), "before");
     drop(first);
     let listener = loop {
         // The old listener is gone when its task is.
@@ -355,7 +348,7 @@ async fn a_server_that_restarts_fails_no_call_that_comes_after() {
             tokio::spawn(converse(stream, Arc::clone(&answers), Arc::clone(&counted)));
         }
     });
-    assert_eq!(text_of(&client.call("list_invoices", None).await), "after");
+    assert_eq!(client.call("list_invoices", None).await.text(), "after");
     assert_eq!(served.load(Ordering::SeqCst), 1);
     second.abort();
 }

@@ -12,7 +12,7 @@ use crate::{
     policy::{
         bounds::{self, CompiledBounds},
         document::{Agent, Callable, Forced, Results},
-        records::{OwnedRule, ResultRule},
+        records::{OwnedPaths, OwnedRule, ResultRule},
     },
     reason::Reason,
 };
@@ -32,7 +32,15 @@ pub(in crate::policy) struct Rule {
     /// Names of forced arguments.
     pub forced: Vec<Arc<str>>,
     pub bounds: Vec<BoundRule>,
-    results: Option<Results>,
+    results: Option<CompiledResults>,
+}
+
+/// What the results of a tool must satisfy, whoever calls it.
+#[derive(Debug)]
+struct CompiledResults {
+    owned: Option<(Arc<OwnedPaths>, Forced)>,
+    max_records: Option<usize>,
+    max_bytes: Option<usize>,
 }
 
 /// The bounds of an argument.
@@ -181,9 +189,12 @@ impl Rule {
                 return Err(invalid(format!("{rule}.forced[{name}]"), "names no attribute"));
             }
         }
-        if let Some(results) = &callable.results {
-            check_results(part, results).map_err(|problem| invalid(format!("{rule}.results"), problem))?;
-        }
+        let results = callable
+            .results
+            .map(|results| CompiledResults::compile(part, results));
+        let results = results
+            .transpose()
+            .map_err(|problem| invalid(format!("{rule}.results"), problem))?;
         let bounds = callable.bounds.iter().map(|(name, bounds)| {
             let rule = format!("{rule}.bounds[{name}]");
             match bounds::compile(bounds) {
@@ -202,7 +213,7 @@ impl Rule {
             name: callable.name.into(),
             roles: callable.roles,
             sources: callable.forced,
-            results: callable.results,
+            results,
         })
     }
 
@@ -221,9 +232,7 @@ impl Rule {
         let results = self.results.as_ref();
         Ok(Grant {
             forced: forced.collect::<Result<_, _>>()?,
-            results: results
-                .map(|results| result_rule(results, attributes))
-                .transpose()?,
+            results: results.map(|results| results.resolve(attributes)).transpose()?,
             rule: Arc::clone(self),
         })
     }
@@ -236,35 +245,39 @@ impl Rule {
     }
 }
 
-/// What is wrong with the rules about results.
-fn check_results(part: &str, results: &Results) -> Result<(), &'static str> {
-    if part != "tools" {
-        return Err("is for tools only");
-    }
-    match &results.owned {
-        None if results.max_records.is_some() => {
-            Err("has maxRecords without owned, which says where records are")
+impl CompiledResults {
+    fn compile(part: &str, results: Results) -> Result<Self, &'static str> {
+        if part != "tools" {
+            return Err("is for tools only");
         }
-        None => Ok(()),
-        Some(owned) if matches!(&owned.equals, Forced::Agent(attribute) if attribute.is_empty()) => {
-            Err("names no attribute")
+        if results.owned.is_none() && results.max_records.is_some() {
+            return Err("has maxRecords without owned, which says where records are");
         }
-        Some(owned) => OwnedRule::new(owned, &Value::Bool(true))
-            .map(drop)
-            .ok_or("has a path that is neither $ nor $.name.name, or a field that is no name.name"),
+        let owned = results.owned.map(|owned| {
+            if matches!(&owned.equals, Forced::Agent(attribute) if attribute.is_empty()) {
+                return Err("names no attribute");
+            }
+            let paths = OwnedPaths::parse(&owned)
+                .ok_or("has a path that is neither $ nor $.name.name, or a field that is no name.name")?;
+            Ok((Arc::new(paths), owned.equals))
+        });
+        let most = |most: Option<u32>| most.and_then(|most| usize::try_from(most).ok());
+        Ok(Self {
+            owned: owned.transpose()?,
+            max_records: most(results.max_records),
+            max_bytes: most(results.max_bytes),
+        })
     }
-}
 
-fn result_rule(results: &Results, attributes: &BTreeMap<String, String>) -> Result<ResultRule, Reason> {
-    let most = |most: Option<u32>| most.and_then(|most| usize::try_from(most).ok());
-    let owned = match &results.owned {
-        None => None,
-        // The paths were checked with the rule.
-        Some(owned) => OwnedRule::new(owned, &value_of(&owned.equals, attributes)?),
-    };
-    Ok(ResultRule {
-        owned,
-        max_records: most(results.max_records),
-        max_bytes: most(results.max_bytes),
-    })
+    fn resolve(&self, attributes: &BTreeMap<String, String>) -> Result<ResultRule, Reason> {
+        let owned = self
+            .owned
+            .as_ref()
+            .map(|(paths, equals)| Ok(OwnedRule::new(paths, &value_of(equals, attributes)?)));
+        Ok(ResultRule {
+            owned: owned.transpose()?,
+            max_records: self.max_records,
+            max_bytes: self.max_bytes,
+        })
+    }
 }

@@ -14,8 +14,11 @@ use crate::{
     refusal::Refusal,
 };
 
-const LISTS: [&str; 3] = ["toolsListChanged", "promptsListChanged", "resourcesListChanged"];
-const RESOURCES: &str = "resourceSubscriptions";
+/// Lists whose changes can be listened to.
+pub(in crate::policy) const LISTS: [&str; 3] =
+    ["toolsListChanged", "promptsListChanged", "resourcesListChanged"];
+/// The resources whose changes are listened to.
+pub(in crate::policy) const RESOURCES: &str = "resourceSubscriptions";
 
 /// Resources that one subscription may name.
 const MAX_RESOURCES: usize = 256;

@@ -605,6 +605,13 @@ fn a_server_tells_and_asks_what_is_granted() {
             acknowledged("crm://acme/7"),
             Some(ServerMessageDenied),
         ),
+        // A name is words too.
+        (
+            MODERN,
+            listen,
+            acknowledged("crm://acme/7").replace("toolsListChanged", "globex"),
+            Some(ServerMessageDenied),
+        ),
     ];
     for (era, asked, message, reason) in cases {
         assert_eq!(

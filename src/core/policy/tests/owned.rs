@@ -95,6 +95,9 @@ fn of_a_filtered_result_only_owned_records_are_left_and_the_text_is_made_of_them
             let answer = answered(modern, "search", &result);
             let message = told(&answer).unwrap();
             let mut expected = json!({"content": copy});
+            if modern {
+                expected["resultType"] = json!("complete");
+            }
             if structured {
                 expected["structuredContent"] = left.clone();
             }
@@ -228,7 +231,9 @@ fn what_a_server_says_meanwhile_is_left_out_too() {
 #[test]
 fn a_task_is_filtered_when_it_is_made_and_whenever_it_is_looked_at() {
     let policy = owned();
-    let made = json!({"resultType": "task", "taskId": "t-1", "status": "working", "statusMessage": "globex", "_meta": {"x": "globex"}});
+    // A result that comes with it has not been read by the filter.
+    let made = json!({"resultType": "task", "taskId": "t-1", "status": "working", "statusMessage": "globex",
+        "_meta": {"x": "globex"}, "result": {"content": [{"type": "text", "text": "globex"}]}});
     let message = told(&answered(true, "search", &made)).unwrap();
     assert!(!message.to_string().contains("globex"), "{message}");
     let handle = message["result"]["taskId"].as_str().unwrap().to_owned();
@@ -321,6 +326,75 @@ fn what_is_done_to_a_filtered_task_is_acknowledged_without_words() {
             let channel = Channel::Answer(permitted.expected().unwrap());
             let answer = policy.answer(caller, channel, &body, context(&Inventory::default()));
             assert_eq!(told(&answer).unwrap()["result"], expected, "{tool} {method}");
+        }
+    }
+}
+
+/// What a server may still say during a filtered call says no more than that it is said.
+#[test]
+fn what_may_be_said_during_a_filtered_call_is_said_without_words() {
+    let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping","params":{"_meta":{"x":"globex"}}}"#;
+    let changed =
+        r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"x":"globex"}}}"#;
+    let cancelled =
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5,"reason":"globex"}}"#;
+    let odd = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":"globex"}}"#;
+    for message in [ping, changed] {
+        let bare = told(&on_call(false, "search", message)).unwrap();
+        assert!(!bare.to_string().contains("globex"), "{bare}");
+        assert!(
+            told(&on_call(false, "free", message))
+                .unwrap()
+                .to_string()
+                .contains("globex")
+        );
+    }
+    assert_eq!(
+        told(&on_call(false, "search", cancelled)),
+        Err(Reason::AnswerUnfiltered)
+    );
+    assert!(told(&on_call(false, "free", cancelled)).is_ok());
+    let bare = told(&on_call(false, "search", odd)).unwrap();
+    assert!(!bare.to_string().contains("globex"), "{bare}");
+    // The legacy era has no type of results, and so nothing to say with it.
+    let result = json!({"resultType": "globex", "content": [], "structuredContent": {"rows": []}});
+    let legacy = told(&answered(false, "search", &result)).unwrap();
+    assert!(!legacy.to_string().contains("globex"), "{legacy}");
+}
+
+#[test]
+fn on_a_subscription_changes_are_told_without_words() {
+    let asked = request(
+        "subscriptions/listen",
+        &format!(r#"{{"notifications":{{}},"_meta":{TASKS}}}"#),
+    );
+    let headers: Headers<'_> = &[
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "subscriptions/listen"),
+    ];
+    let subscription = "io.modelcontextprotocol/subscriptionId";
+    let meta = json!({subscription: 1, "x": "globex"});
+    let changed =
+        json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}});
+    let end = json!({"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "_meta": meta}});
+    let failed = json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32603, "message": "globex"}});
+    let owned = owned();
+    let mut document = document();
+    document["tools"] = json!([{"name": "free", "roles": ["reader"]}]);
+    let free = compile(&document);
+    for message in [changed, end, failed] {
+        let body = Bytes::from(message.to_string());
+        for (policy, bare) in [(&owned, true), (&free, false)] {
+            let permitted = decide(policy, "billing", headers, &asked, &Inventory::default())
+                .outcome
+                .unwrap();
+            let channel = Channel::Answer(permitted.expected().unwrap());
+            let caller = policy.agent("spiffe://acme/billing");
+            let told = told(&policy.answer(caller, channel, &body, context(&Inventory::default()))).unwrap();
+            assert_eq!(!told.to_string().contains("globex"), bare, "{told}");
+            if message["error"].is_null() {
+                assert!(told.to_string().contains(subscription), "{told}");
+            }
         }
     }
 }
