@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{Kubectl, dialler::successes, eventually, setting};
+use crate::{Kubectl, dialler::successes, eventually, object, setting};
 
 const PROBE: &str = "/usr/local/bin/bulkhead-probe";
 
@@ -72,7 +72,7 @@ impl Agent {
     /// When it has none.
     pub fn ip(&self) -> String {
         eventually("a pod's address", || -> Result<String> {
-            let pod = Kubectl::admin().get(&["pod", "-n", &self.namespace, &self.pod])?;
+            let pod = object("pod", &self.namespace, &self.pod)?;
             let ip = pod["status"]["podIP"].as_str().map(str::to_owned);
             ip.context("none yet")
         })
@@ -134,12 +134,13 @@ impl Agent {
         pod["spec"]["restartPolicy"] = json!("Never");
         let kubectl = Kubectl::admin();
         eventually("load applied", || kubectl.apply(&pod));
-        eventually("load running", || {
-            match kubectl.get(&["pod", "-n", &namespace, &name])?["status"]["phase"].as_str() {
+        eventually(
+            "load running",
+            || match object("pod", &namespace, &name)?["status"]["phase"].as_str() {
                 Some("Running" | "Succeeded") => Ok(()),
                 phase => Err(anyhow::anyhow!("{phase:?}")),
-            }
-        });
+            },
+        );
         Load { namespace, pod: name }
     }
 
@@ -245,7 +246,7 @@ impl Load {
     pub fn report(&self) -> Value {
         let kubectl = Kubectl::admin();
         eventually("the load's end", || {
-            match kubectl.get(&["pod", "-n", &self.namespace, &self.pod])?["status"]["phase"].as_str() {
+            match object("pod", &self.namespace, &self.pod)?["status"]["phase"].as_str() {
                 Some("Succeeded") => Ok(()),
                 phase => Err(anyhow::anyhow!("{phase:?}")),
             }
@@ -290,7 +291,7 @@ fn pod(namespace: &str, name: &str, account: &str, identity: Option<&str>, args:
         ]);
     }
     // A tenant in a sandbox has its agents' pods there too: its namespace says in which.
-    if let Ok(annotated) = Kubectl::admin().get(&["namespace", namespace])
+    if let Ok(annotated) = object("namespace", "", namespace)
         && let Some(class) = annotated["metadata"]["annotations"]["bulkhead.dev/runtime-class"].as_str()
     {
         pod["spec"]["runtimeClassName"] = json!(class);

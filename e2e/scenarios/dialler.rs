@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{Agent, Kubectl, eventually, said, setting, tenant};
+use crate::{Agent, Kubectl, eventually, objects, said, setting, tenant};
 
 /// Port of an open target.
 const PORT: u16 = 7000;
@@ -96,9 +96,8 @@ impl Dialler {
     /// Its pods that run and are not on their way out.
     pub fn pods(&self) -> Result<Vec<DiallerPod>> {
         let selector = "bulkhead.dev/server=dialler";
-        let list = Kubectl::admin().get(&["pods", "-n", &self.tenant, "-l", selector])?;
         let mut pods = Vec::new();
-        for pod in list["items"].as_array().into_iter().flatten() {
+        for pod in objects("pods", &self.tenant, selector)? {
             let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
             let ready = pod["status"]["conditions"]
                 .as_array()

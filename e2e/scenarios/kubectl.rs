@@ -112,12 +112,6 @@ impl Kubectl {
         self.feed(args, None)
     }
 
-    /// Gets an object or a list as JSON.
-    pub fn get(&self, args: &[&str]) -> Result<Value> {
-        let text = self.run(&[&["get", "-o", "json"], args].concat())?;
-        Ok(serde_json::from_str(&text)?)
-    }
-
     /// Applies an object as a user's `kubectl apply` does.
     pub fn apply(&self, object: &Value) -> Result<String> {
         self.feed(&["apply", "-f", "-"], Some(&object.to_string()))

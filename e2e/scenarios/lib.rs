@@ -1,12 +1,13 @@
 //! Scenarios on a real cluster: both directions each time, with what the upstream saw.
 //!
-//! The harness drives the cluster as its users do, through `kubectl` and `kubectl bulkhead`, so
-//! what it shows is what a person would see.
+//! The harness drives the cluster as its users do, through `kubectl` and `kubectl bulkhead`, so what it does is what a
+//! person could do. It only looks for itself.
 
 mod agent;
 mod dialler;
 mod kubectl;
 mod ledger;
+mod objects;
 mod record;
 mod tenants;
 mod wait;
@@ -15,6 +16,7 @@ pub use agent::{Agent, Load, call_message, dialled, said};
 pub use dialler::{Dialler, Open};
 pub use kubectl::{Kubectl, Outcome};
 pub use ledger::Ledger;
+pub use objects::{find, gone, object, objects};
 pub use record::record;
 pub use tenants::{Sample, Tenant, condition, samples, server, tenant};
 pub use wait::eventually;

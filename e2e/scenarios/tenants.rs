@@ -5,7 +5,7 @@ use std::{path::Path, sync::Once};
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 
-use crate::{Kubectl, eventually, setting};
+use crate::{Kubectl, eventually, object, setting};
 
 /// A tenant that is deleted when the scenario ends.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ fn database(tenant: &str, role: &str) {
 
 fn wait_ready(name: &str) {
     eventually(&format!("{name} Ready"), || -> Result<()> {
-        let tenant = Kubectl::admin().get(&["mcptenant", name])?;
+        let tenant = object("mcptenant", "", name)?;
         let current = tenant["status"]["observedGeneration"] == tenant["metadata"]["generation"];
         match condition(&tenant, "Ready") {
             Some(ready) if current && ready["status"] == "True" => Ok(()),

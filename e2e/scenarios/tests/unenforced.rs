@@ -7,7 +7,9 @@
 )]
 
 use anyhow::{Result, bail};
-use bulkhead_e2e::{Agent, Dialler, Kubectl, Open, Tenant, condition, eventually, record, setting};
+use bulkhead_e2e::{
+    Agent, Dialler, Kubectl, Open, Tenant, condition, eventually, object, objects, record, setting,
+};
 use serde_json::{Value, json};
 
 #[test]
@@ -44,11 +46,10 @@ fn fence_without_walls_no_server_starts_and_without_the_canary_every_attack_succ
 
 /// The sidecar finds that its canary can be reached, says so, and the server waits for ever.
 fn no_server_ever_starts(target: &Open) {
-    let kubectl = Kubectl::admin();
     let told = eventually(
         "the condition says that nothing is enforced",
         || -> Result<Value> {
-            let tenant = kubectl.get(&["mcptenant", "unwalled"])?;
+            let tenant = object("mcptenant", "", "unwalled")?;
             match condition(&tenant, "NetworkIsolated") {
                 Some(isolated) if isolated["reason"] == "NetworkPolicyNotEnforced" => Ok(tenant),
                 _ => bail!("{}", tenant["status"]["conditions"]),
@@ -57,8 +58,7 @@ fn no_server_ever_starts(target: &Open) {
     );
     assert_eq!(condition(&told, "NetworkIsolated").unwrap()["status"], "False");
     assert_ne!(condition(&told, "Ready").unwrap()["status"], "True");
-    let pods = kubectl.get(&["pods", "-n", "unwalled"]).unwrap();
-    let pods = pods["items"].as_array().unwrap();
+    let pods = objects("pods", "unwalled", "").unwrap();
     assert!(!pods.is_empty());
     for pod in pods {
         let server = &pod["status"]["containerStatuses"][0];

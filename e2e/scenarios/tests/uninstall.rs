@@ -6,7 +6,7 @@
 )]
 
 use anyhow::bail;
-use bulkhead_e2e::{Agent, Kubectl, call_message, eventually, samples, setting};
+use bulkhead_e2e::{Agent, Kubectl, call_message, eventually, object, objects, samples, setting};
 use serde_json::{Value, json};
 
 fn helm(args: &[&str]) {
@@ -17,14 +17,9 @@ fn helm(args: &[&str]) {
 #[test]
 fn tenants_and_their_calls_survive_an_upgrade_an_uninstall_and_a_new_install() {
     let [acme, _] = samples();
-    let kubectl = Kubectl::admin();
     let body = call_message("list_invoices", Some(&json!({})));
-    let uid = |kubectl: &Kubectl| {
-        kubectl
-            .get(&["mcptenant", "acme"])
-            .map(|tenant| tenant["metadata"]["uid"].clone())
-    };
-    let before: Value = uid(&kubectl).unwrap();
+    let uid = || object("mcptenant", "", "acme").map(|tenant| tenant["metadata"]["uid"].clone());
+    let before: Value = uid().unwrap();
     let chart = setting("BULKHEAD_E2E_CHART");
     let values = setting("BULKHEAD_E2E_VALUES");
 
@@ -41,13 +36,11 @@ fn tenants_and_their_calls_survive_an_upgrade_an_uninstall_and_a_new_install() {
         "--timeout=3m",
     ]);
     helm(&["uninstall", "bulkhead", "--wait", "--timeout=3m"]);
-    eventually("no operator", || {
-        match kubectl.get(&["pods", "-n", "bulkhead-system"])?["items"].as_array() {
-            Some(pods) if pods.is_empty() => Ok(()),
-            pods => bail!("{pods:?}"),
-        }
+    eventually("no operator", || match objects("pods", "bulkhead-system", "")? {
+        pods if pods.is_empty() => Ok(()),
+        pods => bail!("{pods:?}"),
     });
-    assert_eq!(uid(&kubectl).unwrap(), before, "the tenant is still there");
+    assert_eq!(uid().unwrap(), before, "the tenant is still there");
     let agent = Agent::start("acme", "ops");
     agent
         .tools(&acme.url)
@@ -66,13 +59,13 @@ fn tenants_and_their_calls_survive_an_upgrade_an_uninstall_and_a_new_install() {
         "--timeout=3m",
     ]);
     eventually("Ready again", || {
-        let tenant = kubectl.get(&["mcptenant", "acme"])?;
+        let tenant = object("mcptenant", "", "acme")?;
         match bulkhead_e2e::condition(&tenant, "Ready") {
             Some(ready) if ready["status"] == "True" => Ok(()),
             ready => bail!("{ready:?}"),
         }
     });
-    assert_eq!(uid(&kubectl).unwrap(), before);
+    assert_eq!(uid().unwrap(), before);
     let report = load.report();
     assert_eq!(report["failed"], 0, "{report}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead_e2e::{Agent, Dialler, Kubectl, Open, Tenant, eventually, record, samples};
+use bulkhead_e2e::{Agent, Dialler, Kubectl, Open, Tenant, eventually, object, record, samples};
 use serde_json::Value;
 
 /// Pods at once.
@@ -14,9 +14,7 @@ const STARTS: usize = 50;
 fn a_server_that_dials_in_its_first_millisecond_never_connects() {
     samples();
     let target = Open::target("first");
-    let acme = Kubectl::admin()
-        .get(&["service", "-n", "acme", "ledger"])
-        .unwrap();
+    let acme = object("service", "acme", "ledger").unwrap();
     let acme = format!("{}:8443", acme["spec"]["clusterIP"].as_str().unwrap());
     let first = ["--first", &target.address, "--first", &acme];
 

@@ -1,15 +1,12 @@
 //! Who dials without end, in and out of a tenant, while it is moved to another tier and deleted.
 
-use anyhow::{Result, bail};
-use bulkhead_e2e::{Agent, Dialler, Kubectl, Open, Tenant, eventually, record, samples};
+use bulkhead_e2e::{Agent, Dialler, Kubectl, Open, Tenant, eventually, gone, object, record, samples};
 use serde_json::json;
 
 /// A pod without walls that dials a tenant on every way there is: its pod's ports and its Service.
 fn foreign(name: &str, tenant: &str) -> Agent {
     let pod = &Dialler::of(tenant).new_pods(1, &[])[0];
-    let service = Kubectl::admin()
-        .get(&["service", "-n", tenant, "dialler"])
-        .unwrap();
+    let service = object("service", tenant, "dialler").unwrap();
     let service = format!("{}:8443", service["spec"]["clusterIP"].as_str().unwrap());
     let [sidecar, server] = [8443, 3000].map(|port| format!("{}:{port}", pod.ip));
     let dial = [
@@ -41,13 +38,7 @@ fn while_a_tenant_is_deleted_nobody_gets_in_and_nothing_gets_out() {
             .unwrap();
     }
     drop(tenant);
-    eventually("the tenant gone", || -> Result<()> {
-        let gone = Kubectl::admin().outcome(&["get", "mcptenant", "parting"], None)?;
-        if !gone.stderr.contains("NotFound") {
-            bail!("{}{}", gone.stdout, gone.stderr);
-        }
-        Ok(())
-    });
+    eventually("the tenant gone", || gone("mcptenant", "", "parting"));
     assert_eq!(foreign.successes(), 0, "in");
     let came = target.came();
     assert!(!came.contains(&pod.ip), "out: {came:?}");

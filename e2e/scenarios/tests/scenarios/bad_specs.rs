@@ -1,6 +1,6 @@
 //! Bad specifications: refused by the API server or by a condition, with a clear message, and nothing is made.
 
-use bulkhead_e2e::{Kubectl, condition, eventually, samples, tenant};
+use bulkhead_e2e::{Kubectl, condition, eventually, find, object, samples, tenant};
 use serde_json::Value;
 
 /// One bad specification.
@@ -50,7 +50,7 @@ fn merge(target: &mut Value, patch: &Value) {
 /// Applies a bad specification and returns what it was refused with.
 fn refusal(kubectl: &Kubectl, case: &Case, spec: &Value) -> Result<String, String> {
     let name = spec["metadata"]["name"].as_str().unwrap();
-    let namespace = || kubectl.outcome(&["get", "namespace", name], None).unwrap().ok;
+    let namespace = || find("namespace", "", name).unwrap().is_some();
     let existed = namespace();
     let applied = kubectl
         .outcome(&["apply", "-f", "-"], Some(&spec.to_string()))
@@ -59,7 +59,7 @@ fn refusal(kubectl: &Kubectl, case: &Case, spec: &Value) -> Result<String, Strin
         return Ok(applied.stderr);
     }
     let said = eventually(&format!("{}: decided", case.name), || {
-        let tenant = kubectl.get(&["mcptenant", name])?;
+        let tenant = object("mcptenant", "", name)?;
         condition(&tenant, "Accepted")
             .cloned()
             .ok_or_else(|| anyhow::anyhow!("{}", tenant["status"]))
@@ -110,7 +110,7 @@ fn the_good_tenant_that_the_cases_start_from_is_accepted() {
     let good = tenant("good");
     let tenant = bulkhead_e2e::Tenant::applied(&good);
     eventually("accepted", || {
-        let object = Kubectl::admin().get(&["mcptenant", &tenant.name])?;
+        let object = object("mcptenant", "", &tenant.name)?;
         match condition(&object, "Accepted") {
             Some(accepted) if accepted["status"] == "True" => Ok(()),
             _ => Err(anyhow::anyhow!("{}", object["status"])),

@@ -1,6 +1,6 @@
 //! Another tenant's agent, on every way there is.
 
-use bulkhead_e2e::{Agent, Kubectl, Tenant, eventually, samples, server, tenant};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, eventually, object, objects, samples, server, tenant};
 use serde_json::json;
 
 #[test]
@@ -8,9 +8,7 @@ fn another_tenants_certificate_is_refused_by_tls_even_from_inside() {
     let [acme, _] = samples();
     // Worse than real: a thief who has globex's key and runs in acme's own agents' namespace.
     let kubectl = Kubectl::admin();
-    let mut stolen = kubectl
-        .get(&["secret", "-n", "globex-agents", "billing-tls"])
-        .unwrap();
+    let mut stolen = object("secret", "globex-agents", "billing-tls").unwrap();
     stolen["metadata"] = json!({"name": "stolen", "namespace": "acme-agents"});
     kubectl.apply(&stolen).unwrap();
     let thief = Agent::start_with("acme-agents", "probe-thief", "billing", "stolen");
@@ -53,10 +51,8 @@ fn the_servers_own_port_is_reachable_from_no_pod() {
     open["args"] = json!(["--listen", "0.0.0.0:3000"]);
     spec["spec"]["servers"] = json!([open]);
     let tenant = Tenant::ready(&spec);
-    let pods = Kubectl::admin()
-        .get(&["pods", "-n", "openly", "-l", "bulkhead.dev/server=ledger"])
-        .unwrap();
-    let ip = pods["items"][0]["status"]["podIP"].as_str().unwrap().to_owned();
+    let pods = objects("pods", "openly", "bulkhead.dev/server=ledger").unwrap();
+    let ip = pods[0]["status"]["podIP"].as_str().unwrap().to_owned();
 
     let own = Agent::start("openly", "billing");
     own.tools(&tenant.url()).expect("through the sidecar it answers");

@@ -1,7 +1,9 @@
 //! A tenant is deleted: nothing of it is left, and the other never noticed.
 
-use anyhow::{anyhow, bail};
-use bulkhead_e2e::{Agent, Kubectl, Tenant, call_message, eventually, samples, tenant};
+use anyhow::anyhow;
+use bulkhead_e2e::{
+    Agent, Kubectl, Tenant, call_message, eventually, gone, object, objects, samples, tenant,
+};
 use serde_json::json;
 
 #[test]
@@ -10,9 +12,8 @@ fn a_deleted_tenant_leaves_nothing_and_disturbs_nobody() {
     let body = call_message("list_invoices", Some(&json!({})));
     let kubectl = Kubectl::admin();
     let claims = || {
-        kubectl.get(&["configmaps", "-n", "bulkhead-system"]).map(|list| {
-            let items = list["items"].as_array().cloned().unwrap_or_default();
-            items
+        objects("configmaps", "bulkhead-system", "").map(|claims| {
+            claims
                 .iter()
                 .filter(|item| item.to_string().contains("leaving"))
                 .count()
@@ -31,15 +32,9 @@ fn a_deleted_tenant_leaves_nothing_and_disturbs_nobody() {
     kubectl
         .run(&["delete", "mcptenant", "leaving", "--wait=false"])
         .unwrap();
-    eventually("the tenant gone", || {
-        match kubectl.outcome(&["get", "mcptenant", "leaving"], None)? {
-            gone if gone.stderr.contains("NotFound") => Ok(()),
-            there => bail!("{}{}", there.stdout, there.stderr),
-        }
-    });
+    eventually("the tenant gone", || gone("mcptenant", "", "leaving"));
     for namespace in ["leaving", "leaving-agents"] {
-        let outcome = kubectl.outcome(&["get", "namespace", namespace], None).unwrap();
-        assert!(outcome.stderr.contains("NotFound"), "{namespace}: {outcome:?}");
+        gone("namespace", "", namespace).unwrap();
     }
     assert_eq!(claims().unwrap(), 0, "its claims are released");
     let report = load.report();
@@ -49,7 +44,7 @@ fn a_deleted_tenant_leaves_nothing_and_disturbs_nobody() {
 #[test]
 fn what_a_deleted_tenant_held_can_be_claimed_again() {
     let first = Tenant::ready(&tenant("reborn"));
-    let identity = Kubectl::admin().get(&["mcptenant", &first.name]).unwrap()["spec"]["identity"].clone();
+    let identity = object("mcptenant", "", &first.name).unwrap()["spec"]["identity"].clone();
     Kubectl::admin()
         .run(&["delete", "mcptenant", "reborn", "--timeout=170s"])
         .unwrap();

@@ -3,7 +3,7 @@
 //! the fences.
 
 use anyhow::{Result, bail};
-use bulkhead_e2e::{Agent, Kubectl, Tenant, eventually, tenant};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, eventually, gone, object, tenant};
 use serde_json::{Value, json};
 
 /// Kind, namespace suffix, name, and an edit that would open or break something and that no fence refuses the operator.
@@ -123,10 +123,11 @@ fn wanted(object: &Value) -> Value {
 }
 
 fn get(kind: &str, namespace: &str, name: &str) -> Result<Value> {
-    if kind == "namespace" {
-        return Kubectl::admin().get(&["namespace", namespace]);
-    }
-    Kubectl::admin().get(&[kind, "-n", namespace, name])
+    object(
+        kind,
+        namespace,
+        if kind == "namespace" { namespace } else { name },
+    )
 }
 
 #[test]
@@ -168,14 +169,14 @@ fn an_owner_reference_that_was_stripped_comes_back() {
     let _tenant = Tenant::ready(&tenant("stripped"));
     let kubectl = Kubectl::admin();
     for namespace in ["stripped", "stripped-agents"] {
-        let before = kubectl.get(&["namespace", namespace]).unwrap();
+        let before = object("namespace", "", namespace).unwrap();
         assert_eq!(before["metadata"]["ownerReferences"][0]["kind"], "McpTenant");
         let strip = r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#;
         let patch = ["patch", "namespace", namespace, "--type=json", "-p", strip];
         kubectl.fenced(&patch, None).unwrap();
         Kubectl::operator().run(&patch).unwrap();
         eventually(&format!("{namespace} owned again"), || {
-            match kubectl.get(&["namespace", namespace])? {
+            match object("namespace", "", namespace)? {
                 now if now["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"] => Ok(()),
                 now => bail!("{}", now["metadata"]),
             }
@@ -209,10 +210,7 @@ fn what_a_stranger_adds_to_a_tenants_walls_is_taken_away() {
             .unwrap();
         assert!(created.ok, "{created:?}");
         eventually(&format!("the added {kind} gone"), || {
-            match kubectl.outcome(&["get", kind, "-n", "added", "open-sesame"], None)? {
-                gone if gone.stderr.contains("NotFound") => Ok(()),
-                there => bail!("{}", there.stdout),
-            }
+            gone(kind, "added", "open-sesame")
         });
     }
 }

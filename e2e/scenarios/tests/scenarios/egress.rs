@@ -1,7 +1,7 @@
 //! What servers and agents may dial.
 
 use anyhow::{Result, bail};
-use bulkhead_e2e::{Agent, Kubectl, Tenant, dialled, eventually, samples, setting, tenant};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, dialled, eventually, object, samples, setting, tenant};
 use serde_json::json;
 
 /// Dials from inside the container of a server. A probe that doesn't run is no refusal.
@@ -49,7 +49,7 @@ fn a_server_dials_what_it_declares_and_nothing_else_and_agents_cannot_use_its_wa
     samples();
 
     let service = |namespace: &str, name: &str| {
-        let object = Kubectl::admin().get(&["service", "-n", namespace, name]).unwrap();
+        let object = object("service", namespace, name).unwrap();
         object["spec"]["clusterIP"].as_str().unwrap().to_owned()
     };
     eventually("the declared database, by name", || {
@@ -104,7 +104,7 @@ fn an_agents_declared_egress_is_open_to_it_alone() {
     });
     Kubectl::admin().apply(&target).unwrap();
     let ip = eventually("the target's address", || -> Result<String> {
-        let pod = Kubectl::admin().get(&["pod", "-n", "outside", "target"])?;
+        let pod = object("pod", "outside", "target")?;
         match pod["status"]["podIP"].as_str() {
             Some(ip) => Ok(ip.to_owned()),
             None => bail!("none yet"),

@@ -3,21 +3,35 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
-use bulkhead_e2e::{Agent, Kubectl, call_message, eventually, samples};
+use bulkhead_e2e::{Agent, Kubectl, call_message, eventually, object, objects, samples};
 use serde_json::{Value, json};
 
 /// Kinds of children. Leaves of built-in controllers (pods, replica sets, endpoints) aren't ours.
-const KINDS: &str = "resourcequotas,limitranges,serviceaccounts,rolebindings,networkpolicies,issuers,certificates,configmaps,services,deployments";
+const KINDS: [&str; 10] = [
+    "resourcequotas",
+    "limitranges",
+    "serviceaccounts",
+    "rolebindings",
+    "networkpolicies",
+    "issuers",
+    "certificates",
+    "configmaps",
+    "services",
+    "deployments",
+];
 
 /// `kind/namespace/name` → UID, generation, and what the operator wrote last and when.
 fn children() -> BTreeMap<String, Value> {
     let mut children = BTreeMap::new();
     for namespace in ["acme", "acme-agents", "globex", "globex-agents"] {
-        let list = Kubectl::admin()
-            .get(&[KINDS, "-n", namespace, "--show-managed-fields"])
-            .unwrap();
-        for object in list["items"].as_array().unwrap() {
-            let key = format!("{}/{namespace}/{}", object["kind"], object["metadata"]["name"]);
+        let of_kind = |kind| {
+            objects(kind, namespace, "")
+                .unwrap()
+                .into_iter()
+                .map(move |object| (kind, object))
+        };
+        for (kind, object) in KINDS.into_iter().flat_map(of_kind) {
+            let key = format!("{kind}/{namespace}/{}", object["metadata"]["name"]);
             let managers: Vec<_> = object["metadata"]["managedFields"]
                 .as_array()
                 .cloned()
@@ -48,8 +62,8 @@ fn killed_operators_come_back_rewrite_nothing_and_calls_keep_flowing() {
 
     let kubectl = Kubectl::admin();
     let selector = "app.kubernetes.io/name=bulkhead-operator";
-    let lease = |kubectl: &Kubectl| kubectl.get(&["lease", "-n", "bulkhead-system", "bulkhead-operator"]);
-    let holder = lease(&kubectl).unwrap()["spec"]["holderIdentity"].clone();
+    let lease = || object("lease", "bulkhead-system", "bulkhead-operator");
+    let holder = lease().unwrap()["spec"]["holderIdentity"].clone();
     kubectl
         .run(&[
             "delete",
@@ -62,13 +76,12 @@ fn killed_operators_come_back_rewrite_nothing_and_calls_keep_flowing() {
             "--force",
         ])
         .unwrap();
-    eventually(
-        "a new leader",
-        || match lease(&kubectl)?["spec"]["holderIdentity"].clone() {
+    eventually("a new leader", || {
+        match lease()?["spec"]["holderIdentity"].clone() {
             new if new != holder && new.is_string() && new != "" => Ok(()),
             same => bail!("{same}"),
-        },
-    );
+        }
+    });
     kubectl
         .run(&[
             "rollout",

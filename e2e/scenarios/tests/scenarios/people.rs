@@ -93,8 +93,11 @@ fn a_tenants_people_read_their_own_tenant_and_no_other() {
     samples();
     for group in ["acme-admins", "acme-developers"] {
         let person = Kubectl::person("somebody", &[group, "system:authenticated"]);
-        let own = person.get(&["mcptenant", "acme"]).expect("their own, by name");
-        assert_eq!(own["metadata"]["name"], "acme");
+        let own = person.run(&["get", "mcptenant", "acme", "-o", "name"]);
+        assert_eq!(
+            own.expect("their own, by name").trim(),
+            "mcptenant.bulkhead.dev/acme"
+        );
         for args in [&["get", "mcptenant", "globex"][..], &["get", "mcptenants"]] {
             let refused = person.outcome(args, None).unwrap();
             assert!(!refused.ok && refused.stderr.contains("Forbidden"), "{refused:?}");

@@ -1,13 +1,12 @@
 //! Leaf certificates are renewed while calls flow.
 
 use anyhow::{Result, bail};
-use bulkhead_e2e::{Agent, Kubectl, Tenant, call_message, eventually, tenant};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, call_message, eventually, object, tenant};
 use serde_json::{Value, json};
 
 /// Asks cert-manager for a new certificate now, as `cmctl renew` does.
 fn renew(namespace: &str, name: &str) {
-    let kubectl = Kubectl::admin();
-    let certificate = kubectl.get(&["certificate", "-n", namespace, name]).unwrap();
+    let certificate = object("certificate", namespace, name).unwrap();
     let mut conditions = certificate["status"]["conditions"]
         .as_array()
         .cloned()
@@ -34,7 +33,7 @@ fn renew(namespace: &str, name: &str) {
 }
 
 fn revision(namespace: &str, name: &str) -> Result<i64> {
-    let certificate: Value = Kubectl::admin().get(&["certificate", "-n", namespace, name])?;
+    let certificate: Value = object("certificate", namespace, name)?;
     match certificate["status"]["revision"].as_i64() {
         Some(revision) => Ok(revision),
         None => bail!("no revision yet"),

@@ -1,7 +1,7 @@
 //! The `Sandbox` tier: under an unknown runtime class nothing is made; under gVisor calls work.
 
 use anyhow::{Result, bail};
-use bulkhead_e2e::{Agent, Kubectl, Tenant, condition, eventually, setting, tenant};
+use bulkhead_e2e::{Agent, Kubectl, Tenant, condition, eventually, gone, object, objects, setting, tenant};
 use serde_json::json;
 
 #[test]
@@ -10,17 +10,14 @@ fn an_unknown_runtime_class_is_refused_with_a_condition_and_nothing_is_made() {
     spec["spec"]["isolation"] = json!({"tier": "Sandbox", "sandbox": {"runtimeClassName": "no-such-class"}});
     let refused = Tenant::applied(&spec);
     let message = eventually("a refusal", || -> Result<String> {
-        let tenant = Kubectl::admin().get(&["mcptenant", &refused.name])?;
+        let tenant = object("mcptenant", "", &refused.name)?;
         match condition(&tenant, "Accepted") {
             Some(accepted) if accepted["status"] == "False" => Ok(accepted.to_string()),
             _ => bail!("{}", tenant["status"]),
         }
     });
     assert!(message.contains("no-such-class"), "{message}");
-    let outcome = Kubectl::admin()
-        .outcome(&["get", "namespace", "nowhere"], None)
-        .unwrap();
-    assert!(outcome.stderr.contains("NotFound"), "{outcome:?}");
+    gone("namespace", "", "nowhere").unwrap();
 }
 
 #[test]
@@ -32,9 +29,7 @@ fn with_gvisor_the_tenants_pods_run_under_it_and_calls_work() {
     });
     spec["spec"]["servers"].as_array_mut().unwrap().push(witness);
     let tenant = Tenant::ready(&spec);
-    let kubectl = Kubectl::admin();
-    let pods = kubectl.get(&["pods", "-n", "sandboxed"]).unwrap();
-    for pod in pods["items"].as_array().unwrap() {
+    for pod in objects("pods", "sandboxed", "").unwrap() {
         assert_eq!(
             pod["spec"]["runtimeClassName"], "gvisor",
             "{}",
@@ -48,10 +43,8 @@ fn with_gvisor_the_tenants_pods_run_under_it_and_calls_work() {
         .unwrap();
     assert!(answer.get("result").is_some(), "{answer}");
 
-    let nodes = kubectl.get(&["nodes"]).unwrap();
-    let nodes_kernel = nodes["items"][0]["status"]["nodeInfo"]["kernelVersion"]
-        .as_str()
-        .unwrap();
+    let nodes = objects("nodes", "", "").unwrap();
+    let nodes_kernel = nodes[0]["status"]["nodeInfo"]["kernelVersion"].as_str().unwrap();
     let exec = [
         "exec",
         "-n",
