@@ -21,7 +21,7 @@ pub use servers::{
     PersistentVolume, Probe, Probes, SecretKeyRef, Server, Volume,
 };
 pub use status::{McpTenantStatus, NamespaceStatus, ServerStatus};
-pub use tools::{Arguments, Bounds, ForcedValue, IdentityKey, Owned, Prompt, Results, Tool};
+pub use tools::{ArgumentType, Arguments, Bounds, ForcedValue, IdentityKey, Owned, Prompt, Results, Tool};
 
 /// A tenant of the platform: two namespaces, its certificates, and its MCP servers, each behind
 /// an enforcing sidecar. The tenant's name is the name of its servers' namespace; its agents'

@@ -98,10 +98,12 @@ reasons! {
     ArgumentsNotObject = "arguments_not_object",
     /// An argument is not within the bounds of its rule. Correct the argument.
     ArgumentOutOfBounds = "argument_out_of_bounds",
+    /// An argument is there that the policy forbids. Leave it out.
+    ArgumentForbidden = "argument_forbidden",
     /// The rewritten message did not read back as the message that was decided. This is a fault of Bulkhead; report it.
     RewriteInconsistent = "rewrite_inconsistent",
-    /// The tool's schema mentions a forced argument where it can't be taken out. Simplify the schema, or don't force that argument.
-    ForcedArgumentEntangled = "forced_argument_entangled",
+    /// The tool's schema mentions a forced or forbidden argument where it can't be taken out. Simplify the schema, or don't force or forbid that argument.
+    ArgumentEntangled = "argument_entangled",
     /// The tool's schema doesn't declare a forced argument, so setting it might change nothing. Correct the name in the policy, or declare it in the tool.
     ForcedArgumentUndeclared = "forced_argument_undeclared",
     /// The tool's `x-mcp-header` annotations are invalid. Correct them in the server.

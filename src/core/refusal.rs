@@ -149,7 +149,10 @@ impl Refusal {
     pub(crate) fn is_correctable(&self) -> bool {
         matches!(
             self.reason,
-            Reason::ArgumentOutOfBounds | Reason::AnswerTooManyRecords | Reason::AnswerTooLong
+            Reason::ArgumentOutOfBounds
+                | Reason::ArgumentForbidden
+                | Reason::AnswerTooManyRecords
+                | Reason::AnswerTooLong
         )
     }
 
@@ -201,6 +204,7 @@ impl Refusal {
             Reason::InvalidParams
             | Reason::ArgumentsNotObject
             | Reason::ArgumentOutOfBounds
+            | Reason::ArgumentForbidden
             | Reason::ToolUnknown
             | Reason::ToolNotGranted
             | Reason::PromptUnknown
@@ -208,7 +212,7 @@ impl Refusal {
             | Reason::ResourceNotGranted
             | Reason::HandleUnknown
             | Reason::AgentAttributeMissing
-            | Reason::ForcedArgumentEntangled
+            | Reason::ArgumentEntangled
             | Reason::ForcedArgumentUndeclared
             | Reason::InvalidMirror
             | Reason::ToolMalformed
@@ -309,7 +313,7 @@ mod tests {
             Reason::ToolUnknown,
             Reason::ToolNotGranted,
             Reason::AgentAttributeMissing,
-            Reason::ForcedArgumentEntangled,
+            Reason::ArgumentEntangled,
             Reason::ForcedArgumentUndeclared,
             Reason::InvalidMirror,
         ];

@@ -29,8 +29,8 @@ pub struct Tool {
 
 /// A prompt that exists for clients.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.arguments.bounds) || self.arguments.bounds.all(name, !has(self.arguments.bounds[name].minimum) && !has(self.arguments.bounds[name].maximum) && !has(self.arguments.bounds[name].maxItems))")
-    .message("arguments of prompts are texts: bound them by required, minLength, maxLength, pattern or enum"))]
+#[x_kube(validation = Rule::new("!has(self.arguments.bounds) || self.arguments.bounds.all(name, !has(self.arguments.bounds[name].minimum) && !has(self.arguments.bounds[name].maximum) && !has(self.arguments.bounds[name].minItems) && !has(self.arguments.bounds[name].maxItems) && (!has(self.arguments.bounds[name].type) || self.arguments.bounds[name].type == 'String'))")
+    .message("arguments of prompts are texts: bound them by required, type: String, minLength, maxLength, pattern or enum"))]
 pub struct Prompt {
     /// Name of the prompt, exact.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_./-]+$"))]
@@ -48,8 +48,10 @@ pub struct Prompt {
 /// Rules about the arguments of a tool or prompt, by argument name.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(
-    validation = Rule::new("(has(self.forced) ? self.forced.size() : 0) + (has(self.bounds) ? self.bounds.size() : 0) <= 16")
-        .message("at most 16 arguments of a tool or prompt can have a rule, forced and bounds together"),
+    validation = Rule::new("(has(self.forced) ? self.forced.size() : 0) + (has(self.bounds) ? self.bounds.size() : 0) + (has(self.forbidden) ? self.forbidden.size() : 0) <= 16")
+        .message("at most 16 arguments of a tool or prompt can have a rule: forced, bounds and forbidden together"),
+    validation = Rule::new("!has(self.forbidden) || self.forbidden.all(name, (!has(self.forced) || !(name in self.forced)) && (!has(self.bounds) || !(name in self.bounds)))")
+        .message("a forbidden argument has no value that could be forced or bounded: keep one rule for it"),
     validation = Rule::new("!has(self.forced) || !has(self.bounds) || self.forced.all(name, !(name in self.bounds))")
         .message("an argument is either forced or bounded, not both: the caller's value for a forced one never counts"),
     validation = Rule::new("(!has(self.forced) || self.forced.all(name, name.size() >= 1 && name.size() <= 128)) && (!has(self.bounds) || self.bounds.all(name, name.size() >= 1 && name.size() <= 128))")
@@ -64,6 +66,11 @@ pub struct Arguments {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub bounds: BTreeMap<String, Bounds>,
+    /// Not to be given by a caller, whatever the value, and not shown in the tool's schema: for what a server takes but no
+    /// agent shall say, such as an `all_tenants` switch. It need not be in the schema.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
+    pub forbidden: Vec<String>,
 }
 
 /// Rules about the results of a tool. What breaks a bound is told as a tool error, which a model can correct.
@@ -148,19 +155,26 @@ pub enum IdentityKey {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("(has(self.required) && self.required) || has(self.minimum) || has(self.maximum) || has(self.minLength) || has(self.maxLength) || has(self.maxItems) || has(self.pattern) || has(self.enum)")
-        .message("empty bounds bound nothing: give at least one of required: true, minimum, maximum, minLength, maxLength, maxItems, pattern, enum"),
+    validation = Rule::new("(has(self.required) && self.required) || has(self.type) || has(self.minimum) || has(self.maximum) || has(self.minLength) || has(self.maxLength) || has(self.minItems) || has(self.maxItems) || has(self.pattern) || has(self.enum)")
+        .message("empty bounds bound nothing: give at least one of required: true, type, minimum, maximum, minLength, maxLength, minItems, maxItems, pattern, enum"),
     validation = Rule::new("!has(self.minimum) || !has(self.maximum) || self.minimum <= self.maximum")
         .message("minimum must not be greater than maximum"),
     validation = Rule::new("!has(self.minLength) || !has(self.maxLength) || self.minLength <= self.maxLength")
         .message("minLength must not be greater than maxLength"),
-    validation = Rule::new("[has(self.minimum) || has(self.maximum), has(self.minLength) || has(self.maxLength) || has(self.pattern) || has(self.enum), has(self.maxItems)].filter(given, given).size() <= 1")
-        .message("no value is a number (minimum, maximum), a string (minLength, maxLength, pattern, enum) and an array (maxItems) at once: keep one kind")
+    validation = Rule::new("!has(self.minItems) || !has(self.maxItems) || self.minItems <= self.maxItems")
+        .message("minItems must not be greater than maxItems"),
+    validation = Rule::new("[has(self.minimum) || has(self.maximum), has(self.minLength) || has(self.maxLength) || has(self.pattern) || has(self.enum), has(self.minItems) || has(self.maxItems)].filter(given, given).size() <= 1")
+        .message("no value is a number (minimum, maximum), a string (minLength, maxLength, pattern, enum) and an array (minItems, maxItems) at once: keep one kind"),
+    validation = Rule::new("!has(self.type) || ((self.type == 'Number' || self.type == 'Integer' || (!has(self.minimum) && !has(self.maximum))) && (self.type == 'String' || (!has(self.minLength) && !has(self.maxLength) && !has(self.pattern) && !has(self.enum))) && (self.type == 'Array' || (!has(self.minItems) && !has(self.maxItems))))")
+        .message("type must be what the other rules are about: Number or Integer for minimum and maximum, String for minLength, maxLength, pattern and enum, Array for minItems and maxItems")
 )]
 pub struct Bounds {
     /// It must be there, and not null.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
+    /// What it must be. Needed only where no other rule says it, or for whole numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
+    pub kind: Option<ArgumentType>,
     /// It must be a number, and at least this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<i64>,
@@ -175,6 +189,10 @@ pub struct Bounds {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1_048_576))]
     pub max_length: Option<u32>,
+    /// It must be an array of at least so many items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_048_576))]
+    pub min_items: Option<u32>,
     /// It must be an array of at most so many items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1_048_576))]
@@ -187,4 +205,21 @@ pub struct Bounds {
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "enum")]
     #[schemars(length(min = 1, max = 64), inner(length(max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
     pub one_of: Vec<String>,
+}
+
+/// A type of arguments, as JSON Schema has them.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArgumentType {
+    /// A text.
+    String,
+    /// A number.
+    Number,
+    /// A number without a fraction, however it is written.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
 }

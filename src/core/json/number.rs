@@ -93,6 +93,12 @@ fn saturating_exponent(text: &str) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
+/// Whether a JSON number has no fraction, however it is written; `None` when it isn't one.
+pub fn is_integer(raw: &str) -> Option<bool> {
+    let Decimal { digits, exponent, .. } = Decimal::parse(raw)?;
+    Some(i64::try_from(digits.len()).is_ok_and(|count| count <= exponent))
+}
+
 /// Compares two JSON numbers; `None` when one isn't one.
 pub fn compare(left: &str, right: &str) -> Option<Ordering> {
     Some(Decimal::parse(left)?.cmp(&Decimal::parse(right)?))

@@ -30,9 +30,7 @@ pub(super) fn rewrite(grant: &Grant, body: &[u8], params: &Params<'_>) -> Result
     let raw = params.get("arguments");
     let members = match raw.map(Kind::of) {
         None | Some(Kind::Null) => Vec::new(),
-        Some(Kind::Object) if grant.forced.is_empty() && grant.rule.bounds.is_empty() => {
-            return Ok(Rewrite::default());
-        }
+        Some(Kind::Object) if !grant.rule.has_arguments() => return Ok(Rewrite::default()),
         Some(Kind::Object) => raw.and_then(json::members).unwrap_or_default(),
         Some(_) => {
             let refusal = Refusal::new(Reason::ArgumentsNotObject, "params.arguments is no object");
@@ -41,7 +39,8 @@ pub(super) fn rewrite(grant: &Grant, body: &[u8], params: &Params<'_>) -> Result
     };
     let ruled = || {
         let bounded = grant.rule.bounds.iter().map(|bound| &bound.argument);
-        grant.forced.iter().map(|forced| &forced.name).chain(bounded)
+        let forced = grant.forced.iter().map(|forced| &forced.name);
+        forced.chain(bounded).chain(&grant.rule.forbidden)
     };
     for (key, _) in &members {
         if let Some(name) = ruled().find(|name| is_case_variant(key, name)) {
@@ -54,6 +53,13 @@ pub(super) fn rewrite(grant: &Grant, body: &[u8], params: &Params<'_>) -> Result
                 ),
             );
             return Err(refusal.by(format!("{}[{name}]", grant.rule.path).into()));
+        }
+    }
+    for name in &grant.rule.forbidden {
+        if json::get(&members, name).is_some() {
+            let message = format!("Argument {name} must not be given.");
+            let rule = format!("{}.forbidden[{name}]", grant.rule.path);
+            return Err(Refusal::new(Reason::ArgumentForbidden, message).by(rule.into()));
         }
     }
     for bound in &grant.rule.bounds {

@@ -6,7 +6,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::{
     json::{self, Kind, number},
-    policy::document::Bounds,
+    policy::document::{ArgumentType, Bounds},
 };
 
 /// Memory that one compiled pattern may take.
@@ -20,10 +20,13 @@ const PATTERN_DEPTH: u32 = 64;
 pub(super) struct CompiledBounds {
     required: bool,
     kind: Option<Kind>,
+    /// Of numbers: without a fraction.
+    integer: bool,
     minimum: Option<i64>,
     maximum: Option<i64>,
     min_length: Option<usize>,
     max_length: Option<usize>,
+    min_items: Option<usize>,
     max_items: Option<usize>,
     pattern: Option<(String, Regex)>,
     one_of: BTreeSet<String>,
@@ -37,20 +40,27 @@ pub(super) fn compile(bounds: &Bounds) -> Result<CompiledBounds, String> {
         || bounds.max_length.is_some()
         || bounds.pattern.is_some()
         || !bounds.one_of.is_empty();
-    let array = bounds.max_items.is_some();
-    let kind = match (number, string, array) {
-        (false, false, false) if !bounds.required => return Err("has no rule".into()),
+    let array = bounds.min_items.is_some() || bounds.max_items.is_some();
+    let ruled = match (number, string, array) {
         (false, false, false) => None,
         (true, false, false) => Some(Kind::Number),
         (false, true, false) => Some(Kind::String),
         (false, false, true) => Some(Kind::Array),
         _ => return Err("has rules for more than one type".into()),
     };
+    let kind = match (bounds.kind.map(kind_of), ruled) {
+        (None, None) if !bounds.required => return Err("has no rule".into()),
+        (Some(kind), Some(ruled)) if kind != ruled => return Err("has a type, and rules for another".into()),
+        (kind, ruled) => kind.or(ruled),
+    };
     if matches!((bounds.minimum, bounds.maximum), (Some(least), Some(most)) if least > most) {
         return Err("has a minimum over its maximum".into());
     }
     if matches!((bounds.min_length, bounds.max_length), (Some(least), Some(most)) if least > most) {
         return Err("has a minLength over its maxLength".into());
+    }
+    if matches!((bounds.min_items, bounds.max_items), (Some(least), Some(most)) if least > most) {
+        return Err("has a minItems over its maxItems".into());
     }
     let pattern = match &bounds.pattern {
         Some(pattern) => Some((pattern.clone(), compile_pattern(pattern)?)),
@@ -59,14 +69,26 @@ pub(super) fn compile(bounds: &Bounds) -> Result<CompiledBounds, String> {
     Ok(CompiledBounds {
         required: bounds.required,
         kind,
+        integer: bounds.kind == Some(ArgumentType::Integer),
         minimum: bounds.minimum,
         maximum: bounds.maximum,
         min_length: bounds.min_length.map(size),
         max_length: bounds.max_length.map(size),
+        min_items: bounds.min_items.map(size),
         max_items: bounds.max_items.map(size),
         pattern,
         one_of: bounds.one_of.clone(),
     })
+}
+
+fn kind_of(kind: ArgumentType) -> Kind {
+    match kind {
+        ArgumentType::String => Kind::String,
+        ArgumentType::Number | ArgumentType::Integer => Kind::Number,
+        ArgumentType::Boolean => Kind::Bool,
+        ArgumentType::Array => Kind::Array,
+        ArgumentType::Object => Kind::Object,
+    }
 }
 
 fn size(value: u32) -> usize {
@@ -99,17 +121,27 @@ impl CompiledBounds {
         if self.required && kind == Kind::Null {
             return Some("is required and must not be null".to_owned());
         }
-        if self.kind.is_some_and(|wanted| wanted != kind) {
-            return Some(match self.kind {
-                Some(Kind::Number) => "must be a number".to_owned(),
-                Some(Kind::String) => "must be a string".to_owned(),
-                _ => "must be an array".to_owned(),
-            });
+        let wanted = self.kind?;
+        if wanted != kind || (self.integer && number::is_integer(raw) != Some(true)) {
+            return Some(format!("must be {}", self.named()));
         }
-        match self.kind? {
+        match wanted {
             Kind::Number => self.number_violation(raw),
             Kind::String => self.string_violation(raw),
-            _ => self.items_violation(raw),
+            Kind::Array => self.items_violation(raw),
+            Kind::Null | Kind::Bool | Kind::Object => None,
+        }
+    }
+
+    /// What it must be.
+    fn named(&self) -> &'static str {
+        match self.kind {
+            Some(Kind::Number) if self.integer => "a whole number",
+            Some(Kind::Number) => "a number",
+            Some(Kind::String) => "a string",
+            Some(Kind::Bool) => "true or false",
+            Some(Kind::Object) => "an object",
+            _ => "an array",
         }
     }
 
@@ -147,7 +179,12 @@ impl CompiledBounds {
     }
 
     fn items_violation(&self, raw: &str) -> Option<String> {
-        let count = json::items(raw).map_or(usize::MAX, |items| items.len());
+        let Some(count) = json::items(raw).map(|items| items.len()) else {
+            return Some("must be an array".to_owned());
+        };
+        if let Some(limit) = self.min_items.filter(|limit| count < *limit) {
+            return Some(format!("must have at least {limit} items"));
+        }
         self.max_items
             .filter(|limit| count > *limit)
             .map(|limit| format!("must have at most {limit} items"))
@@ -216,7 +253,40 @@ mod tests {
                 &[r#""open""#, r#""\u006fpen""#],
                 &[r#""Open""#, "null", "1"],
             ),
+            (
+                r#"{"minItems":1,"maxItems":2}"#,
+                &["[1]", "[1,2]"],
+                &["[]", "[1,2,3]", "{}", "null"],
+            ),
             (r#"{"required":true}"#, &["1", "\"\"", "{}", "false"], &["null"]),
+            (
+                r#"{"type":"integer"}"#,
+                &[
+                    "1",
+                    "-0",
+                    "1.0",
+                    "1e2",
+                    "1.50e1",
+                    "0.0",
+                    "0e-9",
+                    "9007199254740993",
+                ],
+                &["1.5", "1e-1", "100.00000000000000000001", "\"1\"", "null", "[1]"],
+            ),
+            (r#"{"type":"integer","minimum":1}"#, &["1.0"], &["0", "1.5"]),
+            (r#"{"type":"number"}"#, &["1.5"], &["\"1\"", "true", "null"]),
+            (r#"{"type":"string"}"#, &["\"\""], &["1", "null", "[]"]),
+            (
+                r#"{"type":"boolean"}"#,
+                &["true", "false"],
+                &["1", "\"true\"", "null"],
+            ),
+            (r#"{"type":"object"}"#, &["{}"], &["[]", "\"{}\"", "null"]),
+            (
+                r#"{"type":"array","minItems":1}"#,
+                &["[null]"],
+                &["[]", "{\"0\":1}"],
+            ),
         ];
         for (bounds, good, bad) in cases {
             let bounds = compiled(bounds);
@@ -247,6 +317,10 @@ mod tests {
             r#"{"maxItems":1,"enum":["a"]}"#,
             r#"{"minimum":2,"maximum":1}"#,
             r#"{"minLength":2,"maxLength":1}"#,
+            r#"{"minItems":2,"maxItems":1}"#,
+            r#"{"type":"string","maximum":1}"#,
+            r#"{"type":"integer","pattern":"a"}"#,
+            r#"{"type":"object","minItems":1}"#,
             r#"{"pattern":"a)|(b"}"#,
             r#"{"pattern":"("}"#,
             r#"{"pattern":"(?=a)"}"#,

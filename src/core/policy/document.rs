@@ -117,6 +117,9 @@ pub struct Callable {
     /// What the caller's arguments must satisfy, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bounds: BTreeMap<String, Bounds>,
+    /// Arguments that the caller must not give, whatever their value; clients aren't told that they are there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub forbidden: BTreeSet<String>,
     /// What its results must satisfy. Of tools only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results: Option<Results>,
@@ -231,6 +234,9 @@ pub struct Bounds {
     /// The argument must be there, and not null.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
+    /// What the argument must be. Rules below must be about the same.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
+    pub kind: Option<ArgumentType>,
     /// Least number, inclusive. The argument must be a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<i64>,
@@ -243,6 +249,9 @@ pub struct Bounds {
     /// Greatest length of a text, in Unicode code points. The argument must be a string.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u32>,
+    /// Least number of items. The argument must be an array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_items: Option<u32>,
     /// Greatest number of items. The argument must be an array.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u32>,
@@ -253,6 +262,24 @@ pub struct Bounds {
     /// The texts that are allowed. Empty: any. The argument must be a string.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", rename = "enum")]
     pub one_of: BTreeSet<String>,
+}
+
+/// A type of values, as JSON Schema has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ArgumentType {
+    /// A text.
+    String,
+    /// A number.
+    Number,
+    /// A number without a fraction, however it is written: `1.0` and `1e2` are.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// An array.
+    Array,
+    /// An object.
+    Object,
 }
 
 impl PolicyDocument {

@@ -157,7 +157,7 @@ pub(super) fn prompts(
             answer.dropped.push(dropped(&name, Reason::EntryDuplicate));
             continue;
         }
-        match without_forced(grant, raw, &prompt) {
+        match without_hidden(grant, raw, &prompt) {
             Some(text) => page.kept.push(text),
             None => answer.dropped.push(dropped(&name, Reason::EntryMalformed)),
         }
@@ -238,7 +238,7 @@ fn read_tool(raw: &str) -> Option<(Members<'_>, Cow<'_, str>)> {
     (Kind::of(schema) == Kind::Object).then_some((tool, name))
 }
 
-/// The tool as agents see it, without what is forced, and its mirrored arguments.
+/// The tool as agents see it, without what is forced or forbidden, and its mirrored arguments.
 fn offer<'a>(
     rule: &Rule,
     raw: &'a str,
@@ -246,13 +246,14 @@ fn offer<'a>(
 ) -> Result<(Cow<'a, str>, Vec<inventory::Mirror>), Reason> {
     let schema = json::get(tool, "inputSchema").ok_or(Reason::ToolMalformed)?;
     let mirrors = inventory::mirrors_of(schema).map_err(|refusal| refusal.reason)?;
-    if rule.forced.is_empty() && !rule.is_owned() {
+    let hides = !(rule.forced.is_empty() && rule.forbidden.is_empty());
+    if !hides && !rule.is_owned() {
         return Ok((Cow::Borrowed(raw), mirrors));
     }
-    let schema = if rule.forced.is_empty() {
-        Cow::Borrowed(schema)
+    let schema = if hides {
+        Cow::Owned(schema::without(schema, &rule.forced, &rule.forbidden)?)
     } else {
-        Cow::Owned(schema::without(schema, &rule.forced)?)
+        Cow::Borrowed(schema)
     };
     let seen = tool.iter().filter_map(|(key, raw)| match key.as_ref() {
         "inputSchema" => Some((key.as_ref(), &*schema)),
@@ -263,18 +264,18 @@ fn offer<'a>(
     Ok((Cow::Owned(object(seen)), mirrors))
 }
 
-/// The prompt as an agent sees it, without what is forced; `None` when its arguments are malformed.
-fn without_forced<'a>(grant: &Grant, raw: &'a str, prompt: &Members<'_>) -> Option<Cow<'a, str>> {
+/// The prompt as an agent sees it, without what is forced or forbidden; `None` when its arguments are malformed.
+fn without_hidden<'a>(grant: &Grant, raw: &'a str, prompt: &Members<'_>) -> Option<Cow<'a, str>> {
     let Some(arguments) = json::get(prompt, "arguments").filter(|raw| *raw != "null") else {
         return Some(Cow::Borrowed(raw));
     };
-    if grant.forced.is_empty() {
+    if grant.forced.is_empty() && grant.rule.forbidden.is_empty() {
         return Some(Cow::Borrowed(raw));
     }
     let mut kept = Vec::new();
     for argument in json::items(arguments)? {
         let (_, name) = read_named(argument, &["name"], "name")?;
-        if grant.forced.iter().all(|forced| *forced.name != *name) {
+        if !grant.rule.hides(&name) {
             kept.push(argument);
         }
     }

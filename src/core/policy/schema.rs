@@ -1,7 +1,7 @@
-//! Taking forced arguments out of a tool's `inputSchema`.
+//! Taking forced and forbidden arguments out of a tool's `inputSchema`.
 //!
-//! A forced argument is an entry of the root's `properties`, and may be in `required`. Where the
-//! schema speaks of it in any other way, taking it out would leave a schema that asks for what is
+//! Such an argument is an entry of the root's `properties`, and a forced one may be in `required`. Where
+//! the schema speaks of it in any other way, taking it out would leave a schema that asks for what is
 //! hidden or says that it is there, so the tool isn't offered at all.
 
 use std::sync::Arc;
@@ -15,36 +15,48 @@ use crate::{
 /// Keywords of the root that can speak of properties without naming them.
 const INDIRECT: [&str; 4] = ["$ref", "$dynamicRef", "$recursiveRef", "patternProperties"];
 
-/// The schema without the forced arguments.
-pub(super) fn without(schema: &str, forced: &[Arc<str>]) -> Result<String, Reason> {
+/// The schema without the forced and the forbidden arguments.
+pub(super) fn without(schema: &str, forced: &[Arc<str>], forbidden: &[Arc<str>]) -> Result<String, Reason> {
     let members = json::members(schema).ok_or(Reason::ToolMalformed)?;
     let is_forced = |name: &str| forced.iter().any(|forced| **forced == *name);
+    let is_forbidden = |name: &str| forbidden.iter().any(|forbidden| **forbidden == *name);
+    let is_hidden = |name: &str| is_forced(name) || is_forbidden(name);
     let mut out: Vec<(&str, String)> = Vec::with_capacity(members.len());
     let mut declared = 0;
     for (key, raw) in &members {
         let text = match key.as_ref() {
             "properties" => {
                 let properties = json::members(raw).ok_or(Reason::ToolMalformed)?;
-                let variant = |name: &str| forced.iter().any(|forced| is_case_variant(name, forced));
+                let variant = |name: &str| {
+                    let mut hidden = forced.iter().chain(forbidden);
+                    hidden.any(|hidden| is_case_variant(name, hidden))
+                };
                 if properties.iter().any(|(name, _)| variant(name)) {
-                    return Err(Reason::ForcedArgumentEntangled);
+                    return Err(Reason::ArgumentEntangled);
                 }
                 declared = properties.iter().filter(|(name, _)| is_forced(name)).count();
-                let kept = properties.iter().filter(|(name, _)| !is_forced(name));
+                let kept = properties.iter().filter(|(name, _)| !is_hidden(name));
                 object(kept.map(|(name, raw)| (name.as_ref(), *raw)))
             }
             "required" => {
                 let mut names = json::items(raw).ok_or(Reason::ToolMalformed)?;
                 names.retain(|raw| !json::string(raw).is_some_and(|name| is_forced(&name)));
+                // Forbidden and required at once: no call would do.
+                if names
+                    .iter()
+                    .any(|raw| json::string(raw).is_some_and(|name| is_forbidden(&name)))
+                {
+                    return Err(Reason::ArgumentEntangled);
+                }
                 format!("[{}]", names.join(","))
             }
-            key if INDIRECT.contains(&key) || mentions(raw, &is_forced) => {
-                return Err(Reason::ForcedArgumentEntangled);
+            key if INDIRECT.contains(&key) || mentions(raw, &is_hidden) => {
+                return Err(Reason::ArgumentEntangled);
             }
             _ => (*raw).to_owned(),
         };
         if refers_to_properties(&text) {
-            return Err(Reason::ForcedArgumentEntangled);
+            return Err(Reason::ArgumentEntangled);
         }
         out.push((key.as_ref(), text));
     }
@@ -54,10 +66,10 @@ pub(super) fn without(schema: &str, forced: &[Arc<str>]) -> Result<String, Reaso
     Ok(object(out.iter().map(|(key, text)| (*key, text.as_str()))))
 }
 
-/// Whether a keyword's value has a forced name as a key or a text, at any depth.
-fn mentions(raw: &str, is_forced: &impl Fn(&str) -> bool) -> bool {
+/// Whether a keyword's value has a hidden name as a key or a text, at any depth.
+fn mentions(raw: &str, is_hidden: &impl Fn(&str) -> bool) -> bool {
     json::any_token(raw, &mut |token| match token {
-        Token::Member(name, _) | Token::Text(name) => is_forced(name),
+        Token::Member(name, _) | Token::Text(name) => is_hidden(name),
     })
 }
 
@@ -76,7 +88,7 @@ mod tests {
     use super::*;
 
     fn strip(schema: &str) -> Result<String, Reason> {
-        without(schema, &["tenant".into(), "place".into()])
+        without(schema, &["tenant".into(), "place".into()], &[])
     }
 
     const BOTH: &str = r#""properties":{"tenant":{"type":"string"},"place":{},"limit":{"maximum": 1e2}}"#;
@@ -128,10 +140,27 @@ mod tests {
         ];
         for keyword in keywords {
             let schema = format!("{{{BOTH},{keyword}}}");
-            assert_eq!(strip(&schema), Err(Reason::ForcedArgumentEntangled), "{schema}");
+            assert_eq!(strip(&schema), Err(Reason::ArgumentEntangled), "{schema}");
         }
         let variant = r#"{"properties":{"tenant":{},"place":{},"Tenant":{}}}"#;
-        assert_eq!(strip(variant), Err(Reason::ForcedArgumentEntangled));
+        assert_eq!(strip(variant), Err(Reason::ArgumentEntangled));
+    }
+
+    #[test]
+    fn forbidden_arguments_are_taken_out_where_they_are() {
+        let strip = |schema: &str| without(schema, &[], &["all".into()]);
+        let kept = r#"{"properties":{"q":{}},"required":["q"]}"#;
+        for schema in [kept, r#"{"properties":{"q":{},"all":{}},"required":["q"]}"#] {
+            assert_eq!(strip(schema).as_deref(), Ok(kept), "{schema}");
+        }
+        for schema in [
+            r#"{"properties":{"q":{},"all":{}},"required":["all"]}"#,
+            r#"{"properties":{"q":{},"ALL":{}}}"#,
+            r#"{"properties":{"q":{}},"anyOf":[{"required":["all"]}]}"#,
+            r#"{"properties":{"q":{}},"patternProperties":{".*":{}}}"#,
+        ] {
+            assert_eq!(strip(schema), Err(Reason::ArgumentEntangled), "{schema}");
+        }
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use bulkhead_api::{
     McpTenant,
     tenant::{
-        Arguments, Bounds as BoundsSpec, ClientFeatures as FeaturesSpec, ElicitationMode as ModeSpec,
-        ForcedValue, IdentityKey, Resource as ResourceSpec, Results as ResultsSpec, Server as ServerSpec,
+        ArgumentType as TypeSpec, Arguments, Bounds as BoundsSpec, ClientFeatures as FeaturesSpec,
+        ElicitationMode as ModeSpec, ForcedValue, IdentityKey, Resource as ResourceSpec,
+        Results as ResultsSpec, Server as ServerSpec,
     },
 };
 use bulkhead_core::policy::document::{
-    Bounds, Callable, ClientFeatures, ElicitationMode, Forced, Owned, Resource, Results,
+    ArgumentType, Bounds, Callable, ClientFeatures, ElicitationMode, Forced, Owned, Resource, Results,
 };
 
 use super::{Findings, Reason};
@@ -105,6 +106,7 @@ fn callables<'a>(
             bounds: bounds
                 .map(|(argument, rule)| (argument.clone(), bounds_of(rule)))
                 .collect(),
+            forbidden: arguments.forbidden.iter().cloned().collect(),
             results,
         });
     }
@@ -272,12 +274,25 @@ fn agents_have(attribute: &str, offer: Offer<'_>, path: &str, findings: &mut Fin
 fn bounds_of(bounds: &BoundsSpec) -> Bounds {
     Bounds {
         required: bounds.required,
+        kind: bounds.kind.map(type_of),
         minimum: bounds.minimum,
         maximum: bounds.maximum,
         min_length: bounds.min_length,
         max_length: bounds.max_length,
+        min_items: bounds.min_items,
         max_items: bounds.max_items,
         pattern: bounds.pattern.clone(),
         one_of: bounds.one_of.iter().cloned().collect(),
+    }
+}
+
+fn type_of(kind: TypeSpec) -> ArgumentType {
+    match kind {
+        TypeSpec::String => ArgumentType::String,
+        TypeSpec::Number => ArgumentType::Number,
+        TypeSpec::Integer => ArgumentType::Integer,
+        TypeSpec::Boolean => ArgumentType::Boolean,
+        TypeSpec::Array => ArgumentType::Array,
+        TypeSpec::Object => ArgumentType::Object,
     }
 }

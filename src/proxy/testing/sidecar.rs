@@ -91,6 +91,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
                 ..Bounds::default()
             },
         )]),
+        forbidden: BTreeSet::new(),
         results: None,
     };
     PolicyDocument {
@@ -124,7 +125,7 @@ pub struct TestSidecar {
     /// The mTLS endpoint.
     pub address: SocketAddr,
     /// The drain endpoint.
-    pub drain_address: SocketAddr,
+    pub kubelet_address: SocketAddr,
     /// The keys of credentials.
     pub keys_address: SocketAddr,
     /// The metrics over TCP.
@@ -197,7 +198,7 @@ impl TestSidecar {
             kubernetes_service_host: None,
             kubernetes_service_port: 443,
             mtls_port: 0,
-            drain_port: 0,
+            kubelet_port: 0,
             keys_port: 0,
             metrics_port: Some(0),
             policy_dir: folder.path().join("policy"),
@@ -209,9 +210,9 @@ impl TestSidecar {
         };
         config.validate().unwrap();
         let listeners = Listeners::bind(&config).unwrap();
-        let (address, drain_address) = (
+        let (address, kubelet_address) = (
             listeners.mtls_address().unwrap(),
-            listeners.drain_address().unwrap(),
+            listeners.kubelet_address().unwrap(),
         );
         let keys_address = listeners.keys_address().unwrap();
         let metrics_address = listeners.metrics_address().unwrap().unwrap();
@@ -240,7 +241,7 @@ impl TestSidecar {
             agents_ca,
             shared,
             address,
-            drain_address,
+            kubelet_address,
             keys_address,
             metrics_address,
             admin_socket,

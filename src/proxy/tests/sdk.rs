@@ -192,6 +192,7 @@ async fn use_it(lifecycle: ClientLifecycleMode) {
         roles: ["reader".to_owned()].into(),
         forced: tenant(),
         bounds: [].into(),
+        forbidden: [].into(),
         results: None,
     }];
     setup.policy.resources = vec![Resource {

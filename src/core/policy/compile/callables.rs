@@ -31,6 +31,8 @@ pub(in crate::policy) struct Rule {
     sources: BTreeMap<String, Forced>,
     /// Names of forced arguments.
     pub forced: Vec<Arc<str>>,
+    /// Names of arguments that aren't to be given.
+    pub forbidden: Vec<Arc<str>>,
     pub bounds: Vec<BoundRule>,
     results: Option<CompiledResults>,
 }
@@ -174,13 +176,15 @@ impl Rule {
         if callable.name.is_empty() {
             return Err(invalid(rule, "has no name"));
         }
-        let ruled: Vec<_> = callable.forced.keys().chain(callable.bounds.keys()).collect();
+        let ruled = callable.forced.keys().chain(callable.bounds.keys());
+        let ruled: Vec<_> = ruled.chain(&callable.forbidden).collect();
         for (index, name) in ruled.iter().enumerate() {
             if name.is_empty() {
                 return Err(invalid(rule, "has a rule for an argument without a name"));
             }
             if ruled[..index].iter().any(|other| same_ignoring_case(other, name)) {
-                let problem = "is forced and bounded, or has rules for names that differ in case only";
+                let problem =
+                    "has two rules (forced, bounds, forbidden), or one for a name that differs in case only";
                 return Err(invalid(format!("{rule}, argument {name},"), problem));
             }
         }
@@ -208,6 +212,11 @@ impl Rule {
         });
         Ok(Self {
             forced: callable.forced.keys().map(|name| name.as_str().into()).collect(),
+            forbidden: callable
+                .forbidden
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
             bounds: bounds.collect::<Result<_, _>>()?,
             path: rule.into(),
             name: callable.name.into(),
@@ -235,6 +244,17 @@ impl Rule {
             results: results.map(|results| results.resolve(attributes)).transpose()?,
             rule: Arc::clone(self),
         })
+    }
+
+    /// Whether there are rules about its arguments.
+    pub fn has_arguments(&self) -> bool {
+        !(self.forced.is_empty() && self.bounds.is_empty() && self.forbidden.is_empty())
+    }
+
+    /// Whether an argument of this name isn't there for clients.
+    pub fn hides(&self, argument: &str) -> bool {
+        let mut hidden = self.forced.iter().chain(&self.forbidden);
+        hidden.any(|name| **name == *argument)
     }
 
     /// Whether agents get its results filtered by owner.

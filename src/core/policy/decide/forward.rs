@@ -94,8 +94,8 @@ fn version_header(client: &MirroredHeaders<'_>, version: ProtocolVersion) -> Hea
 }
 
 /// The `Mcp-Param-*` headers. Those of known annotations are written from the final arguments.
-/// Others pass as they came, as SEP-2243 asks of intermediaries, unless the tool has forced or
-/// bounded arguments: then a header might say what the caller was denied to say. In particular,
+/// Others pass as they came, as SEP-2243 asks of intermediaries, unless the tool has rules about
+/// arguments: then a header might say what the caller was denied to say. In particular,
 /// while the server hasn't listed the tool yet, such a call goes without them, and a server that
 /// needs them refuses it.
 fn param_headers(
@@ -106,7 +106,7 @@ fn param_headers(
     headers: &mut Headers,
 ) {
     let known = mirrors.unwrap_or_default();
-    if tool.is_some_and(|grant| grant.forced.is_empty() && grant.rule.bounds.is_empty()) {
+    if tool.is_some_and(|grant| !grant.rule.has_arguments()) {
         let unknown = client.params.iter().filter(|(suffix, _)| {
             !known
                 .iter()

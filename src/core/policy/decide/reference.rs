@@ -2,6 +2,8 @@
 //! is completed must exist for the agent, and what is forced is forced in the context as well, so
 //! that a server that completes by it completes for this tenant.
 
+use std::sync::Arc;
+
 use super::{
     Authorized, Target,
     examine::{Subject, members_of},
@@ -38,7 +40,7 @@ pub(super) fn authorize<'p>(
     let text = |key: &str| json::get(&reference, key).and_then(json::string);
     let body = subject.message.body();
     let mut edits = Vec::new();
-    let (rule, target, forced) = match text("type").as_deref() {
+    let (rule, target, forced, forbidden) = match text("type").as_deref() {
         Some("ref/prompt") => {
             let name = text("name").ok_or_else(|| invalid("params.ref.name is missing, or no string"))?;
             let grant = agent
@@ -49,7 +51,13 @@ pub(super) fn authorize<'p>(
                 .iter()
                 .map(|argument| (argument.name.to_string(), argument.value.clone()))
                 .collect();
-            (grant.rule.path.clone(), Target::Prompt(name.into_owned()), forced)
+            let forbidden = grant.rule.forbidden.as_slice();
+            (
+                grant.rule.path.clone(),
+                Target::Prompt(name.into_owned()),
+                forced,
+                forbidden,
+            )
         }
         Some("ref/resource") => {
             let uri = text("uri").ok_or_else(|| invalid("params.ref.uri is missing, or no string"))?;
@@ -79,12 +87,13 @@ pub(super) fn authorize<'p>(
                 grant.rule.path.clone(),
                 Target::Resource(grant.uri.clone()),
                 forced,
+                &[][..],
             )
         }
         _ => return Err(invalid("params.ref.type is neither ref/prompt nor ref/resource")),
     };
-    check_argument(subject, &forced)?;
-    edits.extend(force(subject, &forced)?);
+    check_argument(subject, &forced, forbidden)?;
+    edits.extend(force(subject, &forced, forbidden)?);
     Ok(Authorized {
         rule,
         edits,
@@ -94,8 +103,12 @@ pub(super) fn authorize<'p>(
     })
 }
 
-/// What is forced isn't there for a client, so it can't be completed.
-fn check_argument(subject: &Subject<'_, '_>, forced: &[(String, String)]) -> Result<(), Refusal> {
+/// What is forced or forbidden isn't there for a client, so it can't be completed.
+fn check_argument(
+    subject: &Subject<'_, '_>,
+    forced: &[(String, String)],
+    forbidden: &[Arc<str>],
+) -> Result<(), Refusal> {
     let raw = subject
         .get("argument")
         .ok_or_else(|| invalid("params.argument is missing"))?;
@@ -103,14 +116,20 @@ fn check_argument(subject: &Subject<'_, '_>, forced: &[(String, String)]) -> Res
     let name = json::get(&argument, "name")
         .and_then(json::string)
         .ok_or_else(|| invalid("params.argument.name is missing, or no string"))?;
-    if forced.iter().any(|(known, _)| same_ignoring_case(known, &name)) {
+    let forced = forced.iter().map(|(name, _)| name.as_str());
+    let mut hidden = forced.chain(forbidden.iter().map(AsRef::as_ref));
+    if hidden.any(|hidden| same_ignoring_case(hidden, &name)) {
         return Err(invalid(format!("there is no argument {}", named(&name))));
     }
     Ok(())
 }
 
-/// Sets what is forced in `params.context.arguments`.
-fn force(subject: &Subject<'_, '_>, forced: &[(String, String)]) -> Result<Option<Edit>, Refusal> {
+/// Sets what is forced in `params.context.arguments`, where nothing that is forbidden may be.
+fn force(
+    subject: &Subject<'_, '_>,
+    forced: &[(String, String)],
+    forbidden: &[Arc<str>],
+) -> Result<Option<Edit>, Refusal> {
     let context = subject.get("context");
     let members = match context {
         Some(raw) => members_of(raw, &["arguments"], "params.context")?,
@@ -122,8 +141,14 @@ fn force(subject: &Subject<'_, '_>, forced: &[(String, String)]) -> Result<Optio
         Some(_) => return Err(Refusal::plain(Reason::ArgumentsNotObject)),
     };
     for (key, _) in &given {
-        if forced.iter().any(|(name, _)| is_case_variant(key, name)) {
+        if forced.iter().any(|(name, _)| is_case_variant(key, name))
+            || forbidden.iter().any(|name| is_case_variant(key, name))
+        {
             return Err(Refusal::plain(Reason::CaseVariant));
+        }
+        if forbidden.iter().any(|name| **name == **key) {
+            let message = format!("Argument {} must not be given.", named(key));
+            return Err(Refusal::new(Reason::ArgumentForbidden, message).as_protocol_error());
         }
     }
     if forced.is_empty() {

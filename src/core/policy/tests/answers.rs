@@ -296,7 +296,7 @@ fn what_is_wrong_with_an_entry_drops_that_entry() {
             format!(r#"{{"name":"list","inputSchema":{TENANT},"inputschema":{{}}}}"#),
             &[ToolMalformed],
         ),
-        (tool("list", &entangled), &[ForcedArgumentEntangled]),
+        (tool("list", &entangled), &[ArgumentEntangled]),
         (tool("list", "{}"), &[ForcedArgumentUndeclared]),
         (tool("delete", "{}"), &[ForcedArgumentUndeclared]),
         (tool("free", "{}"), &[ToolDuplicate]),

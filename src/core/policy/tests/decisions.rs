@@ -247,10 +247,7 @@ fn a_hidden_and_an_unknown_tool_give_the_same_bytes() {
                 .replace(name, "NAME"),
         )
     };
-    let unusable = [(
-        "list".to_owned(),
-        ToolFacts::Unusable(Reason::ForcedArgumentEntangled),
-    )];
+    let unusable = [("list".to_owned(), ToolFacts::Unusable(Reason::ArgumentEntangled))];
     let inventory = Inventory::default().learning(&unusable).unwrap();
     let unknown = told("drop", &Inventory::default());
     assert_eq!(unknown.0, 200);

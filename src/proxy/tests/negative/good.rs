@@ -159,6 +159,7 @@ pub fn setup(port: u16) -> Setup {
         roles,
         forced: [].into(),
         bounds: [].into(),
+        forbidden: [].into(),
         results: None,
     };
     setup.policy.prompts = vec![prompt("greet", reader()), prompt("promote", admin())];
