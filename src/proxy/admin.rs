@@ -105,14 +105,18 @@ async fn answer(request: &Request<Incoming>, surface: Surface, shared: &Shared) 
         (pod::KEYS_PATH, Surface::Keys) => keys(shared),
         ("/metrics", Surface::Everything | Surface::Metrics) => metrics(shared),
         ("/startupz", Surface::Everything) => probe(&shared.readiness.missing_to_start(&shared.live)),
-        ("/readyz", Surface::Everything) => probe(
-            &shared
-                .readiness
-                .missing_to_serve(&shared.live, &shared.drain)
-                .await,
-        ),
+        (pod::READY_PATH, Surface::Everything) => ready(shared).await,
         _ => text(StatusCode::NOT_FOUND, "not found\n".into()),
     }
+}
+
+/// Whether agents may be sent here, and if not, why.
+pub(crate) async fn ready(shared: &Shared) -> Response<Full<Bytes>> {
+    let missing = shared
+        .readiness
+        .missing_to_serve(&shared.live, &shared.drain)
+        .await;
+    probe(&missing)
 }
 
 fn probe(missing: &[crate::readiness::Missing]) -> Response<Full<Bytes>> {

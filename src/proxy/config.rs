@@ -44,9 +44,9 @@ pub struct Config {
     #[arg(long, default_value_t = pod::MTLS_PORT)]
     pub mtls_port: u16,
 
-    /// Port of `GET /drain`.
-    #[arg(long, default_value_t = pod::DRAIN_PORT)]
-    pub drain_port: u16,
+    /// Port of `GET /readyz` and `GET /drain`, for the kubelet.
+    #[arg(long, default_value_t = pod::KUBELET_PORT)]
+    pub kubelet_port: u16,
 
     /// Port on loopback of the keys that verify credentials of upstream requests.
     #[arg(long, default_value_t = pod::KEYS_PORT)]

@@ -1,8 +1,6 @@
 //! Going away without failing a call: announce, wait for the cluster to notice, close, wait for
 //! what is under way.
 
-pub mod endpoint;
-
 use std::{
     sync::{
         Arc,

@@ -1,10 +1,12 @@
-//! `GET /drain`, which the server container's `preStop` hook calls, and nothing else.
+//! What the kubelet asks: `GET /readyz`, and `GET /drain`, which is the server container's `preStop` hook.
 //!
-//! It is plain HTTP on the pod's address, because the kubelet sends `httpGet` hooks there. What it
-//! does can't be undone and is only called once; the network lets no pod open it.
+//! It is plain HTTP on the pod's address, because the kubelet sends `httpGet` there; the network lets no pod open it. A
+//! drain can't be undone and is called once. Readiness isn't asked by a command in the container, as starting is: every two
+//! seconds for the life of a pod that costs a node more than the pod's calls do.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use bulkhead_core::pod;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -13,10 +15,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
 use tracing::{info, warn};
 
-use super::Drained;
-use crate::shared::Shared;
+use crate::{admin, drain::Drained, shared::Shared};
 
-/// Connections served at once: the hook is one.
+/// Connections served at once: the hook is one, probes are one at a time.
 const CONNECTIONS: usize = 4;
 
 /// Time for the request's headers.
@@ -25,14 +26,14 @@ const HEADERS: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, so that it isn't a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `GET /drain`.
+/// Serves both.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(%error, "accept failed on the drain port");
+                warn!(%error, "accept failed on the kubelet's port");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -61,7 +62,8 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
     let (status, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/drain") => {
+        (&Method::GET, pod::READY_PATH) => return admin::ready(shared).await,
+        (&Method::GET, pod::DRAIN_PATH) => {
             // A task of its own: once begun, a drain goes on even if the hook's caller goes away.
             let drain = Arc::clone(&shared.drain);
             let (grace, deadline) = (shared.limits.drain_grace, shared.limits.drain_deadline);
@@ -80,7 +82,7 @@ async fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<B
                 }
             }
         }
-        (_, "/drain") => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
+        (_, pod::DRAIN_PATH | pod::READY_PATH) => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
         _ => (StatusCode::NOT_FOUND, "not found\n"),
     };
     let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));

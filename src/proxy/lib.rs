@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod gate;
 mod hex;
 pub mod identity;
+pub mod kubelet;
 pub mod limits;
 pub mod live;
 pub mod memory;

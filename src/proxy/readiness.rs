@@ -3,11 +3,15 @@
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{net::TcpStream, time::timeout};
+use tracing::{info, warn};
 
 use crate::{drain::Drain, live::Live};
 
@@ -19,6 +23,7 @@ const UPSTREAM_LOOK: Duration = Duration::from_secs(1);
 pub struct Readiness {
     network_was_closed: AtomicBool,
     network_is_closed: AtomicBool,
+    told: Mutex<Option<Vec<Missing>>>,
 }
 
 /// What is still missing.
@@ -100,6 +105,22 @@ impl Readiness {
                 missing.push(Missing::Upstream);
             }
         }
+        self.tell(&missing);
         missing
+    }
+
+    /// Says in the log when what is missing has changed: the kubelet's events have the status of an answer only.
+    fn tell(&self, missing: &[Missing]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_deref() == Some(missing) {
+            return;
+        }
+        if missing.is_empty() {
+            info!("ready");
+        } else {
+            let why: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            warn!(missing = why.join("; "), "not ready");
+        }
+        *told = Some(missing.to_vec());
     }
 }

@@ -247,7 +247,7 @@ mod tests {
             kubernetes_service_host: None,
             kubernetes_service_port: 443,
             mtls_port: 0,
-            drain_port: 0,
+            kubelet_port: 0,
             keys_port: 0,
             metrics_port: None,
             policy_dir: folder.clone(),

@@ -26,7 +26,7 @@ use crate::{
     admin,
     canary::{self, NetworkNotEnforced},
     config::Config,
-    drain, minter,
+    kubelet, minter,
     reload::Reloader,
     server,
     shared::Shared,
@@ -42,7 +42,7 @@ pub struct Listeners {
 /// The sockets of the control group.
 #[derive(Debug)]
 pub struct ControlListeners {
-    drain: StdTcpListener,
+    kubelet: StdTcpListener,
     keys: StdTcpListener,
     metrics: Option<StdTcpListener>,
     admin: StdUnixListener,
@@ -93,7 +93,7 @@ impl Listeners {
         Ok(Self {
             mtls: bind_tcp(SocketAddr::new(config.pod_ip, config.mtls_port))?,
             control: ControlListeners {
-                drain: bind_tcp(SocketAddr::new(config.pod_ip, config.drain_port))?,
+                kubelet: bind_tcp(SocketAddr::new(config.pod_ip, config.kubelet_port))?,
                 keys: bind_tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.keys_port))?,
                 metrics: config
                     .metrics_port
@@ -109,9 +109,9 @@ impl Listeners {
         self.mtls.local_addr()
     }
 
-    /// Where `GET /drain` is.
-    pub fn drain_address(&self) -> io::Result<SocketAddr> {
-        self.control.drain.local_addr()
+    /// Where the kubelet asks.
+    pub fn kubelet_address(&self) -> io::Result<SocketAddr> {
+        self.control.kubelet.local_addr()
     }
 
     /// Where the keys of credentials are.
@@ -163,8 +163,8 @@ async fn control(
         UnixListener::from_std(listeners.admin)?,
         Arc::clone(&shared),
     ));
-    tasks.spawn(drain::endpoint::serve(
-        TcpListener::from_std(listeners.drain)?,
+    tasks.spawn(kubelet::serve(
+        TcpListener::from_std(listeners.kubelet)?,
         Arc::clone(&shared),
     ));
     tasks.spawn(admin::serve_keys(

@@ -95,7 +95,7 @@ fn default_deny(tenant: &ValidatedTenant, namespace: String) -> NetworkPolicy {
 }
 
 /// In: the sidecar's mTLS port, for the tenant's agents and declared clients. Out: what is
-/// declared. The sidecar's drain port is open to nobody; the kubelet isn't subject to policies.
+/// declared. The sidecar's port for the kubelet is open to nobody; the kubelet isn't subject to policies.
 pub(super) fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> NetworkPolicy {
     let mut from = vec![whole_namespace(&tenant.name.agents_namespace())];
     from.extend(server.clients.iter().map(pods));

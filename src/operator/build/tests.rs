@@ -246,7 +246,7 @@ fn no_network_policy_opens_more_than_it_names() {
         }
     }
     for (path, port) in all(&objects, "port") {
-        assert_ne!(port, 8444, "{path}: the drain port is open to no pod");
+        assert_ne!(port, 8444, "{path}: the kubelet's port is open to no pod");
     }
 }
 

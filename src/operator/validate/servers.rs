@@ -15,7 +15,12 @@ use crate::{
 };
 
 /// Ports of the sidecar: the server shares its network.
-const SIDECAR_PORTS: [u16; 4] = [pod::MTLS_PORT, pod::DRAIN_PORT, pod::KEYS_PORT, pod::METRICS_PORT];
+const SIDECAR_PORTS: [u16; 4] = [
+    pod::MTLS_PORT,
+    pod::KUBELET_PORT,
+    pod::KEYS_PORT,
+    pod::METRICS_PORT,
+];
 
 /// What a server requests and is limited to when it doesn't say; documented in the API.
 const DEFAULTS: [(&str, &str, &str); 3] = [

@@ -262,7 +262,9 @@ async fn a_drain_fails_no_call_and_ends_when_none_is_under_way() {
         .await
         .unwrap();
 
-    let address = sidecar.drain_address;
+    let address = sidecar.kubelet_address;
+    let ready = get(address, "GET /readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     let hook = tokio::spawn(async move { get(address, "GET /drain").await });
     timeout(PATIENCE, sidecar.shared.drain.closing()).await.unwrap();
     let error = probe::ask(&sidecar.admin_socket, Probe::Ready)
@@ -270,6 +272,11 @@ async fn a_drain_fails_no_call_and_ends_when_none_is_under_way() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("draining"), "{error}");
+    let unready = get(address, "GET /readyz").await;
+    assert!(
+        unready.starts_with("HTTP/1.1 503") && unready.contains("draining"),
+        "{unready}"
+    );
     assert!(!hook.is_finished(), "a call is under way");
 
     // A connection that was opened before endpoints propagated is still served.
@@ -300,17 +307,18 @@ async fn a_drain_fails_no_call_and_ends_when_none_is_under_way() {
 }
 
 #[tokio::test]
-async fn the_drain_port_serves_nothing_else() {
+async fn the_kubelets_port_serves_nothing_else() {
     let upstream = RecordingUpstream::answering(upstream::plain).await;
     let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
     for (target, status) in [
         ("POST /drain", "405"),
         ("GET /metrics", "404"),
-        ("GET /readyz", "404"),
+        ("POST /readyz", "405"),
+        ("GET /startupz", "404"),
         ("GET /", "404"),
     ] {
         assert!(
-            get(sidecar.drain_address, target)
+            get(sidecar.kubelet_address, target)
                 .await
                 .starts_with(&format!("HTTP/1.1 {status}")),
             "{target}"

@@ -68,8 +68,8 @@ pub(super) fn container(tenant: &ValidatedTenant, server: &Server) -> Container 
             // hook returns when there are none.
             pre_stop: Some(LifecycleHandler {
                 http_get: Some(HTTPGetAction {
-                    path: Some("/drain".to_owned()),
-                    port: IntOrString::Int(i32::from(pod::DRAIN_PORT)),
+                    path: Some(pod::DRAIN_PATH.to_owned()),
+                    port: IntOrString::Int(i32::from(pod::KUBELET_PORT)),
                     scheme: Some("HTTP".to_owned()),
                     ..HTTPGetAction::default()
                 }),
