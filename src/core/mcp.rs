@@ -5,6 +5,7 @@
 
 pub mod envelope;
 pub mod headers;
+pub mod input_schema;
 pub mod inventory;
 pub mod methods;
 pub mod sse;

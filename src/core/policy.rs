@@ -10,6 +10,7 @@ pub mod compile;
 mod decide;
 pub mod document;
 mod events;
+mod legible;
 mod lists;
 mod permit;
 mod records;

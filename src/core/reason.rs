@@ -100,12 +100,20 @@ reasons! {
     ArgumentOutOfBounds = "argument_out_of_bounds",
     /// An argument is there that the policy forbids. Leave it out.
     ArgumentForbidden = "argument_forbidden",
+    /// The arguments don't fit the tool's own input schema. Correct them.
+    ArgumentInvalid = "argument_invalid",
+    /// The tool's own input schema doesn't allow the value that the policy forces. Correct the policy, or the tool.
+    ForcedArgumentInvalid = "forced_argument_invalid",
     /// The rewritten message did not read back as the message that was decided. This is a fault of Bulkhead; report it.
     RewriteInconsistent = "rewrite_inconsistent",
     /// The tool's schema mentions a forced or forbidden argument where it can't be taken out. Simplify the schema, or don't force or forbid that argument.
     ArgumentEntangled = "argument_entangled",
     /// The tool's schema doesn't declare a forced argument, so setting it might change nothing. Correct the name in the policy, or declare it in the tool.
     ForcedArgumentUndeclared = "forced_argument_undeclared",
+    /// The tool's input schema can't be checked: it is too large or no valid one, refers outside of itself, or has a pattern that isn't linear. Simplify it in the server.
+    SchemaUnusable = "schema_unusable",
+    /// The definition has characters that people don't see, or that reorder text. Take them out in the server.
+    HiddenCharacters = "hidden_characters",
     /// The tool's `x-mcp-header` annotations are invalid. Correct them in the server.
     InvalidMirror = "invalid_mirror",
     /// An entry of the server's tool list is malformed. Correct the server.

@@ -151,6 +151,7 @@ impl Refusal {
             self.reason,
             Reason::ArgumentOutOfBounds
                 | Reason::ArgumentForbidden
+                | Reason::ArgumentInvalid
                 | Reason::AnswerTooManyRecords
                 | Reason::AnswerTooLong
         )
@@ -205,6 +206,10 @@ impl Refusal {
             | Reason::ArgumentsNotObject
             | Reason::ArgumentOutOfBounds
             | Reason::ArgumentForbidden
+            | Reason::ArgumentInvalid
+            | Reason::ForcedArgumentInvalid
+            | Reason::SchemaUnusable
+            | Reason::HiddenCharacters
             | Reason::ToolUnknown
             | Reason::ToolNotGranted
             | Reason::PromptUnknown

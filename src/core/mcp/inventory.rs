@@ -1,15 +1,18 @@
 //! What is known of the server's tools from its own lists: which arguments are mirrored in
-//! headers, and which tools can't be offered.
+//! headers, what schema they have, and which tools can't be offered.
 //!
 //! A tool that a list had to hide must not be callable either, so decisions look here. Nothing is
 //! known of a tool before the server listed it; then its forced arguments are set all the same,
 //! and no `Mcp-Param-*` header passes whose argument might be forced or bounded.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use crate::{
     json::{self, Kind, number},
-    mcp::headers::{MirroredHeaders, decode, encode},
+    mcp::{
+        headers::{MirroredHeaders, decode, encode},
+        input_schema::InputSchema,
+    },
     reason::Reason,
     refusal::{Refusal, named},
 };
@@ -21,6 +24,8 @@ pub enum ToolFacts {
     Usable {
         /// Arguments that are mirrored in headers.
         mirrors: Vec<Mirror>,
+        /// What the final arguments are checked against.
+        schema: Arc<InputSchema>,
     },
     /// It can't, so it doesn't exist.
     Unusable(Reason),
@@ -327,7 +332,13 @@ mod tests {
 
     #[test]
     fn an_inventory_changes_only_when_it_learns_something() {
-        let usable = [("a".to_owned(), ToolFacts::Usable { mirrors: vec![] })];
+        let usable = [(
+            "a".to_owned(),
+            ToolFacts::Usable {
+                mirrors: vec![],
+                schema: Arc::new(InputSchema::compile("{}").unwrap()),
+            },
+        )];
         let first = Inventory::default().learning(&usable).unwrap();
         assert_eq!(first.learning(&usable), None);
         let gone = [("a".to_owned(), ToolFacts::Unusable(Reason::InvalidMirror))];

@@ -195,7 +195,16 @@ impl CompiledPolicy {
             }
         }
         match expected.method {
-            Method::ToolsList => lists::tools(self, agent, expected, &members, handles, answer).map(Some),
+            Method::ToolsList => lists::tools(
+                self,
+                agent,
+                expected,
+                &members,
+                context.inventory,
+                handles,
+                answer,
+            )
+            .map(Some),
             Method::PromptsList => lists::prompts(self, agent, expected, &members, handles, answer).map(Some),
             Method::ResourcesList => lists::resources(agent, expected, &members, handles, answer).map(Some),
             Method::TemplatesList => lists::templates(agent, expected, &members, handles, answer).map(Some),

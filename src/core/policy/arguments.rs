@@ -7,13 +7,13 @@ use crate::{
         self, Kind, number,
         text::{is_case_variant, quote},
     },
-    mcp::{Params, envelope::span},
+    mcp::{Params, envelope::span, input_schema::InputSchema},
     policy::{
         compile::{ForcedArgument, Grant},
         splice::Edit,
     },
     reason::Reason,
-    refusal::{Refusal, named},
+    refusal::{Refusal, named, shortened},
 };
 
 /// What becomes of the arguments.
@@ -70,6 +70,28 @@ pub(super) fn rewrite(grant: &Grant, body: &[u8], params: &Params<'_>) -> Result
         }
     }
     Ok(force(&grant.forced, &members, body, params))
+}
+
+/// Holds the final arguments of a call against the tool's own schema.
+pub(super) fn fit(grant: &Grant, schema: &InputSchema, arguments: Option<&str>) -> Result<(), Refusal> {
+    let given = arguments
+        .filter(|raw| Kind::of(raw) == Kind::Object)
+        .unwrap_or("{}");
+    let Some(violation) = schema.violation(given) else {
+        return Ok(());
+    };
+    let subject = match violation.argument {
+        // The client doesn't know it, and can do nothing about it.
+        Some(name) if grant.rule.hides(&name) => {
+            return Err(Refusal::tool(Reason::ForcedArgumentInvalid, &grant.rule.name));
+        }
+        Some(name) => format!("Argument {}", shortened(&name)),
+        None => "The arguments".to_owned(),
+    };
+    Err(Refusal::new(
+        Reason::ArgumentInvalid,
+        format!("{subject}: {}.", violation.message),
+    ))
 }
 
 fn force(

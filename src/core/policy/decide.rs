@@ -17,10 +17,12 @@ use crate::{
     handles::{Handle, Handles, Kind as HandleKind, NoHandles, Seal},
     json::Limits,
     mcp::{
-        self, Era, Inventory, Message, MirroredHeaders, inventory,
+        self, Era, Inventory, Message, MirroredHeaders,
+        inventory::{self, ToolFacts},
         version::{self, ProtocolVersion},
     },
     policy::{
+        arguments,
         compile::{CompiledAgent, CompiledPolicy, Grant},
         permit::{Forward, Permitted},
         splice::{self, Edit},
@@ -29,7 +31,7 @@ use crate::{
     refusal::{Refusal, shortened},
 };
 
-use examine::examine;
+use examine::{Subject, examine};
 pub(super) use features::granted as feature_granted;
 pub(super) use subscription::{LISTS, RESOURCES};
 
@@ -271,6 +273,7 @@ impl CompiledPolicy {
         trace.overridden = authorized.overridden;
 
         if authorized.edits.is_empty() {
+            fit(&subject, authorized.tool, context.inventory)?;
             return Ok(forward::permit(
                 &subject,
                 authorized.tool,
@@ -297,6 +300,7 @@ impl CompiledPolicy {
         if !same {
             return Err(inconsistent());
         }
+        fit(&second, decided.tool, context.inventory)?;
         Ok(forward::permit(
             &second,
             decided.tool,
@@ -344,6 +348,17 @@ impl CompiledPolicy {
             return Err(Refusal::plain(Reason::RewriteInconsistent));
         }
         Ok(forward::response(body, version, headers))
+    }
+}
+
+/// Holds what goes upstream against the schema of the tool that is called, once the server has told it.
+fn fit(subject: &Subject<'_, '_>, tool: Option<&Grant>, inventory: &Inventory) -> Result<(), Refusal> {
+    let facts = tool.and_then(|grant| Some((grant, inventory.tool(&grant.rule.name)?)));
+    match facts {
+        Some((grant, ToolFacts::Usable { schema, .. })) => {
+            arguments::fit(grant, schema, subject.get("arguments"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Results of the list methods: what exists for the agent, and nothing else.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use crate::{
     handles::{Handle, Handles},
@@ -10,11 +10,13 @@ use crate::{
     },
     mcp::{
         Era,
-        inventory::{self, ToolFacts},
+        input_schema::InputSchema,
+        inventory::{self, Inventory, ToolFacts},
     },
     policy::{
         answer::{DroppedEntry, FinalAnswer, malformed},
         compile::{CompiledAgent, CompiledPolicy, Grant, Rule},
+        legible,
         permit::Expected,
         schema,
     },
@@ -98,6 +100,7 @@ pub(super) fn tools(
     agent: &CompiledAgent,
     expected: &Expected,
     members: &Members<'_>,
+    inventory: &Inventory,
     handles: Handles<'_>,
     answer: &mut FinalAnswer,
 ) -> Result<String, Refusal> {
@@ -115,11 +118,9 @@ pub(super) fn tools(
             answer.dropped.push(dropped(&name, Reason::ToolDuplicate));
             continue;
         }
-        match offer(rule, raw, &tool) {
-            Ok((text, mirrors)) => {
-                answer
-                    .learned
-                    .push((name.to_string(), ToolFacts::Usable { mirrors }));
+        match offer(rule, raw, &tool, inventory.tool(&name)) {
+            Ok((text, facts)) => {
+                answer.learned.push((name.to_string(), facts));
                 if agent.tool(policy, &name).is_ok() {
                     page.kept.push(text);
                 }
@@ -157,6 +158,10 @@ pub(super) fn prompts(
             answer.dropped.push(dropped(&name, Reason::EntryDuplicate));
             continue;
         }
+        if legible::has_hidden(raw) {
+            answer.dropped.push(dropped(&name, Reason::HiddenCharacters));
+            continue;
+        }
         match without_hidden(grant, raw, &prompt) {
             Some(text) => page.kept.push(text),
             None => answer.dropped.push(dropped(&name, Reason::EntryMalformed)),
@@ -182,10 +187,12 @@ pub(super) fn resources(
         if agent.resource(&uri).is_err() {
             continue;
         }
-        if page.seen.insert(uri.to_string()) {
-            page.kept.push(Cow::Borrowed(raw));
-        } else {
+        if !page.seen.insert(uri.to_string()) {
             answer.dropped.push(dropped(&uri, Reason::EntryDuplicate));
+        } else if legible::has_hidden(raw) {
+            answer.dropped.push(dropped(&uri, Reason::HiddenCharacters));
+        } else {
+            page.kept.push(Cow::Borrowed(raw));
         }
     }
     page.finish(expected, handles)
@@ -210,6 +217,8 @@ pub(super) fn templates(
         };
         if !page.seen.insert(uri.to_string()) {
             answer.dropped.push(dropped(&uri, Reason::EntryDuplicate));
+        } else if legible::has_hidden(raw) {
+            answer.dropped.push(dropped(&uri, Reason::HiddenCharacters));
         } else if grant.uri == *uri {
             page.kept.push(Cow::Borrowed(raw));
         } else {
@@ -238,17 +247,27 @@ fn read_tool(raw: &str) -> Option<(Members<'_>, Cow<'_, str>)> {
     (Kind::of(schema) == Kind::Object).then_some((tool, name))
 }
 
-/// The tool as agents see it, without what is forced or forbidden, and its mirrored arguments.
+/// The tool as agents see it, without what is forced or forbidden, and what is to be known of it.
 fn offer<'a>(
     rule: &Rule,
     raw: &'a str,
     tool: &Members<'_>,
-) -> Result<(Cow<'a, str>, Vec<inventory::Mirror>), Reason> {
+    known: Option<&ToolFacts>,
+) -> Result<(Cow<'a, str>, ToolFacts), Reason> {
+    if legible::has_hidden(raw) {
+        return Err(Reason::HiddenCharacters);
+    }
     let schema = json::get(tool, "inputSchema").ok_or(Reason::ToolMalformed)?;
-    let mirrors = inventory::mirrors_of(schema).map_err(|refusal| refusal.reason)?;
+    let facts = ToolFacts::Usable {
+        mirrors: inventory::mirrors_of(schema).map_err(|refusal| refusal.reason)?,
+        schema: match known {
+            Some(ToolFacts::Usable { schema: known, .. }) if known.text() == schema => Arc::clone(known),
+            _ => Arc::new(InputSchema::compile(schema)?),
+        },
+    };
     let hides = !(rule.forced.is_empty() && rule.forbidden.is_empty());
     if !hides && !rule.is_owned() {
-        return Ok((Cow::Borrowed(raw), mirrors));
+        return Ok((Cow::Borrowed(raw), facts));
     }
     let schema = if hides {
         Cow::Owned(schema::without(schema, &rule.forced, &rule.forbidden)?)
@@ -261,7 +280,7 @@ fn offer<'a>(
         "outputSchema" if rule.is_owned() => None,
         key => Some((key, *raw)),
     });
-    Ok((Cow::Owned(object(seen)), mirrors))
+    Ok((Cow::Owned(object(seen)), facts))
 }
 
 /// The prompt as an agent sees it, without what is forced or forbidden; `None` when its arguments are malformed.

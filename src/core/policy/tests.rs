@@ -13,6 +13,7 @@ use crate::{
 
 mod answers;
 mod decisions;
+mod definitions;
 mod forbidden;
 mod objects;
 mod owned;

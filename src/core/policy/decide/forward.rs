@@ -24,7 +24,7 @@ pub(super) fn mirrors<'i>(subject: &Subject<'_, '_>, inventory: &'i Inventory) -
         return None;
     }
     match inventory.tool(subject.name.as_deref()?)? {
-        ToolFacts::Usable { mirrors } => Some(mirrors),
+        ToolFacts::Usable { mirrors, .. } => Some(mirrors),
         ToolFacts::Unusable(_) => None,
     }
 }

@@ -1,5 +1,10 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::mcp::inventory::{Mirror, ToolFacts};
+use crate::mcp::{
+    input_schema::InputSchema,
+    inventory::{Mirror, ToolFacts},
+};
 
 fn legacy(agent: &str, body: &str) -> Result<String, Reason> {
     outcome(&decide(&policy(), agent, LEGACY, body, &Inventory::default()))
@@ -414,11 +419,14 @@ fn mirrored_headers_are_written_from_what_goes_up() {
         path: vec![name.into()],
         header: header.into(),
     };
+    let schema = Arc::new(InputSchema::compile("{}").unwrap());
     let facts = ToolFacts::Usable {
         mirrors: vec![mirror("tenant", "Tenant"), mirror("limit", "Limit")],
+        schema: Arc::clone(&schema),
     };
     let free = ToolFacts::Usable {
         mirrors: vec![mirror("limit", "Limit")],
+        schema,
     };
     let known = Inventory::default()
         .learning(&[("list".into(), facts), ("free".into(), free)])

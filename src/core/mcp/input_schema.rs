@@ -1,0 +1,320 @@
+//! A tool's own `inputSchema`, against which the final arguments of a call are checked.
+//!
+//! The schema is the server's and the arguments are the client's, so neither may cost more than it is worth: a schema is
+//! bounded in size and in what it unfolds to, patterns match in linear time, and no reference leaves the document. A schema
+//! that keeps to none of that can't be checked, and then its tool isn't offered.
+
+use std::fmt;
+
+use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind};
+use serde_json::Value;
+
+use crate::reason::Reason;
+
+/// Longest schema, in bytes.
+const MAX_BYTES: usize = 128 * 1024;
+
+/// Subschemas that a schema may come to, with each reference replaced by what it refers to.
+const MAX_UNFOLDED: usize = 10_000;
+
+/// Checks that arguments may cause a schema that contains itself to make: what bounds their depth.
+const MAX_RECURSION: f64 = 100_000.0;
+
+/// Memory that one compiled pattern may take.
+const PATTERN_SIZE: usize = 1 << 20;
+
+/// Longest message about a violation, in characters: it may quote the schema.
+const MAX_MESSAGE: usize = 300;
+
+/// Keywords by which a reference depends on where it is reached from, or on names that are given elsewhere.
+const UNSUPPORTED: [&str; 4] = ["$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$anchor"];
+
+/// A compiled schema. Two are equal when their texts are.
+pub struct InputSchema {
+    text: String,
+    validator: Validator,
+    max_depth: usize,
+}
+
+/// What is wrong with arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The argument that it is about, if it is about one.
+    pub argument: Option<String>,
+    /// For a model to read. The value itself is not repeated.
+    pub message: String,
+}
+
+impl PartialEq for InputSchema {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for InputSchema {}
+
+impl fmt::Debug for InputSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InputSchema").field(&self.text).finish()
+    }
+}
+
+impl InputSchema {
+    /// Compiles a schema. Without `$schema` it is one of 2020-12, as MCP has it; formats are annotations, as there.
+    pub(crate) fn compile(text: &str) -> Result<Self, Reason> {
+        let unusable = Reason::SchemaUnusable;
+        if text.len() > MAX_BYTES {
+            return Err(unusable);
+        }
+        let schema: Value = serde_json::from_str(text).map_err(|_| unusable)?;
+        let mut unfolding = Unfolding {
+            root: &schema,
+            left: MAX_UNFOLDED,
+            within: Vec::new(),
+            returns: 0,
+        };
+        unfolding.walk(&schema).ok_or(unusable)?;
+        let patterns = PatternOptions::regex()
+            .size_limit(PATTERN_SIZE)
+            .dfa_size_limit(PATTERN_SIZE);
+        let validator = jsonschema::options()
+            .with_pattern_options(patterns)
+            .should_validate_formats(false)
+            .build(&schema)
+            .map_err(|_| unusable)?;
+        Ok(Self {
+            max_depth: max_depth(unfolding.returns),
+            text: text.to_owned(),
+            validator,
+        })
+    }
+
+    /// The schema, as the server wrote it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What is wrong with arguments (a raw object), if anything.
+    pub(crate) fn violation(&self, arguments: &str) -> Option<Violation> {
+        let about_all = |message: &str| {
+            Some(Violation {
+                argument: None,
+                message: message.to_owned(),
+            })
+        };
+        let Ok(value) = serde_json::from_str::<Value>(arguments) else {
+            return about_all("have a number that is out of range");
+        };
+        if depth(&value) > self.max_depth {
+            return about_all("are nested too deeply for the tool's schema");
+        }
+        let error = self.validator.validate(&value).err()?;
+        let path = error.instance_path().to_string();
+        let argument = path.split('/').nth(1).map(unescaped);
+        let message = match (error.kind(), &argument) {
+            (ValidationErrorKind::FalseSchema, _) => "must not be given".to_owned(),
+            _ => error.masked().to_string(),
+        };
+        Some(Violation {
+            argument,
+            message: message.chars().take(MAX_MESSAGE).collect(),
+        })
+    }
+}
+
+/// A name in a JSON pointer (RFC 6901).
+fn unescaped(name: &str) -> String {
+    name.replace("~1", "/").replace("~0", "~")
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// How deep arguments may be for a schema that refers to itself so many times: at each level every one of them may be tried.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a small number, rounded down"
+)]
+fn max_depth(returns: usize) -> usize {
+    if returns < 2 {
+        return usize::MAX;
+    }
+    (MAX_RECURSION.ln() / (returns as f64).ln()) as usize
+}
+
+/// A walk through a schema, through references too.
+struct Unfolding<'s> {
+    root: &'s Value,
+    /// Subschemas that may still come.
+    left: usize,
+    /// What the references on the way here refer to.
+    within: Vec<&'s str>,
+    /// References that lead back to where they are within.
+    returns: usize,
+}
+
+impl<'s> Unfolding<'s> {
+    /// `None`: it is too large, or has a reference that can't be followed.
+    fn walk(&mut self, node: &'s Value) -> Option<()> {
+        self.left = self.left.checked_sub(1)?;
+        match node {
+            Value::Array(items) => items.iter().try_for_each(|item| self.walk(item)),
+            Value::Object(members) => {
+                let is_root = std::ptr::eq(node, self.root);
+                if members.contains_key("$id") && !is_root
+                    || UNSUPPORTED.iter().any(|keyword| members.contains_key(*keyword))
+                {
+                    return None;
+                }
+                for (key, inner) in members {
+                    match inner {
+                        Value::String(target) if key == "$ref" => self.follow(target)?,
+                        // They count where they are referred to. Deeper down these could be names of arguments.
+                        _ if is_root && matches!(key.as_str(), "$defs" | "definitions") => {}
+                        _ => self.walk(inner)?,
+                    }
+                }
+                Some(())
+            }
+            _ => Some(()),
+        }
+    }
+
+    fn follow(&mut self, target: &'s str) -> Option<()> {
+        let pointer = target.strip_prefix('#')?;
+        if self.within.contains(&target) || pointer.is_empty() {
+            self.returns += 1;
+            return Some(());
+        }
+        // Percent-encoded ones would have to be decoded as jsonschema does, and nobody writes them.
+        let node = self.root.pointer(pointer).filter(|_| !pointer.contains('%'))?;
+        self.within.push(target);
+        self.walk(node)?;
+        self.within.pop();
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn compiled(schema: &Value) -> Result<InputSchema, Reason> {
+        InputSchema::compile(&schema.to_string())
+    }
+
+    #[test]
+    fn arguments_are_held_against_the_schema_and_no_value_is_repeated() {
+        let schema = compiled(&json!({"type": "object", "required": ["q"], "additionalProperties": false, "properties": {
+            "q": {"type": "string", "pattern": "^[a-z]+$"}, "n": {"type": "integer", "maximum": 9}, "a/b": {"enum": ["x"]},
+            "in": {"type": "object", "properties": {"deep": {"type": "array", "items": {"type": "number"}}}}, "no": false}}))
+        .unwrap();
+        for good in [r#"{"q":"a"}"#, r#"{"q":"a","n":9.0,"in":{"deep":[1,2.5]}}"#] {
+            assert_eq!(schema.violation(good), None, "{good}");
+        }
+        for (bad, argument) in [
+            ("{}", None),
+            (r#"{"q":"a","secret":"secret"}"#, None),
+            (r#"{"q":"SECRET"}"#, Some("q")),
+            (r#"{"q":"a","n":10}"#, Some("n")),
+            (r#"{"q":"a","n":"secret"}"#, Some("n")),
+            (r#"{"q":"a","a/b":"secret"}"#, Some("a/b")),
+            (r#"{"q":"a","in":{"deep":[1,"secret"]}}"#, Some("in")),
+            (r#"{"q":"a","no":"secret"}"#, Some("no")),
+            (r#"{"q":"a","n":1e999}"#, None),
+        ] {
+            let found = schema.violation(bad).unwrap_or_else(|| panic!("{bad}"));
+            assert_eq!(found.argument.as_deref(), argument, "{bad}");
+            let quoted = found.message.to_lowercase().contains("secret");
+            assert!(!quoted || bad.contains(r#""secret":"#), "{}", found.message);
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_checked_is_unusable() {
+        let doubling = |levels: usize| {
+            let refer = |level: usize| json!({"$ref": format!("#/$defs/d{level}")});
+            let mut defs: serde_json::Map<_, _> = (0..levels)
+                .map(|level| {
+                    (
+                        format!("d{level}"),
+                        json!({"allOf": [refer(level + 1), refer(level + 1)]}),
+                    )
+                })
+                .collect();
+            defs.insert(format!("d{levels}"), json!({"type": "object"}));
+            json!({"$defs": defs, "$ref": "#/$defs/d0"})
+        };
+        for schema in [
+            json!({"$ref": "https://example.com/schema"}),
+            json!({"$ref": "file:///etc/hostname"}),
+            json!({"$ref": "other.json"}),
+            json!({"$ref": "#/$defs/none"}),
+            json!({"$schema": "https://example.com/dialect"}),
+            json!({"type": "objekt"}),
+            json!({"properties": {"q": {"pattern": "(?=a)"}}}),
+            json!({"properties": {"q": {"pattern": "(((a{100}){100}){100}){100}"}}}),
+            json!({"properties": {"q": {"$id": "https://example.com/", "$ref": "#/$defs/a"}}, "$defs": {"a": {}}}),
+            json!({"$dynamicRef": "#a", "$defs": {"b": {"$dynamicAnchor": "a"}}}),
+            json!({"description": "x".repeat(MAX_BYTES)}),
+            doubling(20),
+        ] {
+            assert_eq!(
+                compiled(&schema),
+                Err(Reason::SchemaUnusable),
+                "{:.200}",
+                schema.to_string()
+            );
+        }
+        for schema in [
+            json!({}),
+            json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}),
+            json!({"$id": "https://example.com/tool", "$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}}),
+            doubling(5),
+        ] {
+            assert!(compiled(&schema).is_ok(), "{schema}");
+        }
+    }
+
+    #[test]
+    fn a_schema_that_contains_itself_bounds_the_depth_of_arguments() {
+        let nested = |levels: usize| {
+            let mut value = json!({});
+            for _ in 0..levels {
+                value = json!({"and": [value]});
+            }
+            value.to_string()
+        };
+        let branch = |key: &str| json!({"properties": {key: {"items": {"$ref": "#/$defs/filter"}}}});
+        let branching = |branches: &[&str]| {
+            let any: Vec<_> = branches.iter().map(|key| branch(key)).collect();
+            compiled(
+                &json!({"$ref": "#/$defs/filter", "$defs": {"filter": {"type": "object", "anyOf": any}}}),
+            )
+            .unwrap()
+        };
+        assert_eq!(branching(&["and"]).violation(&nested(60)), None);
+        let branching = branching(&["and", "and", "or", "not"]);
+        assert_eq!(branching.violation(&nested(3)), None);
+        let refused = branching.violation(&nested(60)).unwrap();
+        assert!(refused.message.contains("nested too deeply"), "{refused:?}");
+        // References in a circle that take in nothing on the way.
+        for circle in [
+            json!({"$ref": "#"}),
+            json!({"allOf": [{"$ref": "#"}]}),
+            json!({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}}),
+        ] {
+            let schema = compiled(&circle).unwrap();
+            assert_eq!(schema.violation("{}"), None, "{circle}");
+        }
+    }
+}
