@@ -21,6 +21,17 @@ step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 say() { printf '%s\n' "$*"; }
 remark() { printf '%s   %s%s\n' "$dim" "$*" "$plain"; }
 
+# cargo_tool NAME TIME: puts a tool of Cargo's into PATH, built once without optimisation where it is missing.
+cargo_tool() {
+    local tools="$BULKHEAD_CACHE/tools"
+    export PATH="$tools/bin:$PATH"
+    ! type -P "$1" > /dev/null || return 0
+    say "building $1, once: about $2 on two idle cores"
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR="$tools/target" cargo install --quiet --locked --debug --root "$tools" "$1" ||
+        fail "$1 could not be built." "Check the network, or install it by hand: cargo install $1"
+    rm -rf "$tools/target"
+}
+
 # An error that names the way out, and the end.
 fail() {
     printf '%serror:%s %s\n' "$red" "$plain" "$1" >&2

@@ -1,4 +1,4 @@
-//! `bulkhead-proxy probe`: asks a running sidecar over its admin socket, for the kubelet.
+//! `bulkhead-proxy probe`: asks a running sidecar over its admin socket what the kubelet asks it, and says why not.
 
 use std::{path::Path, time::Duration};
 

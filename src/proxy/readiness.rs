@@ -1,6 +1,7 @@
 //! What must be true before the kubelet starts the server, and before agents are sent here.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -23,7 +24,7 @@ const UPSTREAM_LOOK: Duration = Duration::from_secs(1);
 pub struct Readiness {
     network_was_closed: AtomicBool,
     network_is_closed: AtomicBool,
-    told: Mutex<Option<Vec<Missing>>>,
+    told: Mutex<BTreeMap<&'static str, Vec<Missing>>>,
 }
 
 /// What is still missing.
@@ -105,22 +106,21 @@ impl Readiness {
                 missing.push(Missing::Upstream);
             }
         }
-        self.tell(&missing);
         missing
     }
 
-    /// Says in the log when what is missing has changed: the kubelet's events have the status of an answer only.
-    fn tell(&self, missing: &[Missing]) {
+    /// Says in the log when what is missing to be `state` has changed: the kubelet's events have an answer's status only.
+    pub fn tell(&self, state: &'static str, missing: &[Missing]) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_deref() == Some(missing) {
+        if told.get(state).is_some_and(|told| told == missing) {
             return;
         }
         if missing.is_empty() {
-            info!("ready");
+            info!("{state}");
         } else {
             let why: Vec<_> = missing.iter().map(ToString::to_string).collect();
-            warn!(missing = why.join("; "), "not ready");
+            warn!(missing = why.join("; "), "not {state}");
         }
-        *told = Some(missing.to_vec());
+        told.insert(state, missing.to_vec());
     }
 }

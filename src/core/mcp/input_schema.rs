@@ -26,8 +26,8 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// Longest message about a violation, in characters: it may quote the schema.
 const MAX_MESSAGE: usize = 300;
 
-/// Keywords by which a reference depends on where it is reached from, or on names that are given elsewhere.
-const UNSUPPORTED: [&str; 4] = ["$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$anchor"];
+/// Keywords by which a reference depends on where it is reached from.
+const UNSUPPORTED: [&str; 3] = ["$dynamicRef", "$recursiveRef", "$dynamicAnchor"];
 
 /// A compiled schema. Two are equal when their texts are.
 pub struct InputSchema {
@@ -38,7 +38,7 @@ pub struct InputSchema {
 
 /// What is wrong with arguments.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
+pub struct Violation {
     /// The argument that it is about, if it is about one.
     pub argument: Option<String>,
     /// For a model to read. The value itself is not repeated.
@@ -61,7 +61,7 @@ impl fmt::Debug for InputSchema {
 
 impl InputSchema {
     /// Compiles a schema. Without `$schema` it is one of 2020-12, as MCP has it; formats are annotations, as there.
-    pub(crate) fn compile(text: &str) -> Result<Self, Reason> {
+    pub fn compile(text: &str) -> Result<Self, Reason> {
         let unusable = Reason::SchemaUnusable;
         if text.len() > MAX_BYTES {
             return Err(unusable);
@@ -90,12 +90,12 @@ impl InputSchema {
     }
 
     /// The schema, as the server wrote it.
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         &self.text
     }
 
     /// What is wrong with arguments (a raw object), if anything.
-    pub(crate) fn violation(&self, arguments: &str) -> Option<Violation> {
+    pub fn violation(&self, arguments: &str) -> Option<Violation> {
         let about_all = |message: &str| {
             Some(Violation {
                 argument: None,
@@ -193,12 +193,35 @@ impl<'s> Unfolding<'s> {
             self.returns += 1;
             return Some(());
         }
-        // Percent-encoded ones would have to be decoded as jsonschema does, and nobody writes them.
-        let node = self.root.pointer(pointer).filter(|_| !pointer.contains('%'))?;
+        let node = if pointer.starts_with('/') {
+            // Percent-encoded ones would have to be decoded as jsonschema does, and nobody writes them.
+            self.root.pointer(pointer).filter(|_| !pointer.contains('%'))?
+        } else {
+            let mut found = Vec::new();
+            anchored(self.root, pointer, &mut found);
+            match found.as_slice() {
+                [node] => *node,
+                _ => return None,
+            }
+        };
         self.within.push(target);
         self.walk(node)?;
         self.within.pop();
         Some(())
+    }
+}
+
+/// The subschemas with this `$anchor`.
+fn anchored<'s>(node: &'s Value, name: &str, found: &mut Vec<&'s Value>) {
+    match node {
+        Value::Array(items) => items.iter().for_each(|item| anchored(item, name, found)),
+        Value::Object(members) => {
+            if members.get("$anchor").and_then(Value::as_str) == Some(name) {
+                found.push(node);
+            }
+            members.values().for_each(|inner| anchored(inner, name, found));
+        }
+        _ => {}
     }
 }
 
@@ -259,6 +282,8 @@ mod tests {
             json!({"$ref": "file:///etc/hostname"}),
             json!({"$ref": "other.json"}),
             json!({"$ref": "#/$defs/none"}),
+            json!({"$ref": "#none"}),
+            json!({"$ref": "#a", "$defs": {"a": {"$anchor": "a"}, "b": {"$anchor": "a"}}}),
             json!({"$schema": "https://example.com/dialect"}),
             json!({"type": "objekt"}),
             json!({"properties": {"q": {"pattern": "(?=a)"}}}),
@@ -279,6 +304,7 @@ mod tests {
             json!({}),
             json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}),
             json!({"$id": "https://example.com/tool", "$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}}),
+            json!({"$ref": "#a", "$defs": {"b": {"$anchor": "a", "type": "object"}}}),
             doubling(5),
         ] {
             assert!(compiled(&schema).is_ok(), "{schema}");

@@ -155,7 +155,10 @@ impl Event {
     /// Appends the event to a stream. A type or id with a line break, and an id with a NUL, can't be written and is left out,
     /// so nothing can be made to end an event early.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let event = self.event.as_deref().filter(|event| !event.contains(['\r', '\n']));
+        let event = self
+            .event
+            .as_deref()
+            .filter(|event| !event.contains(['\r', '\n']));
         let id = self.id.as_deref().filter(|id| !id.contains(['\r', '\n', '\0']));
         for (field, value) in [("event", event), ("id", id)] {
             if let Some(value) = value {
