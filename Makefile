@@ -23,6 +23,8 @@ SCENARIO ?=
 KEEP ?=
 export CONTEXT LOAD REGISTRY SCENARIO KEEP
 
+FUZZ_SECONDS ?= 600
+
 # The local cluster that a target means.
 CLUSTER ?= demo
 
@@ -48,8 +50,8 @@ demo-down: ## Remove what `make demo` made.
 ##@ Test
 
 .PHONY: test
-test: ## Run everything: static checks, unit, integration, MCP conformance, chart, end to end on a real cluster.
-	@e2e/test.sh static unit integration conformance chart e2e
+test: ## Run everything: static checks, unit, fuzzing in short, integration, MCP conformance, chart, end to end on a real cluster.
+	@e2e/test.sh static unit fuzz integration conformance chart e2e
 
 .PHONY: check
 check: ## Run the fast half: static checks and unit tests, no cluster.
@@ -70,6 +72,10 @@ lint: ## Run the static checks: format, clippy, dependencies, layers, shell scri
 .PHONY: deny
 deny: ## Check licenses, advisories, bans and sources of every dependency; builds cargo-deny once.
 	@e2e/deny.sh
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads strangers' bytes: each target for FUZZ_SECONDS (600), two at a time.
+	@e2e/fuzz.sh $(FUZZ_SECONDS)
 
 .PHONY: bench
 bench: ## Measure what one decision costs.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the stages of the tests, all of them even when one fails; says how long each took, and ends with one line that
-# counts.  test.sh STAGE...  (static, unit, integration, conformance, chart, e2e)
+# counts.  test.sh STAGE...  (static, unit, fuzz, integration, conformance, chart, e2e)
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 logs="$BULKHEAD_STATE/log"
@@ -75,6 +75,11 @@ stage_unit() {
     tests unit cargo test --workspace --locked --no-fail-fast --lib --bins || status=1
     tests doc cargo test --locked --doc -p bulkhead-core || status=1
     return $status
+}
+
+# Not to find what is new, which takes hours, but to see that the targets build and hold on what was found before.
+stage_fuzz() {
+    check fuzz e2e/fuzz.sh 5
 }
 
 stage_integration() {
