@@ -17,11 +17,18 @@ const MAX_BYTES: usize = 128 * 1024;
 /// Subschemas that a schema may come to, with each reference replaced by what it refers to.
 const MAX_UNFOLDED: usize = 10_000;
 
+/// Nesting of a schema, references followed: each level is a call on the stack.
+const MAX_NESTING: usize = 256;
+
+/// Levels of arguments times levels of a schema that contains itself: what a check takes of the stack.
+const MAX_LEVELS: usize = 2048;
+
 /// Checks that arguments may cause a schema that contains itself to make: what bounds their depth.
 const MAX_RECURSION: f64 = 100_000.0;
 
-/// Memory that one compiled pattern may take.
-const PATTERN_SIZE: usize = 1 << 20;
+/// Memory that one compiled pattern may take, and how many there may be.
+const PATTERN_SIZE: usize = 256 * 1024;
+const MAX_PATTERNS: usize = 64;
 
 /// Longest message about a violation, in characters: it may quote the schema.
 const MAX_MESSAGE: usize = 300;
@@ -70,6 +77,9 @@ impl InputSchema {
         let mut unfolding = Unfolding {
             root: &schema,
             left: MAX_UNFOLDED,
+            patterns: 0,
+            nesting: 0,
+            deepest: 0,
             within: Vec::new(),
             returns: 0,
         };
@@ -83,7 +93,7 @@ impl InputSchema {
             .build(&schema)
             .map_err(|_| unusable)?;
         Ok(Self {
-            max_depth: max_depth(unfolding.returns),
+            max_depth: unfolding.max_depth(),
             text: text.to_owned(),
             validator,
         })
@@ -135,25 +145,14 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// How deep arguments may be for a schema that refers to itself so many times: at each level every one of them may be tried.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss,
-    reason = "a small number, rounded down"
-)]
-fn max_depth(returns: usize) -> usize {
-    if returns < 2 {
-        return usize::MAX;
-    }
-    (MAX_RECURSION.ln() / (returns as f64).ln()) as usize
-}
-
 /// A walk through a schema, through references too.
 struct Unfolding<'s> {
     root: &'s Value,
     /// Subschemas that may still come.
     left: usize,
+    patterns: usize,
+    nesting: usize,
+    deepest: usize,
     /// What the references on the way here refer to.
     within: Vec<&'s str>,
     /// References that lead back to where they are within.
@@ -161,9 +160,36 @@ struct Unfolding<'s> {
 }
 
 impl<'s> Unfolding<'s> {
+    /// How deep arguments may be. Where the schema refers to itself, at each level every such reference may be tried.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "a small number, rounded down"
+    )]
+    fn max_depth(&self) -> usize {
+        let by_stack = MAX_LEVELS / self.deepest.max(1);
+        match self.returns {
+            0 => usize::MAX,
+            1 => by_stack,
+            many => by_stack.min((MAX_RECURSION.ln() / (many as f64).ln()) as usize),
+        }
+    }
+
     /// `None`: it is too large, or has a reference that can't be followed.
     fn walk(&mut self, node: &'s Value) -> Option<()> {
+        self.nesting += 1;
+        self.deepest = self.deepest.max(self.nesting);
+        if self.nesting > MAX_NESTING {
+            return None;
+        }
         self.left = self.left.checked_sub(1)?;
+        self.walk_into(node)?;
+        self.nesting -= 1;
+        Some(())
+    }
+
+    fn walk_into(&mut self, node: &'s Value) -> Option<()> {
         match node {
             Value::Array(items) => items.iter().try_for_each(|item| self.walk(item)),
             Value::Object(members) => {
@@ -174,6 +200,14 @@ impl<'s> Unfolding<'s> {
                     return None;
                 }
                 for (key, inner) in members {
+                    self.patterns += match (key.as_str(), inner) {
+                        ("pattern", Value::String(_)) => 1,
+                        ("patternProperties", Value::Object(patterns)) => patterns.len(),
+                        _ => 0,
+                    };
+                    if self.patterns > MAX_PATTERNS {
+                        return None;
+                    }
                     match inner {
                         Value::String(target) if key == "$ref" => self.follow(target)?,
                         // They count where they are referred to. Deeper down these could be names of arguments.
@@ -277,6 +311,18 @@ mod tests {
             defs.insert(format!("d{levels}"), json!({"type": "object"}));
             json!({"$defs": defs, "$ref": "#/$defs/d0"})
         };
+        let chain = |length: usize| {
+            let mut defs: serde_json::Map<_, _> = (0..length)
+                .map(|link| {
+                    (
+                        format!("d{link}"),
+                        json!({"$ref": format!("#/$defs/d{}", link + 1)}),
+                    )
+                })
+                .collect();
+            defs.insert(format!("d{length}"), json!({"type": "object"}));
+            json!({"$defs": defs, "$ref": "#/$defs/d0"})
+        };
         for schema in [
             json!({"$ref": "https://example.com/schema"}),
             json!({"$ref": "file:///etc/hostname"}),
@@ -291,7 +337,9 @@ mod tests {
             json!({"properties": {"q": {"$id": "https://example.com/", "$ref": "#/$defs/a"}}, "$defs": {"a": {}}}),
             json!({"$dynamicRef": "#a", "$defs": {"b": {"$dynamicAnchor": "a"}}}),
             json!({"description": "x".repeat(MAX_BYTES)}),
+            json!({"properties": (0..=MAX_PATTERNS).map(|n| (n.to_string(), json!({"pattern": "a"}))).collect::<serde_json::Map<_, _>>()}),
             doubling(20),
+            chain(1000),
         ] {
             assert_eq!(
                 compiled(&schema),
@@ -306,6 +354,7 @@ mod tests {
             json!({"$id": "https://example.com/tool", "$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}}),
             json!({"$ref": "#a", "$defs": {"b": {"$anchor": "a", "type": "object"}}}),
             doubling(5),
+            chain(50),
         ] {
             assert!(compiled(&schema).is_ok(), "{schema}");
         }
@@ -333,6 +382,14 @@ mod tests {
         assert_eq!(branching.violation(&nested(3)), None);
         let refused = branching.violation(&nested(60)).unwrap();
         assert!(refused.message.contains("nested too deeply"), "{refused:?}");
+        // One reference alone, within so much that the stack is what bounds it.
+        let mut wrapped = json!({"properties": {"and": {"items": {"$ref": "#/$defs/filter"}}}});
+        for _ in 0..50 {
+            wrapped = json!({"allOf": [wrapped]});
+        }
+        let wrapped = compiled(&json!({"$ref": "#/$defs/filter", "$defs": {"filter": wrapped}})).unwrap();
+        assert_eq!(wrapped.violation(&nested(4)), None);
+        assert!(wrapped.violation(&nested(60)).is_some());
         // References in a circle that take in nothing on the way.
         for circle in [
             json!({"$ref": "#"}),
