@@ -7,8 +7,8 @@
 /// Port of the mTLS endpoint, the only one that other pods may open.
 pub const MTLS_PORT: u16 = 8443;
 
-/// Port of what the kubelet asks: `GET /startupz` and `GET /readyz`, and `GET /drain`, which is the server container's `preStop`
-/// hook. It is on the pod's address and not on loopback because the kubelet sends `httpGet` there. No pod may open it.
+/// Port of what the kubelet asks: `GET /readyz`, and `GET /drain`, which is the server container's `preStop` hook. It is on
+/// the pod's address and not on loopback because the kubelet sends `httpGet` there. No pod may open it.
 pub const KUBELET_PORT: u16 = 8444;
 
 /// Port of the Prometheus endpoint, open only when the chart asks for it.
@@ -16,9 +16,6 @@ pub const METRICS_PORT: u16 = 9464;
 
 /// Port on loopback of `GET /jwks.json`: the keys that verify the credentials of upstream requests.
 pub const KEYS_PORT: u16 = 8445;
-
-/// Path of the startup probe on [`KUBELET_PORT`].
-pub const STARTUP_PATH: &str = "/startupz";
 
 /// Path of the readiness probe on [`KUBELET_PORT`].
 pub const READY_PATH: &str = "/readyz";

@@ -104,17 +104,10 @@ async fn answer(request: &Request<Incoming>, surface: Surface, shared: &Shared) 
     match (request.uri().path(), surface) {
         (pod::KEYS_PATH, Surface::Keys) => keys(shared),
         ("/metrics", Surface::Everything | Surface::Metrics) => metrics(shared),
-        (pod::STARTUP_PATH, Surface::Everything) => started(shared),
+        ("/startupz", Surface::Everything) => probe(&shared.readiness.missing_to_start(&shared.live)),
         (pod::READY_PATH, Surface::Everything) => ready(shared).await,
         _ => text(StatusCode::NOT_FOUND, "not found\n".into()),
     }
-}
-
-/// Whether the MCP server may start, and if not, why.
-pub(crate) fn started(shared: &Shared) -> Response<Full<Bytes>> {
-    let missing = shared.readiness.missing_to_start(&shared.live);
-    shared.readiness.tell("started", &missing);
-    probe(&missing)
 }
 
 /// Whether agents may be sent here, and if not, why.
@@ -123,7 +116,7 @@ pub(crate) async fn ready(shared: &Shared) -> Response<Full<Bytes>> {
         .readiness
         .missing_to_serve(&shared.live, &shared.drain)
         .await;
-    shared.readiness.tell("ready", &missing);
+    shared.readiness.tell(&missing);
     probe(&missing)
 }
 

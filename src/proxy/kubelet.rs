@@ -1,8 +1,8 @@
-//! What the kubelet asks: `GET /startupz` and `GET /readyz`, and `GET /drain`, which is the server container's `preStop` hook.
+//! What the kubelet asks: `GET /readyz`, and `GET /drain`, which is the server container's `preStop` hook.
 //!
 //! It is plain HTTP on the pod's address, because the kubelet sends `httpGet` there; the network lets no pod open it. A
-//! drain can't be undone and is called once. Probes are no commands in the container: a program every two seconds for the
-//! life of a pod costs a node more than the pod's calls do.
+//! drain can't be undone and is called once. Readiness is no command in the container, as starting is: a program every two
+//! seconds for the life of a pod costs a node more than the pod's calls do.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -62,7 +62,6 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
     let (status, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, pod::STARTUP_PATH) => return admin::started(shared),
         (&Method::GET, pod::READY_PATH) => return admin::ready(shared).await,
         (&Method::GET, pod::DRAIN_PATH) => {
             // A task of its own: once begun, a drain goes on even if the hook's caller goes away.
@@ -83,9 +82,7 @@ async fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<B
                 }
             }
         }
-        (_, pod::DRAIN_PATH | pod::STARTUP_PATH | pod::READY_PATH) => {
-            (StatusCode::METHOD_NOT_ALLOWED, "only GET\n")
-        }
+        (_, pod::DRAIN_PATH | pod::READY_PATH) => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
         _ => (StatusCode::NOT_FOUND, "not found\n"),
     };
     let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));

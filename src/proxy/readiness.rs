@@ -1,7 +1,6 @@
 //! What must be true before the kubelet starts the server, and before agents are sent here.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -24,7 +23,7 @@ const UPSTREAM_LOOK: Duration = Duration::from_secs(1);
 pub struct Readiness {
     network_was_closed: AtomicBool,
     network_is_closed: AtomicBool,
-    told: Mutex<BTreeMap<&'static str, Vec<Missing>>>,
+    told: Mutex<Option<Vec<Missing>>>,
 }
 
 /// What is still missing.
@@ -109,18 +108,18 @@ impl Readiness {
         missing
     }
 
-    /// Says in the log when what is missing to be `state` has changed: the kubelet's events have an answer's status only.
-    pub fn tell(&self, state: &'static str, missing: &[Missing]) {
+    /// Says in the log when what is missing to serve has changed: the kubelet's events have an answer's status only.
+    pub fn tell(&self, missing: &[Missing]) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.get(state).is_some_and(|told| told == missing) {
+        if told.as_deref() == Some(missing) {
             return;
         }
         if missing.is_empty() {
-            info!("{state}");
+            info!("ready");
         } else {
             let why: Vec<_> = missing.iter().map(ToString::to_string).collect();
-            warn!(missing = why.join("; "), "not {state}");
+            warn!(missing = why.join("; "), "not ready");
         }
-        told.insert(state, missing.to_vec());
+        *told = Some(missing.to_vec());
     }
 }

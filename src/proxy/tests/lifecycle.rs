@@ -314,6 +314,7 @@ async fn the_kubelets_port_serves_nothing_else() {
         ("POST /drain", "405"),
         ("GET /metrics", "404"),
         ("POST /readyz", "405"),
+        ("GET /startupz", "404"),
         ("GET /", "404"),
     ] {
         assert!(

@@ -3,8 +3,8 @@
 use bulkhead_core::pod;
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Probe,
-        ResourceRequirements, VolumeMount,
+        Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, ObjectFieldSelector,
+        Probe, ResourceRequirements, VolumeMount,
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -43,8 +43,8 @@ pub(super) fn container(revision: &str, settings: &Settings) -> Container {
         restart_policy: Some("Always".to_owned()),
         env: Some(env),
         ports: Some(ports),
-        startup_probe: Some(probe(pod::STARTUP_PATH, 1, STARTUP_SECONDS)),
-        readiness_probe: Some(probe(pod::READY_PATH, 2, 3)),
+        startup_probe: Some(startup_probe()),
+        readiness_probe: Some(readiness_probe()),
         resources: Some(resources(settings)),
         security_context: Some(restricted(pod::SIDECAR_UID)),
         volume_mounts: Some(vec![
@@ -57,17 +57,31 @@ pub(super) fn container(revision: &str, settings: &Settings) -> Container {
     }
 }
 
-/// Asks over HTTP, so that no program is started for every question; `bulkhead-proxy probe` in the container says why not.
-fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
+/// Asks the sidecar over its admin socket, which no other container can touch. What it says is then in the pod's events.
+fn startup_probe() -> Probe {
+    let command = ["bulkhead-proxy", "probe", "startup"].map(str::to_owned);
+    Probe {
+        exec: Some(ExecAction {
+            command: Some(command.into()),
+        }),
+        period_seconds: Some(1),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(STARTUP_SECONDS),
+        ..Probe::default()
+    }
+}
+
+/// Asks for as long as the pod lives, so without starting a program each time.
+fn readiness_probe() -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
-            path: Some(path.to_owned()),
+            path: Some(pod::READY_PATH.to_owned()),
             port: IntOrString::Int(i32::from(pod::KUBELET_PORT)),
             ..HTTPGetAction::default()
         }),
-        period_seconds: Some(period_seconds),
+        period_seconds: Some(2),
         timeout_seconds: Some(5),
-        failure_threshold: Some(failure_threshold),
+        failure_threshold: Some(3),
         ..Probe::default()
     }
 }
