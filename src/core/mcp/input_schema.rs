@@ -24,7 +24,7 @@ const MAX_NESTING: usize = 256;
 const MAX_LEVELS: usize = 2048;
 
 /// Checks that arguments may cause a schema that contains itself to make: what bounds their depth.
-const MAX_RECURSION: f64 = 100_000.0;
+const MAX_RECURSION: usize = 100_000;
 
 /// Memory that one compiled pattern may take, and how many there may be.
 const PATTERN_SIZE: usize = 256 * 1024;
@@ -121,8 +121,8 @@ impl InputSchema {
         let error = self.validator.validate(&value).err()?;
         let path = error.instance_path().to_string();
         let argument = path.split('/').nth(1).map(unescaped);
-        let message = match (error.kind(), &argument) {
-            (ValidationErrorKind::FalseSchema, _) => "must not be given".to_owned(),
+        let message = match error.kind() {
+            ValidationErrorKind::FalseSchema => "must not be given".to_owned(),
             _ => error.masked().to_string(),
         };
         Some(Violation {
@@ -161,18 +161,12 @@ struct Unfolding<'s> {
 
 impl<'s> Unfolding<'s> {
     /// How deep arguments may be. Where the schema refers to itself, at each level every such reference may be tried.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        clippy::cast_sign_loss,
-        reason = "a small number, rounded down"
-    )]
     fn max_depth(&self) -> usize {
         let by_stack = MAX_LEVELS / self.deepest.max(1);
         match self.returns {
             0 => usize::MAX,
             1 => by_stack,
-            many => by_stack.min((MAX_RECURSION.ln() / (many as f64).ln()) as usize),
+            many => by_stack.min(MAX_RECURSION.ilog(many) as usize),
         }
     }
 

@@ -155,6 +155,26 @@ fn a_forced_value_that_the_schema_does_not_allow_is_nobodys_to_correct() {
     let refusal = decision.outcome.unwrap_err();
     assert_eq!(refusal.message, "Unknown tool: list");
     assert!(!refusal.is_tool_error());
+    // Nor does a refusal about the arguments as a whole name what clients don't know.
+    for keyword in [
+        json!({"propertyNames": {"maxLength": 3}}),
+        json!({"propertyNames": {"pattern": "^[0-9]"}}),
+        json!({"dependentSchemas": {"limit": {"maxProperties": 1}}}),
+        json!({"maxProperties": 1}),
+    ] {
+        let mut schema = json!({"type": "object", "properties": {"tenant": {"type": "string"}, "limit": {}}});
+        schema
+            .as_object_mut()
+            .unwrap()
+            .extend(keyword.as_object().unwrap().clone());
+        let (_, inventory) = learned(&json!([{"name": "list", "inputSchema": schema}]));
+        let refusal = called("list", r#"{"limit":1}"#, &inventory).outcome.unwrap_err();
+        assert!(
+            !refusal.message.contains("tenant"),
+            "{keyword}: {}",
+            refusal.message
+        );
+    }
 }
 
 #[test]
