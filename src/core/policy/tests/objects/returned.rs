@@ -87,7 +87,7 @@ fn capabilities_are_those_that_exist_for_the_agent() {
         )
     );
     let message = json!({"jsonrpc": "2.0", "id": 1, "result": offered}).to_string();
-    let bare = told(&super::document(), LATEST, asked, &message).unwrap();
+    let bare = told(&super::super::document(), LATEST, asked, &message).unwrap();
     assert_eq!(
         bare["result"]["capabilities"],
         json!({"tools": {"listChanged": true}})
