@@ -24,8 +24,12 @@ pub trait Seal: Send + Sync {
     /// give equal handles. `None`: it can't be sealed.
     fn seal(&self, context: &[u8], text: &[u8]) -> Option<String>;
 
-    /// Opens what [`Self::seal`] made with the same context. `None`: not one of ours.
+    /// Opens what [`Self::seal`] made with the same context, here or in another replica. `None`: not
+    /// one of ours.
     fn open(&self, context: &[u8], sealed: &str) -> Option<Vec<u8>>;
+
+    /// The replica that this is, as the others reach it.
+    fn here(&self) -> &str;
 }
 
 /// Seals and opens nothing: for decisions offline, where no handle was ever made.
@@ -40,9 +44,42 @@ impl Seal for NoHandles {
     fn open(&self, _: &[u8], _: &str) -> Option<Vec<u8>> {
         None
     }
+
+    fn here(&self) -> &'static str {
+        ""
+    }
 }
 
-/// A handle, opened.
+/// A replica of the server, as the others reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica(String);
+
+impl Replica {
+    /// Where it is.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What was sealed.
+#[derive(Serialize, Deserialize)]
+struct Sealed<H> {
+    #[serde(rename = "h")]
+    handle: H,
+    #[serde(rename = "o")]
+    owner: Replica,
+}
+
+/// A handle that its seal opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The handle.
+    pub handle: Handle,
+    /// The replica that it was made in, when that isn't this one.
+    pub elsewhere: Option<Replica>,
+}
+
+/// A handle, as the server made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Handle {
     /// `Mcp-Session-Id` of the legacy era.
@@ -158,16 +195,22 @@ impl<'a> Handles<'a> {
         if handle.value().is_empty() || handle.value().len() > most {
             return None;
         }
-        let text = serde_json::to_vec(handle).ok()?;
+        let sealed = Sealed {
+            handle,
+            owner: Replica(self.seal.here().to_owned()),
+        };
+        let text = serde_json::to_vec(&sealed).ok()?;
         self.seal.seal(&self.context(handle.kind()), &text)
     }
 
     /// Opens a handle of a kind. `None`: it isn't one that was made for this agent.
-    pub fn open(&self, kind: Kind, sealed: &str) -> Option<Handle> {
+    pub fn open(&self, kind: Kind, sealed: &str) -> Option<Opened> {
         let text = self.seal.open(&self.context(kind), sealed)?;
-        serde_json::from_slice(&text)
-            .ok()
-            .filter(|handle: &Handle| handle.kind() == kind)
+        let Sealed::<Handle> { handle, owner } = serde_json::from_slice(&text).ok()?;
+        (handle.kind() == kind).then(|| Opened {
+            handle,
+            elsewhere: Some(owner).filter(|owner| owner.as_str() != self.seal.here()),
+        })
     }
 
     /// What a handle is bound to. No part of it can hold a line feed: it is in no SPIFFE ID and, as
@@ -197,7 +240,7 @@ pub(crate) mod tests {
 
     /// Seals by writing the context before the text: readable in tests, and bound all the same.
     #[derive(Debug)]
-    pub(crate) struct Plain;
+    pub(crate) struct Plain(pub(crate) &'static str);
 
     impl Seal for Plain {
         fn seal(&self, context: &[u8], text: &[u8]) -> Option<String> {
@@ -210,11 +253,17 @@ pub(crate) mod tests {
             let text = sealed.strip_prefix(&format!("sealed<{context}>"))?;
             Some(text.as_bytes().to_vec())
         }
+
+        fn here(&self) -> &str {
+            self.0
+        }
     }
+
+    pub(crate) const HERE: Plain = Plain("10.1.2.3:8446");
 
     #[test]
     fn a_handle_opens_for_its_agent_kind_and_session_only() {
-        let billing = Handles::new(&Plain, "spiffe://acme/billing", Some("s-1"));
+        let billing = Handles::new(&HERE, "spiffe://acme/billing", Some("s-1"));
         let handles = [
             (Kind::Session, Handle::Session("s-1".into()), false),
             (
@@ -245,23 +294,40 @@ pub(crate) mod tests {
         ];
         for (kind, handle, in_session) in handles {
             let sealed = billing.seal(&handle).unwrap();
-            assert_eq!(billing.open(kind, &sealed), Some(handle));
+            let opened = Opened {
+                handle,
+                elsewhere: None,
+            };
+            assert_eq!(billing.open(kind, &sealed), Some(opened));
             let other_kind = if kind == Kind::Task {
                 Kind::State
             } else {
                 Kind::Task
             };
             assert_eq!(billing.open(other_kind, &sealed), None, "{kind:?}");
-            let other = Handles::new(&Plain, "spiffe://acme/root", Some("s-1"));
+            let other = Handles::new(&HERE, "spiffe://acme/root", Some("s-1"));
             assert_eq!(other.open(kind, &sealed), None, "{kind:?}");
-            let other = Handles::new(&Plain, "spiffe://acme/billing", Some("s-2"));
+            let other = Handles::new(&HERE, "spiffe://acme/billing", Some("s-2"));
             assert_eq!(other.open(kind, &sealed).is_none(), in_session, "{kind:?}");
         }
     }
 
     #[test]
+    fn a_handle_says_in_which_replica_it_was_made() {
+        let sealed = Handles::new(&HERE, "spiffe://acme/billing", None)
+            .seal(&Handle::Session("s-1".into()))
+            .unwrap();
+        let other = Plain("10.1.9.9:8446");
+        let opened = Handles::new(&other, "spiffe://acme/billing", None)
+            .open(Kind::Session, &sealed)
+            .unwrap();
+        assert_eq!(opened.handle, Handle::Session("s-1".into()));
+        assert_eq!(opened.elsewhere.unwrap().as_str(), "10.1.2.3:8446");
+    }
+
+    #[test]
     fn what_is_empty_or_too_long_is_no_handle() {
-        let handles = Handles::new(&Plain, "a", None);
+        let handles = Handles::new(&HERE, "a", None);
         let state = |value: &str| Handle::State {
             method: "tools/call".into(),
             name: "a".into(),

@@ -17,6 +17,9 @@ pub const METRICS_PORT: u16 = 9464;
 /// Port on loopback of `GET /jwks.json`: the keys that verify the credentials of upstream requests.
 pub const KEYS_PORT: u16 = 8445;
 
+/// Port of the mTLS endpoint for the other replicas of the same server, and nobody else.
+pub const PEERS_PORT: u16 = 8446;
+
 /// Path of the readiness probe on [`KUBELET_PORT`].
 pub const READY_PATH: &str = "/readyz";
 
@@ -58,6 +61,15 @@ pub const TRUST_DIR: &str = "/etc/bulkhead/trust";
 
 /// Name of the root bundle (PEM) in [`TRUST_DIR`] and of its key in the trust `ConfigMaps`.
 pub const TRUST_FILE: &str = "ca.pem";
+
+/// Name of the bundle (PEM) in [`TRUST_DIR`] that other replicas' certificates chain to: the CA of the tenant's servers.
+pub const PEERS_TRUST_FILE: &str = "servers.pem";
+
+/// Folder with the key (PEM, PKCS #8) that the keys of handles are made of; a Secret, the same in all replicas.
+pub const HANDLES_DIR: &str = "/etc/bulkhead/handles";
+
+/// Name of the key in [`HANDLES_DIR`].
+pub const HANDLES_FILE: &str = "tls.key";
 
 /// Folder of the sidecar-only volume that holds the admin socket.
 pub const ADMIN_DIR: &str = "/run/bulkhead";

@@ -21,7 +21,7 @@ mod splice;
 
 pub use answer::{Answer, Channel, DroppedEntry, FinalAnswer};
 pub use compile::{CompileError, CompiledAgent, CompiledPolicy};
-pub use decide::{Context, Decision, Target};
+pub use decide::{Context, Decision, Reach, Target};
 pub use document::PolicyDocument;
 pub use permit::{Expected, Forward, Permitted};
 pub use records::Records;

@@ -104,7 +104,9 @@ async fn answer(request: &Request<Incoming>, surface: Surface, shared: &Shared) 
     match (request.uri().path(), surface) {
         (pod::KEYS_PATH, Surface::Keys) => keys(shared),
         ("/metrics", Surface::Everything | Surface::Metrics) => metrics(shared),
-        ("/startupz", Surface::Everything) => probe(&shared.readiness.missing_to_start(&shared.live)),
+        ("/startupz", Surface::Everything) => {
+            probe(&shared.readiness.missing_to_start(&shared.live, &shared.keyring))
+        }
         (pod::READY_PATH, Surface::Everything) => ready(shared).await,
         _ => text(StatusCode::NOT_FOUND, "not found\n".into()),
     }
@@ -114,7 +116,7 @@ async fn answer(request: &Request<Incoming>, surface: Surface, shared: &Shared) 
 pub(crate) async fn ready(shared: &Shared) -> Response<Full<Bytes>> {
     let missing = shared
         .readiness
-        .missing_to_serve(&shared.live, &shared.drain)
+        .missing_to_serve(&shared.live, &shared.keyring, &shared.drain)
         .await;
     shared.readiness.tell(&missing);
     probe(&missing)

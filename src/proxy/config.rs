@@ -52,6 +52,10 @@ pub struct Config {
     #[arg(long, default_value_t = pod::KEYS_PORT)]
     pub keys_port: u16,
 
+    /// Port of the mTLS endpoint for other replicas.
+    #[arg(long, default_value_t = pod::PEERS_PORT)]
+    pub peers_port: u16,
+
     /// Also serve the metrics over TCP, on this port of the pod's address.
     #[arg(long, env = pod::ENV_METRICS_PORT)]
     pub metrics_port: Option<u16>,
@@ -64,7 +68,11 @@ pub struct Config {
     #[arg(long, default_value = pod::TLS_DIR)]
     pub tls_dir: PathBuf,
 
-    /// Folder with the roots trusted for clients.
+    /// Folder with the key that keys of handles are made of.
+    #[arg(long, default_value = pod::HANDLES_DIR)]
+    pub handles_dir: PathBuf,
+
+    /// Folder with the roots trusted for clients, and for other replicas.
     #[arg(long, default_value = pod::TRUST_DIR)]
     pub trust_dir: PathBuf,
 

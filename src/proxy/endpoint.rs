@@ -72,8 +72,10 @@ fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits)
         return Err(EdgeRefusal::NetworkOpen);
     }
     let intent = gate::check(parts, policy.endpoint(connection.shared.port))?;
+    // What is handed on was counted where the agent came in.
     let limits = policy
         .agent(&identity.spiffe_id)
+        .filter(|_| !connection.relayed)
         .map(bulkhead_core::policy::CompiledAgent::limits);
     Ok((intent, limits.unwrap_or_default()))
 }

@@ -1,4 +1,5 @@
-//! One message through the data path: read, decide, record, forward; then the answer.
+//! One message through the data path: read, decide, record, forward; then the answer. A message that belongs to
+//! another replica is decided here and handed on as it came: that one decides and records it.
 //!
 //! The order is the point. Nothing waits between the decision and the record of the intent, so the
 //! policy that decided is the one in force; nothing goes upstream before the record exists.
@@ -13,22 +14,23 @@ use bulkhead_core::{
     Refusal,
     audit::Completion,
     credential::Claims,
-    handles::Handles,
+    handles::{Handles, Replica},
     json,
     mcp::{
         self, Era, Message, MirroredHeaders,
         methods::{self, Direction, Method},
     },
-    policy::{Channel, Context, Forward, Permitted},
+    policy::{Channel, Context, Forward, Permitted, Reach},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::{
     body::Body,
     endpoint::authenticate,
     metrics::MethodLabel,
+    peers::relay::{RelayError, relay},
     record::{self, Caller, OpenIntent},
     refusal::{self, EdgeRefusal},
     sealer::OpenSession,
@@ -62,6 +64,13 @@ enum Decided {
         target: Arc<Target>,
         credential: HeaderValue,
     },
+    /// Permitted, and of another replica.
+    Elsewhere {
+        replica: Replica,
+        path: String,
+        /// The raw id of the request.
+        id: Option<String>,
+    },
     Refused(Response<Body>),
 }
 
@@ -77,13 +86,32 @@ pub async fn message(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let (exchange, target, credential) = match decide(connection, headers, &body)? {
-        Decided::Forward {
-            exchange,
-            target,
-            credential,
-        } => (exchange, target, credential),
-        Decided::Refused(response) => return Ok(response),
+    let mut reach = reach(connection);
+    let (exchange, target, credential) = loop {
+        match decide(connection, headers, &body, reach)? {
+            Decided::Forward {
+                exchange,
+                target,
+                credential,
+            } => break (exchange, target, credential),
+            Decided::Refused(response) => return Ok(response),
+            Decided::Elsewhere { replica, path, id } => {
+                let sent = relay(
+                    connection,
+                    &replica,
+                    &path,
+                    HttpMethod::POST,
+                    headers,
+                    body.clone(),
+                );
+                match sent.await {
+                    Ok(response) => return Ok(response),
+                    // It is decided once more, now without what was in that replica.
+                    Err(RelayError::Gone) => reach = Reach::ThisReplica,
+                    Err(RelayError::Broken) => return broken(id.as_deref()),
+                }
+            }
+        }
     };
     let shared = &connection.shared;
     // A stream without an end takes room of its own, so that an agent can't fill all of it by them.
@@ -117,7 +145,32 @@ pub async fn message(
     }))
 }
 
-fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Result<Decided, EdgeRefusal> {
+/// Which replica's handles a request may present: what was handed on once isn't again.
+pub(crate) fn reach(connection: &Connection) -> Reach {
+    if connection.relayed {
+        Reach::ThisReplica
+    } else {
+        Reach::EveryReplica
+    }
+}
+
+/// What a client is told when another replica may have its message, and gave no answer.
+fn broken(id: Option<&str>) -> Result<Response<Body>, EdgeRefusal> {
+    match id {
+        Some(id) => Ok(refusal::json(
+            StatusCode::OK,
+            answer::error(Some(id), answer::Failure::Broken),
+        )),
+        None => Err(EdgeRefusal::UpstreamFailed),
+    }
+}
+
+fn decide(
+    connection: &Arc<Connection>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    reach: Reach,
+) -> Result<Decided, EdgeRefusal> {
     let shared = &connection.shared;
     let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
     let identity = authenticate(connection, &policy)?;
@@ -154,16 +207,21 @@ fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Re
     let context = Context {
         inventory: &inventory,
         limits,
-        seal: &shared.sealer,
+        seal: &*shared.keyring,
         session: presented
             .as_ref()
             .ok()
             .and_then(Option::as_ref)
             .map(OpenSession::upstream_id),
+        reach,
     };
     let decision = policy.compiled().decide(agent, &message, &mirrored, context);
-    count(connection, &message, decision.era);
+    let id = match &message {
+        Message::Request(request) => Some(request.id.raw().to_owned()),
+        _ => None,
+    };
     if let Err(refusal) = &decision.outcome {
+        count(connection, &message, decision.era);
         shared.metrics.decided("refuse", refusal.reason.as_str());
         caller.refused(&message, &decision);
         return Ok(Decided::Refused(told(refusal)));
@@ -172,14 +230,22 @@ fn decide(connection: &Arc<Connection>, headers: &HeaderMap, body: &Bytes) -> Re
         Some(Era::Legacy) => presented?,
         _ => None,
     };
+    let elsewhere = session.as_ref().and_then(OpenSession::elsewhere);
+    if let Some(replica) = elsewhere.or(decision.elsewhere.as_ref()) {
+        return match reach {
+            Reach::ThisReplica => Err(EdgeRefusal::SessionUnknown),
+            Reach::EveryReplica => Ok(Decided::Elsewhere {
+                replica: replica.clone(),
+                path: policy.target().path().to_owned(),
+                id,
+            }),
+        };
+    }
+    count(connection, &message, decision.era);
     caller.session = session.as_ref().map(session::stand_in);
     let intent = caller
         .intent(&message, &decision)
         .map_err(|error| unrecorded(connection, &error))?;
-    let id = match &message {
-        Message::Request(request) => Some(request.id.raw().to_owned()),
-        _ => None,
-    };
     let target = Arc::clone(policy.target());
     match decision.outcome {
         Ok(permitted) => {
@@ -219,7 +285,7 @@ fn unrecorded(connection: &Connection, error: &std::io::Error) -> EdgeRefusal {
 pub(crate) fn handles<'a>(connection: &'a Connection, session: Option<&'a str>) -> Option<Handles<'a>> {
     let identity = connection.identity.as_ref().ok()?;
     Some(Handles::new(
-        &connection.shared.sealer,
+        &*connection.shared.keyring,
         &identity.spiffe_id,
         session,
     ))
@@ -258,8 +324,9 @@ pub(crate) fn decide_answer(
             bytes: shared.limits.response_bytes,
             depth: DEPTH,
         },
-        seal: &shared.sealer,
+        seal: &*shared.keyring,
         session,
+        reach: Reach::ThisReplica,
     };
     Some(policy.compiled().answer(caller, channel, message, context))
 }

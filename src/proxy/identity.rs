@@ -68,6 +68,16 @@ pub fn identify(certificate: &CertificateDer<'_>) -> Result<Identity, IdentityEr
     })
 }
 
+/// The first DNS name of a certificate; of our own, which the other replicas have too.
+pub fn dns_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    })
+}
+
 /// When a certificate expires; of our own, for the metric.
 pub fn expiry(certificate: &CertificateDer<'_>) -> Result<SystemTime, IdentityError> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| IdentityError::Malformed)?;

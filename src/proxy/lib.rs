@@ -2,7 +2,8 @@
 //!
 //! The data path, in order: [`server`] accepts and shakes hands, [`endpoint`] authenticates and
 //! checks the request's head, [`exchange`] parses, decides and rewrites with `bulkhead_core`, writes
-//! the record of the intent, calls the [`upstream`], matches and filters the answer. Everything
+//! the record of the intent, calls the [`upstream`], matches and filters the answer. What belongs to
+//! another replica is handed on to its sidecar ([`peers`]), which does all of that anew. Everything
 //! else (probes, metrics, reload, canary, drain) runs beside it and never on its threads.
 
 pub mod admin;
@@ -18,12 +19,15 @@ pub mod exchange;
 pub mod gate;
 mod hex;
 pub mod identity;
+pub mod keyring;
 pub mod kubelet;
 pub mod limits;
+pub mod link;
 pub mod live;
 pub mod memory;
 pub mod metrics;
 pub mod minter;
+pub mod peers;
 pub mod policy;
 pub mod probe;
 pub mod readiness;

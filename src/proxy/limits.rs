@@ -12,6 +12,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections open at once, of one agent; and of all together that are no agent of the policy.
     pub connections_per_agent: usize,
+    /// Connections of other replicas open at once, handshakes included.
+    pub peer_connections: usize,
     /// Time for the TLS handshake.
     pub handshake: Duration,
     /// Time that a connection may sit without a call, and time for one request's headers.
@@ -68,6 +70,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             connections_per_agent: 256,
+            peer_connections: 512,
             handshake: Duration::from_secs(5),
             idle: Duration::from_secs(75),
             expiry_notice: Duration::from_secs(30),

@@ -7,7 +7,7 @@ use bulkhead_core::mcp::{Inventory, inventory::ToolFacts};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::{policy::LoadedPolicy, tls::Trust};
+use crate::{peers::Peers, policy::LoadedPolicy, tls::Trust};
 
 /// Trust roots with the number of their loading, so that a connection knows when to look again.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct Live {
     policy: ArcSwapOption<LoadedPolicy>,
     tls: ArcSwapOption<ServerConfig>,
     trust: ArcSwapOption<TrustGeneration>,
+    peers: ArcSwapOption<Peers>,
     inventory: ArcSwap<Inventory>,
     changes: watch::Sender<u64>,
 }
@@ -42,6 +43,11 @@ impl Live {
     /// The roots in force.
     pub fn trust(&self) -> Option<Arc<TrustGeneration>> {
         self.trust.load_full()
+    }
+
+    /// What is needed to talk with other replicas.
+    pub fn peers(&self) -> Option<Arc<Peers>> {
+        self.peers.load_full()
     }
 
     /// Wakes when policy or trust changed: who holds a stream open asks again whether it may.
@@ -75,6 +81,12 @@ impl Live {
     /// Puts a TLS configuration in force for new handshakes.
     pub fn set_tls(&self, config: ServerConfig) {
         self.tls.store(Some(Arc::new(config)));
+    }
+
+    /// Talks with other replicas by this from now on. Connections by the one before end.
+    pub fn set_peers(&self, peers: Peers) {
+        self.peers.store(Some(Arc::new(peers)));
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// Puts roots in force, for new handshakes and for the next request of old connections.

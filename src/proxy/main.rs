@@ -140,16 +140,17 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let audit = AuditLog::stdout().context("standard output can't be used for the audit")?;
     let listeners = Listeners::bind(config)?;
     let port = listeners.mtls_address()?.port();
-    let shared = Arc::new(Shared::new(port, limits, audit).context("no randomness")?);
+    let shared =
+        Arc::new(Shared::new(port, listeners.peers_address()?, limits, audit).context("no randomness")?);
     record::start(&shared, &config.pod_name, &config.pod_uid).context("the audit can't be written")?;
-    let (mtls, control) = listeners.split();
+    let (data_listeners, control) = listeners.split();
 
     let data = Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .thread_name("data")
         .enable_all()
         .build()?;
-    let serving = data.spawn(sidecar::serve_data(mtls, Arc::clone(&shared)));
+    let serving = data.spawn(sidecar::serve_data(data_listeners, Arc::clone(&shared)));
     let ended = Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

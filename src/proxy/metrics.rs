@@ -41,7 +41,7 @@ pub struct ResultLabel {
 /// Labels of `bulkhead_reloads_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReloadLabels {
-    /// `policy`, `certificate` or `trust`.
+    /// `policy`, `certificate`, `trust`, `peers` or `handles`.
     pub file: &'static str,
     /// `loaded`, `refused` or `missing`.
     pub result: &'static str,
@@ -79,6 +79,7 @@ pub struct Metrics {
     pub audit_failures: Counter,
     records: Family<ResultLabel, Counter>,
     upstream_failures: Family<ResultLabel, Counter>,
+    relayed: Family<ResultLabel, Counter>,
     certificate_expiry: Gauge<f64, AtomicU64>,
 }
 
@@ -112,6 +113,7 @@ impl Metrics {
             audit_failures: Counter::default(),
             records: Family::default(),
             upstream_failures: Family::default(),
+            relayed: Family::default(),
             certificate_expiry: Gauge::default(),
         };
         let r = &mut metrics.registry;
@@ -172,6 +174,11 @@ impl Metrics {
             metrics.upstream_failures.clone(),
         );
         r.register(
+            "relayed",
+            "Requests handed on to the replica that they belong to: ok, gone (no such replica any more), or broken",
+            metrics.relayed.clone(),
+        );
+        r.register(
             "certificate_expiry_timestamp_seconds",
             "When the sidecar's own certificate expires",
             metrics.certificate_expiry.clone(),
@@ -215,6 +222,11 @@ impl Metrics {
         self.upstream_failures
             .get_or_create(&ResultLabel { result })
             .inc();
+    }
+
+    /// Counts one request that was handed on to another replica.
+    pub fn relayed(&self, result: &'static str) {
+        self.relayed.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Records when the current certificate expires.

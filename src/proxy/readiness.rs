@@ -13,7 +13,7 @@ use std::{
 use tokio::{net::TcpStream, time::timeout};
 use tracing::{info, warn};
 
-use crate::{drain::Drain, live::Live};
+use crate::{drain::Drain, keyring::Keyring, live::Live};
 
 /// Time for the look at the MCP server's port.
 const UPSTREAM_LOOK: Duration = Duration::from_secs(1);
@@ -31,8 +31,10 @@ pub struct Readiness {
 pub enum Missing {
     /// The policy of the pod's revision was never mounted.
     Policy,
-    /// No usable certificate, key or trust roots.
+    /// No usable certificate, key or trust roots, of agents or servers.
     Certificates,
+    /// No key to seal handles with.
+    HandlesKey,
     /// The canary hasn't passed yet.
     NetworkProof,
     /// The canary had passed and can be reached again.
@@ -48,6 +50,7 @@ impl fmt::Display for Missing {
         f.write_str(match self {
             Self::Policy => "the policy of this pod's revision is not mounted yet",
             Self::Certificates => "certificate, key or trust roots are missing or broken",
+            Self::HandlesKey => "the key of handles is missing or broken",
             Self::NetworkProof => {
                 "the network is not proven closed: the canary has not been refused often enough"
             }
@@ -73,13 +76,16 @@ impl Readiness {
     }
 
     /// What the startup probe waits for. Empty: the MCP server may start.
-    pub fn missing_to_start(&self, live: &Live) -> Vec<Missing> {
+    pub fn missing_to_start(&self, live: &Live, keyring: &Keyring) -> Vec<Missing> {
         let mut missing = Vec::new();
         if live.policy().is_none() {
             missing.push(Missing::Policy);
         }
-        if live.tls().is_none() {
+        if live.tls().is_none() || live.peers().is_none() {
             missing.push(Missing::Certificates);
+        }
+        if !keyring.is_loaded() {
+            missing.push(Missing::HandlesKey);
         }
         if !self.network_was_closed.load(Ordering::Acquire) {
             missing.push(Missing::NetworkProof);
@@ -88,8 +94,8 @@ impl Readiness {
     }
 
     /// What the readiness probe waits for. Empty: agents may be sent here.
-    pub async fn missing_to_serve(&self, live: &Live, drain: &Drain) -> Vec<Missing> {
-        let mut missing = self.missing_to_start(live);
+    pub async fn missing_to_serve(&self, live: &Live, keyring: &Keyring, drain: &Drain) -> Vec<Missing> {
+        let mut missing = self.missing_to_start(live, keyring);
         if !missing.contains(&Missing::NetworkProof) && !self.network_is_closed() {
             missing.push(Missing::NetworkReopened);
         }

@@ -1,4 +1,4 @@
-//! Hot reload of what is mounted: policy, certificate and key, trust roots.
+//! Hot reload of what is mounted: policy, certificate and key, trust roots, the key of handles.
 //!
 //! The folders are read again every few seconds and compared by hash. The kubelet swaps a
 //! `ConfigMap`'s or Secret's folder by a symlink, which a watch on a file's inode misses. A broken
@@ -12,15 +12,20 @@ use std::{
 };
 
 use bulkhead_core::{pod, policy::document::PolicyDocument};
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use sha2::{Digest, Sha256};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
+    keyring::Keyring,
+    limits::Limits,
     live::Live,
     metrics::Metrics,
+    peers::Peers,
     policy::LoadedPolicy,
+    shared::Shared,
     tls::{self, Credentials, Trust},
 };
 
@@ -40,10 +45,15 @@ pub struct Reloader {
     policy: Source,
     certificate: Source,
     trust: Source,
+    peers: Source,
+    handles: Source,
     first_revision: Option<String>,
     credentials: Option<Credentials>,
     roots: Option<Trust>,
+    servers: Option<Trust>,
+    limits: Limits,
     live: Arc<Live>,
+    keyring: Arc<Keyring>,
     metrics: Arc<Metrics>,
 }
 
@@ -89,16 +99,21 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 impl Reloader {
     /// A reloader of the folders that the configuration names.
-    pub fn new(config: &Config, live: Arc<Live>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, shared: &Shared) -> Self {
         Self {
             policy: Source::new("policy", &config.policy_dir, &[pod::POLICY_FILE]),
             certificate: Source::new("certificate", &config.tls_dir, &["tls.crt", "tls.key"]),
             trust: Source::new("trust", &config.trust_dir, &[pod::TRUST_FILE]),
+            peers: Source::new("peers", &config.trust_dir, &[pod::PEERS_TRUST_FILE]),
+            handles: Source::new("handles", &config.handles_dir, &[pod::HANDLES_FILE]),
             first_revision: Some(config.policy_revision.clone()),
             credentials: None,
             roots: None,
-            live,
-            metrics,
+            servers: None,
+            limits: shared.limits.clone(),
+            live: Arc::clone(&shared.live),
+            keyring: Arc::clone(&shared.keyring),
+            metrics: Arc::clone(&shared.metrics),
         }
     }
 
@@ -113,10 +128,14 @@ impl Reloader {
     /// Looks once.
     pub fn look(&mut self) {
         self.look_at_policy();
+        self.look_at_handles();
         let certificate = self.look_at_certificate();
         let trust = self.look_at_trust();
         if certificate || trust {
             self.rebuild_tls();
+        }
+        if self.look_at_peers() || certificate {
+            self.rebuild_peers();
         }
     }
 
@@ -181,7 +200,7 @@ impl Reloader {
         else {
             return false;
         };
-        match Trust::from_pem(&bundle) {
+        match Trust::from_pem(pod::TRUST_FILE, &bundle) {
             Ok(trust) => {
                 self.live.set_trust(trust.clone());
                 self.roots = Some(trust);
@@ -193,6 +212,67 @@ impl Reloader {
                 self.refused("trust", &error);
                 false
             }
+        }
+    }
+
+    fn look_at_peers(&mut self) -> bool {
+        let Some(read) = self.peers.changed() else {
+            return false;
+        };
+        let Some(bundle) = self
+            .usable(self.peers.name, read)
+            .and_then(|mut files| files.pop())
+        else {
+            return false;
+        };
+        match Trust::from_pem(pod::PEERS_TRUST_FILE, &bundle) {
+            Ok(trust) => {
+                self.servers = Some(trust);
+                true
+            }
+            Err(error) => {
+                self.refused("peers", &error);
+                false
+            }
+        }
+    }
+
+    fn look_at_handles(&mut self) {
+        if self.keyring.adopt(Instant::now()) {
+            info!("handles are sealed with the new key");
+        }
+        let Some(read) = self.handles.changed() else {
+            return;
+        };
+        let Some(pem) = self
+            .usable(self.handles.name, read)
+            .and_then(|mut files| files.pop())
+        else {
+            return;
+        };
+        match PrivateKeyDer::from_pem_slice(&pem) {
+            Ok(key) => match self.keyring.learn(key.secret_der(), Instant::now()) {
+                Ok(()) => {
+                    self.metrics.reloaded("handles", "loaded");
+                    info!("a key of handles is in force");
+                }
+                Err(error) => self.refused("handles", &error),
+            },
+            Err(error) => self.refused("handles", &error),
+        }
+    }
+
+    fn rebuild_peers(&self) {
+        let (Some(credentials), Some(roots)) = (&self.credentials, &self.servers) else {
+            return;
+        };
+        match Peers::new(credentials, roots, &self.limits) {
+            Ok(peers) => {
+                self.live.set_peers(peers);
+                self.metrics.reloaded("peers", "loaded");
+                info!("certificate and roots in force between replicas");
+            }
+            Err(error) => self.refused("peers", &error),
         }
     }
 
@@ -230,13 +310,13 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::audit::AuditLog;
 
     const DOCUMENT: &str = r#"{"format":1,"tenant":{"name":"acme","uid":"u"},"server":"crm","hostnames":["crm.acme.svc"],"upstream":{"port":3000,"path":"/mcp"},"agents":[],"tools":[]}"#;
 
     #[test]
     fn the_pod_s_own_revision_comes_first_and_newer_ones_follow() {
         let dir = tempfile::tempdir().unwrap();
-        let live = Arc::<Live>::default();
         let folder = dir.path().to_owned();
         let config = Config {
             pod_ip: "127.0.0.1".parse().unwrap(),
@@ -249,7 +329,9 @@ mod tests {
             mtls_port: 0,
             kubelet_port: 0,
             keys_port: 0,
+            peers_port: 0,
             metrics_port: None,
+            handles_dir: folder.clone(),
             policy_dir: folder.clone(),
             tls_dir: folder.clone(),
             trust_dir: folder.clone(),
@@ -257,7 +339,10 @@ mod tests {
             termination_log: PathBuf::new(),
             workers: None,
         };
-        let mut reloader = Reloader::new(&config, Arc::clone(&live), Arc::default());
+        let here = "127.0.0.1:8446".parse().unwrap();
+        let shared = Shared::new(8443, here, Limits::default(), AuditLog::to(io::sink())).unwrap();
+        let live = Arc::clone(&shared.live);
+        let mut reloader = Reloader::new(&config, &shared);
         let mut mounted = |document: &str| {
             fs::write(folder.join(pod::POLICY_FILE), document).unwrap();
             reloader.look();

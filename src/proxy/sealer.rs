@@ -9,15 +9,15 @@
 use aws_lc_rs::{
     aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     error::Unspecified,
-    hkdf, hmac, rand,
+    hkdf, hmac,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bulkhead_core::handles::{Handle, Handles, Kind, Seal};
+use bulkhead_core::handles::{Handle, Handles, Kind, Opened, Replica};
 
 /// Longest sealed handle that is looked at, in characters.
 const MAX_SEALED: usize = 128 * 1024;
 
-/// Seals and opens handles with a key that lives and dies with the process.
+/// Seals and opens handles with one key.
 pub struct Sealer {
     cipher: LessSafeKey,
     nonces: hmac::Key,
@@ -25,20 +25,29 @@ pub struct Sealer {
 
 /// A session that its seal opened, for the agent that presented it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct OpenSession(String);
+pub struct OpenSession {
+    upstream: String,
+    elsewhere: Option<Replica>,
+}
 
 impl OpenSession {
     /// Opens a sealed session id.
     pub fn open(handles: Handles<'_>, sealed: &str) -> Option<Self> {
-        match handles.open(Kind::Session, sealed)? {
-            Handle::Session(id) => Some(Self(id)),
+        let Opened { handle, elsewhere } = handles.open(Kind::Session, sealed)?;
+        match handle {
+            Handle::Session(upstream) => Some(Self { upstream, elsewhere }),
             _ => None,
         }
     }
 
     /// The server's own id.
     pub fn upstream_id(&self) -> &str {
-        &self.0
+        &self.upstream
+    }
+
+    /// The replica that the session lives in, when it isn't this one.
+    pub fn elsewhere(&self) -> Option<&Replica> {
+        self.elsewhere.as_ref()
     }
 }
 
@@ -56,7 +65,7 @@ pub struct OpenEvent {
 impl OpenEvent {
     /// Opens a sealed event id.
     pub fn open(handles: Handles<'_>, sealed: &str) -> Option<Self> {
-        match handles.open(Kind::Event, sealed)? {
+        match handles.open(Kind::Event, sealed)?.handle {
             Handle::Event { id, expected, call } => Some(Self {
                 upstream: id,
                 expected,
@@ -91,15 +100,9 @@ impl hkdf::KeyType for Length {
 }
 
 impl Sealer {
-    /// A sealer with a fresh key.
-    pub fn new() -> Result<Self, Unspecified> {
-        let mut secret = [0_u8; 32];
-        rand::fill(&mut secret)?;
-        Self::from_secret(&secret)
-    }
-
-    /// A sealer with keys made of a secret: what one seals, another of the same secret opens.
-    pub fn from_secret(secret: &[u8; 32]) -> Result<Self, Unspecified> {
+    /// A sealer with keys made of a secret that nobody can guess: what one seals, another of the same
+    /// secret opens.
+    pub fn from_secret(secret: &[u8]) -> Result<Self, Unspecified> {
         let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"bulkhead handles").extract(secret);
         let derive = |info: &[u8]| {
             let mut key = [0_u8; 32];
@@ -122,10 +125,9 @@ impl Sealer {
         nonce.copy_from_slice(&tag.as_ref()[..NONCE_LEN]);
         nonce
     }
-}
 
-impl Seal for Sealer {
-    fn seal(&self, context: &[u8], text: &[u8]) -> Option<String> {
+    /// Seals `text`, so that it opens with the same `context` only.
+    pub fn seal(&self, context: &[u8], text: &[u8]) -> Option<String> {
         let nonce = self.nonce(context, text);
         let mut sealed = text.to_vec();
         self.cipher
@@ -140,7 +142,8 @@ impl Seal for Sealer {
         Some(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    fn open(&self, context: &[u8], sealed: &str) -> Option<Vec<u8>> {
+    /// Opens what was sealed with the same secret and context.
+    pub fn open(&self, context: &[u8], sealed: &str) -> Option<Vec<u8>> {
         if sealed.len() > MAX_SEALED {
             return None;
         }
@@ -155,19 +158,26 @@ impl Seal for Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyring::Keyring;
+
+    fn sealer() -> Sealer {
+        let mut secret = [0_u8; 32];
+        aws_lc_rs::rand::fill(&mut secret).unwrap();
+        Sealer::from_secret(&secret).unwrap()
+    }
 
     #[test]
     fn what_is_sealed_opens_in_its_context_with_its_key_only() {
-        let sealer = Sealer::new().unwrap();
+        let (sealer, other) = (sealer(), sealer());
         let handle = sealer.seal(b"billing", b"abc-123").unwrap();
         assert_eq!(sealer.open(b"billing", &handle).as_deref(), Some(&b"abc-123"[..]));
         assert_eq!(sealer.open(b"support", &handle), None);
-        assert_eq!(Sealer::new().unwrap().open(b"billing", &handle), None);
+        assert_eq!(other.open(b"billing", &handle), None);
     }
 
     #[test]
     fn an_altered_or_foreign_handle_does_not_open() {
-        let sealer = Sealer::new().unwrap();
+        let sealer = sealer();
         let handle = sealer.seal(b"a", b"abc").unwrap();
         let flipped = format!(
             "{}{}",
@@ -188,7 +198,7 @@ mod tests {
 
     #[test]
     fn equal_handles_are_sealed_equally_and_others_are_not() {
-        let sealer = Sealer::new().unwrap();
+        let sealer = sealer();
         let handle = sealer.seal(b"a", b"bc").unwrap();
         assert_eq!(sealer.seal(b"a", b"bc").unwrap(), handle);
         let nonce = |handle: &str| handle[..16].to_owned();
@@ -199,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_session_id_is_visible() {
-        let sealer = Sealer::new().unwrap();
-        let handles = Handles::new(&sealer, "spiffe://acme/billing", None);
+        let keyring = Keyring::of("10.1.2.3:8446", &[7; 32]).unwrap();
+        let handles = Handles::new(&keyring, "spiffe://acme/billing", None);
         let handle = seal_session(handles, "abc-123").unwrap();
         assert!(!handle.contains("abc"));
         let opened = OpenSession::open(handles, &handle).unwrap();

@@ -1,29 +1,18 @@
-//! The mTLS endpoint: accepts, shakes hands, and drives a connection until it ends by itself or
-//! has to: idle, draining, or its client certificate expires.
+//! The mTLS endpoint: accepts, shakes hands, and serves a connection of an agent.
 
 use std::{
     convert::Infallible,
+    future::pending,
     net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, SystemTime},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    time::Duration,
 };
 
-use hyper::{
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulConnection,
-};
-use rustls::pki_types::CertificateDer;
+use hyper::service::service_fn;
+use rustls::{ServerConfig, pki_types::CertificateDer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore, watch},
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -33,6 +22,7 @@ use crate::{
     admission::AgentRoom,
     endpoint,
     identity::{self, Identity, IdentityError},
+    link::{HeaderBounds, Link, OpenCall},
     memory::Held,
     shared::Shared,
 };
@@ -40,41 +30,43 @@ use crate::{
 /// Pause after a failed accept (out of file descriptors), so that it isn't a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection that came while closing may wait with its first call.
-const LATE_CALL: Duration = Duration::from_secs(1);
-
-/// Largest HTTP/2 frame and stream window: one call's body needs few round trips, and a stream
-/// that nobody reads holds little.
-const H2_WINDOW: u32 = 256 * 1024;
-
-/// One client connection after its handshake.
+/// Whom the requests on a connection come from, as it is proven.
 pub struct Connection {
     /// The sidecar.
     pub shared: Arc<Shared>,
-    /// Who the verified certificate names.
+    /// Who the agent's certificate names.
     pub identity: Result<Identity, IdentityError>,
-    /// The verified chain, to be verified again when trust changes.
+    /// The agent's chain, to be verified again when trust changes.
     pub chain: Vec<CertificateDer<'static>>,
     /// The generation of trust roots that last verified the chain.
     pub trusted_by: AtomicU64,
+    /// Whether another replica's sidecar hands the agent's request on.
+    pub relayed: bool,
     room: OnceLock<Arc<AgentRoom>>,
-    calls_begun: AtomicUsize,
-    calls_open: AtomicUsize,
-    first_call: Notify,
-    /// Whether it was told to end, so that streams without an end do.
-    ending: watch::Sender<bool>,
-}
-
-/// One call on a connection, for the idle timeout. Dropping it ends the call.
-pub struct OpenCall(Arc<Connection>);
-
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        self.0.calls_open.fetch_sub(1, Ordering::Relaxed);
-    }
+    link: Arc<Link>,
 }
 
 impl Connection {
+    /// Of an agent that came here itself, or by way of another replica. The chain isn't verified yet.
+    pub fn new(
+        shared: Arc<Shared>,
+        identity: Result<Identity, IdentityError>,
+        chain: Vec<CertificateDer<'static>>,
+        relayed: bool,
+        link: Arc<Link>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            identity,
+            chain,
+            // Roots may have changed since the handshake: they are looked at on the first call.
+            trusted_by: AtomicU64::new(0),
+            relayed,
+            room: OnceLock::new(),
+            link,
+        })
+    }
+
     /// The room of its agent. Asked for once the policy knows the agent.
     pub fn room(&self) -> Option<&Arc<AgentRoom>> {
         let identity = self.identity.as_ref().ok()?;
@@ -95,22 +87,37 @@ impl Connection {
 
     /// Wakes when the connection is told to end.
     pub fn ending(&self) -> watch::Receiver<bool> {
-        self.ending.subscribe()
+        self.link.ending()
     }
 
     /// Counts a call from now to the guard's drop.
-    pub fn begin_call(self: &Arc<Self>) -> OpenCall {
-        self.calls_open.fetch_add(1, Ordering::Relaxed);
-        if self.calls_begun.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.first_call.notify_one();
-        }
-        OpenCall(Arc::clone(self))
+    pub fn begin_call(&self) -> OpenCall {
+        self.link.begin_call()
     }
 }
 
-/// Accepts connections for as long as the process serves.
+/// Accepts agents' connections for as long as the process serves.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let room = Arc::new(Semaphore::new(shared.limits.connections));
+    let most = shared.limits.connections;
+    accept(listener, shared, most, receive).await;
+}
+
+async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
+    shared.metrics.connections.inc();
+    let config = shared.live.tls();
+    if let Some(stream) = shake_hands(stream, client, config, &shared).await {
+        converse(stream, client, &shared).await;
+    }
+    shared.metrics.connections.dec();
+}
+
+/// Accepts connections, at most so many at once, and has each served.
+pub(crate) async fn accept<F, R>(listener: TcpListener, shared: Arc<Shared>, most: usize, serve: F)
+where
+    F: Fn(TcpStream, SocketAddr, Arc<Shared>) -> R + Copy + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(most));
     loop {
         // When full, new connections wait in the kernel's bounded backlog.
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
@@ -127,18 +134,19 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         let connections = shared.connections.clone();
         connections.spawn(async move {
-            shared.metrics.connections.inc();
-            if let Some(stream) = shake_hands(stream, client, &shared).await {
-                converse(stream, client, &shared).await;
-            }
-            shared.metrics.connections.dec();
+            serve(stream, client, shared).await;
             drop(permit);
         });
     }
 }
 
-async fn shake_hands(stream: TcpStream, client: SocketAddr, shared: &Shared) -> Option<TlsStream<TcpStream>> {
-    let Some(config) = shared.live.tls() else {
+pub(crate) async fn shake_hands(
+    stream: TcpStream,
+    client: SocketAddr,
+    config: Option<Arc<ServerConfig>>,
+    shared: &Shared,
+) -> Option<TlsStream<TcpStream>> {
+    let Some(config) = config else {
         shared.metrics.handshake("no_certificate");
         return None;
     };
@@ -167,7 +175,6 @@ async fn shake_hands(stream: TcpStream, client: SocketAddr, shared: &Shared) -> 
 async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc<Shared>) {
     let session = stream.get_ref().1;
     let chain: Vec<CertificateDer<'static>> = session.peer_certificates().unwrap_or_default().to_vec();
-    let is_h2 = session.alpn_protocol() == Some(b"h2");
     let Some(leaf) = chain.first() else { return };
     let identity = identity::identify(leaf);
     if let Err(error) = &identity {
@@ -188,114 +195,16 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
         warn!(client.address = %client, known = known.is_some(), "too many connections of one agent, or of unknown ones");
         return;
     };
-    let connection = Arc::new(Connection {
-        shared: Arc::clone(shared),
-        identity,
-        chain,
-        // Verified in the handshake by roots that may have changed since: looked at on the first call.
-        trusted_by: AtomicU64::new(0),
-        room: OnceLock::new(),
-        calls_begun: AtomicUsize::new(0),
-        calls_open: AtomicUsize::new(0),
-        first_call: Notify::new(),
-        ending: watch::Sender::new(false),
-    });
-    let service = service_fn({
+    let not_after = identity.as_ref().ok().map(|identity| identity.not_after);
+    let link = Link::new(Arc::clone(shared));
+    let connection = Connection::new(Arc::clone(shared), identity, chain, false, Arc::clone(&link));
+    let service = service_fn(move |request| {
         let connection = Arc::clone(&connection);
-        move |request| {
-            let connection = Arc::clone(&connection);
-            async move { Ok::<_, Infallible>(endpoint::answer(&connection, request).await) }
-        }
+        async move { Ok::<_, Infallible>(endpoint::answer(&connection, request).await) }
     });
-    let limits = &shared.limits;
-    let io = TokioIo::new(stream);
-    if is_h2 {
-        let served = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.streams)
-            .max_header_list_size(limits.header_bytes)
-            .initial_stream_window_size(H2_WINDOW)
-            .initial_connection_window_size(H2_WINDOW * 4)
-            .keep_alive_interval(limits.idle)
-            .serve_connection(io, service);
-        drive(served, &connection).await;
-    } else {
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.idle)
-            .max_headers(limits.headers)
-            .max_buf_size(limits.header_bytes as usize)
-            .serve_connection(io, service);
-        drive(served, &connection).await;
-    }
-}
-
-async fn drive<C>(served: C, connection: &Connection)
-where
-    C: GracefulConnection,
-    C::Error: std::fmt::Display,
-{
-    let shared = &connection.shared;
-    let left = connection
-        .identity
-        .as_ref()
-        .map_or(shared.limits.idle, |identity| {
-            identity
-                .not_after
-                .duration_since(SystemTime::now())
-                .unwrap_or_default()
-        });
-    let mut served = pin!(served);
-    // Told to go: no further call is accepted, the ones under way end (GOAWAY, `Connection: close`).
-    let mut told = false;
-    let mut announce = pin!(async {
-        tokio::select! {
-            () = until_closing(connection) => {}
-            () = until_idle(connection) => {}
-            // A certificate that is about to expire when it comes is announced at once, unless it
-            // would be told to go before its first call.
-            () = sleep(left.saturating_sub(shared.limits.expiry_notice).max(left / 2)) => {}
-        }
-    });
-    let mut expired = pin!(sleep(left));
-    loop {
-        tokio::select! {
-            ended = served.as_mut() => {
-                if let Err(error) = ended {
-                    debug!(%error, "connection ended");
-                }
-                return;
-            }
-            () = announce.as_mut(), if !told => {
-                told = true;
-                connection.ending.send_replace(true);
-                served.as_mut().graceful_shutdown();
-            }
-            () = expired.as_mut() => {
-                // Returning drops the connection with every stream on it.
-                info!("a connection ended because its client certificate expired");
-                return;
-            }
-        }
-    }
-}
-
-async fn until_closing(connection: &Connection) {
-    connection.shared.drain.closing().await;
-    if connection.calls_begun.load(Ordering::Relaxed) == 0 {
-        // It came while endpoints were still propagating: its first call is served.
-        let _ = timeout(LATE_CALL, connection.first_call.notified()).await;
-    }
-}
-
-async fn until_idle(connection: &Connection) {
-    let mut begun = connection.calls_begun.load(Ordering::Relaxed);
-    loop {
-        sleep(connection.shared.limits.idle).await;
-        let now = connection.calls_begun.load(Ordering::Relaxed);
-        if now == begun && connection.calls_open.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        begun = now;
-    }
+    let headers = HeaderBounds {
+        bytes: shared.limits.header_bytes,
+        number: shared.limits.headers,
+    };
+    link.serve(stream, headers, not_after, pending(), service).await;
 }

@@ -1,5 +1,6 @@
 //! What all connections and endpoints of one sidecar share.
 
+use std::net::SocketAddr;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -8,8 +9,8 @@ use std::sync::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    admission::Admission, audit::AuditLog, detached::Detached, drain::Drain, limits::Limits, live::Live,
-    metrics::Metrics, minter::Minter, readiness::Readiness, sealer::Sealer, upstream::Upstream,
+    admission::Admission, audit::AuditLog, detached::Detached, drain::Drain, keyring::Keyring,
+    limits::Limits, live::Live, metrics::Metrics, minter::Minter, readiness::Readiness, upstream::Upstream,
 };
 
 /// The state of one sidecar process.
@@ -29,7 +30,7 @@ pub struct Shared {
     /// Bounds on calls under way.
     pub admission: Admission,
     /// Seals handles.
-    pub sealer: Sealer,
+    pub keyring: Arc<Keyring>,
     /// Makes the credentials of upstream requests.
     pub minter: Minter,
     /// Calls whose answer is to come on another stream.
@@ -44,8 +45,14 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// State of a sidecar that has loaded nothing and proven nothing yet.
-    pub fn new(port: u16, limits: Limits, audit: AuditLog) -> Result<Self, aws_lc_rs::error::Unspecified> {
+    /// State of a sidecar that has loaded nothing and proven nothing yet: agents come in by the port, other
+    /// replicas by the address.
+    pub fn new(
+        port: u16,
+        here: SocketAddr,
+        limits: Limits,
+        audit: AuditLog,
+    ) -> Result<Self, aws_lc_rs::error::Unspecified> {
         Ok(Self {
             port,
             live: Arc::default(),
@@ -53,7 +60,7 @@ impl Shared {
             drain: Arc::default(),
             metrics: Arc::default(),
             admission: Admission::new(&limits),
-            sealer: Sealer::new()?,
+            keyring: Arc::new(Keyring::new(here.to_string())),
             minter: Minter::new()?,
             detached: Detached::default(),
             upstream: Upstream::new(&limits),

@@ -26,7 +26,7 @@ use crate::{
     admin,
     canary::{self, NetworkNotEnforced},
     config::Config,
-    kubelet, minter,
+    kubelet, minter, peers,
     reload::Reloader,
     server,
     shared::Shared,
@@ -36,7 +36,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Listeners {
     mtls: StdTcpListener,
+    peers: StdTcpListener,
     control: ControlListeners,
+}
+
+/// The sockets of the data path.
+#[derive(Debug)]
+pub struct DataListeners {
+    mtls: StdTcpListener,
+    peers: StdTcpListener,
 }
 
 /// The sockets of the control group.
@@ -92,6 +100,7 @@ impl Listeners {
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         Ok(Self {
             mtls: bind_tcp(SocketAddr::new(config.pod_ip, config.mtls_port))?,
+            peers: bind_tcp(SocketAddr::new(config.pod_ip, config.peers_port))?,
             control: ControlListeners {
                 kubelet: bind_tcp(SocketAddr::new(config.pod_ip, config.kubelet_port))?,
                 keys: bind_tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.keys_port))?,
@@ -107,6 +116,11 @@ impl Listeners {
     /// Where the mTLS endpoint is.
     pub fn mtls_address(&self) -> io::Result<SocketAddr> {
         self.mtls.local_addr()
+    }
+
+    /// Where other replicas come in.
+    pub fn peers_address(&self) -> io::Result<SocketAddr> {
+        self.peers.local_addr()
     }
 
     /// Where the kubelet asks.
@@ -129,14 +143,23 @@ impl Listeners {
     }
 
     /// The sockets of the data path and those of the control group.
-    pub fn split(self) -> (StdTcpListener, ControlListeners) {
-        (self.mtls, self.control)
+    pub fn split(self) -> (DataListeners, ControlListeners) {
+        let data = DataListeners {
+            mtls: self.mtls,
+            peers: self.peers,
+        };
+        (data, self.control)
     }
 }
 
 /// The data path. Ends only when it fails.
-pub async fn serve_data(listener: StdTcpListener, shared: Arc<Shared>) -> io::Result<()> {
-    server::serve(TcpListener::from_std(listener)?, shared).await;
+pub async fn serve_data(listeners: DataListeners, shared: Arc<Shared>) -> io::Result<()> {
+    let agents = TcpListener::from_std(listeners.mtls)?;
+    let replicas = TcpListener::from_std(listeners.peers)?;
+    tokio::join!(
+        server::serve(agents, Arc::clone(&shared)),
+        peers::door::serve(replicas, shared)
+    );
     Ok(())
 }
 
@@ -178,7 +201,7 @@ async fn control(
             Arc::clone(&shared),
         ));
     }
-    let reloader = Reloader::new(config, Arc::clone(&shared.live), Arc::clone(&shared.metrics));
+    let reloader = Reloader::new(config, &shared);
     tasks.spawn(reloader.run(shared.limits.reload));
     let Some(canary) = config.canary_address() else {
         return Err(io::Error::new(ErrorKind::InvalidInput, "there is no canary"));

@@ -12,6 +12,7 @@
 pub mod client;
 pub mod pki;
 pub mod sidecar;
+pub mod streams;
 pub mod upstream;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use client::{Client, Protocol, Reply};
 pub use pki::{Authority, Leaf};
 pub use sidecar::{Setup, TestSidecar};
+pub use streams::{Stream, Streams};
 pub use upstream::{Answer, RecordingUpstream, Seen};
 
 /// Longest wait for something that must happen. Generous: it ends a hanging test, it measures

@@ -1,12 +1,14 @@
-//! TLS of the mTLS endpoint: 1.3 only, hybrid key exchange first, client certificates of the
-//! tenant's agents' CA alone, nothing resumed.
+//! TLS of the mTLS endpoint, and between the replicas of a server: 1.3 only, hybrid key exchange first,
+//! client certificates of one CA alone (the tenant's agents' at the endpoint, its servers' between
+//! replicas), nothing resumed.
 
 use std::{sync::Arc, time::SystemTime};
 
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
     version::TLS13,
@@ -32,10 +34,10 @@ pub enum TlsError {
     #[error("tls.crt and tls.key don't belong together or can't be used: {0}")]
     Key(rustls::Error),
     /// A root that can't be one.
-    #[error("ca.pem holds a certificate that can't be a trust root: {0}")]
-    Root(rustls::Error),
+    #[error("{0} holds a certificate that can't be a trust root: {1}")]
+    Root(&'static str, rustls::Error),
     /// The verifier can't be built.
-    #[error("ca.pem can't be used to verify clients: {0}")]
+    #[error("the roots can't be used to verify clients: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
     /// TLS refuses the combination.
     #[error("TLS can't be configured: {0}")]
@@ -43,6 +45,9 @@ pub enum TlsError {
     /// Our own certificate can't be read.
     #[error("tls.crt can't be read")]
     Certificate,
+    /// Our own certificate doesn't say by what the other replicas know us.
+    #[error("tls.crt has no DNS name, or not exactly one SPIFFE ID: other replicas can't be reached")]
+    Nameless,
 }
 
 /// The sidecar's own certificate and key.
@@ -51,11 +56,22 @@ pub struct Credentials {
     key: Arc<CertifiedKey>,
     /// When the certificate expires.
     pub not_after: SystemTime,
+    name: Option<OwnName>,
 }
 
-/// The roots that clients' certificates must chain to.
+/// What a server's certificate says of it. Every replica's says the same.
+#[derive(Clone, Debug)]
+pub struct OwnName {
+    /// A host name.
+    pub dns: ServerName<'static>,
+    /// The SPIFFE ID.
+    pub spiffe_id: String,
+}
+
+/// The roots that certificates of the other side must chain to.
 #[derive(Clone, Debug)]
 pub struct Trust {
+    roots: Arc<RootCertStore>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
@@ -78,28 +94,44 @@ impl Credentials {
             file: "tls.key",
             source,
         })?;
-        let not_after = chain
-            .first()
-            .and_then(|leaf| identity::expiry(leaf).ok())
-            .ok_or(TlsError::Certificate)?;
+        let leaf = chain.first().ok_or(TlsError::Certificate)?;
+        let not_after = identity::expiry(leaf).map_err(|_| TlsError::Certificate)?;
+        let name = identity::dns_name(leaf)
+            .and_then(|name| ServerName::try_from(name).ok())
+            .zip(identity::identify(leaf).ok())
+            .map(|(dns, identity)| OwnName {
+                dns,
+                spiffe_id: identity.spiffe_id,
+            });
         let key = CertifiedKey::from_der(chain, key, &provider()).map_err(TlsError::Key)?;
         Ok(Self {
             key: Arc::new(key),
             not_after,
+            name,
         })
+    }
+
+    /// What the certificate says of its server.
+    pub fn name(&self) -> Result<&OwnName, TlsError> {
+        self.name.as_ref().ok_or(TlsError::Nameless)
+    }
+
+    fn resolver(&self) -> Arc<rustls::sign::SingleCertAndKey> {
+        Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(&self.key)))
     }
 }
 
 impl Trust {
-    /// Reads a bundle of roots, PEM.
-    pub fn from_pem(bundle: &[u8]) -> Result<Self, TlsError> {
+    /// Reads a bundle of roots, PEM. `file` is what it is called in errors.
+    pub fn from_pem(file: &'static str, bundle: &[u8]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        for root in certificates("ca.pem", bundle)? {
-            roots.add(root).map_err(TlsError::Root)?;
+        for root in certificates(file, bundle)? {
+            roots.add(root).map_err(|error| TlsError::Root(file, error))?;
         }
+        let roots = Arc::new(roots);
         let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider())).build()?;
-        Ok(Self { verifier })
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::new(provider())).build()?;
+        Ok(Self { roots, verifier })
     }
 
     /// Verifies a chain again, after the handshake that brought it.
@@ -119,13 +151,22 @@ pub fn server_config(credentials: &Credentials, trust: &Trust) -> Result<ServerC
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Config)?
         .with_client_cert_verifier(Arc::clone(&trust.verifier))
-        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(
-            &credentials.key,
-        ))));
+        .with_cert_resolver(credentials.resolver());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // A resumed session would carry an old verification past a change of trust (DESIGN: no tickets).
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// The configuration of handshakes with the other replicas of the server.
+pub fn client_config(credentials: &Credentials, trust: &Trust) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Config)?
+        .with_root_certificates(Arc::clone(&trust.roots))
+        .with_client_cert_resolver(credentials.resolver());
+    config.resumption = Resumption::disabled();
     Ok(config)
 }
 
@@ -177,7 +218,7 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         assert!(
-            Trust::from_pem(b"")
+            Trust::from_pem("ca.pem", b"")
                 .unwrap_err()
                 .to_string()
                 .contains("ca.pem holds no certificate")
@@ -192,7 +233,7 @@ mod tests {
             pair.signing_key.serialize_pem().as_bytes(),
         )
         .unwrap();
-        let trust = Trust::from_pem(pair.cert.pem().as_bytes()).unwrap();
+        let trust = Trust::from_pem("ca.pem", pair.cert.pem().as_bytes()).unwrap();
         let config = server_config(&credentials, &trust).unwrap();
         assert_eq!(config.send_tls13_tickets, 0);
         assert_eq!(config.max_early_data_size, 0);

@@ -16,7 +16,8 @@ use bulkhead_proxy::{
     shared::Shared,
     tls::{self, Credentials, Trust},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use rcgen::KeyPair;
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 use super::{door::Door, pki::Authority};
 use crate::{agent_call::tls as agent_tls, offline::Policy};
@@ -54,10 +55,17 @@ impl Sidecar {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared =
-            Arc::new(Shared::new(address.port(), Limits::default(), audit).context("no randomness")?);
+            Shared::new(address.port(), address, Limits::default(), audit).context("no randomness")?;
+        let shared = Arc::new(shared);
+        // Of handles as of certificates: the key lives and ends with this process.
+        let key = KeyPair::generate()?.serialize_der();
+        shared
+            .keyring
+            .learn(&key, Instant::now())
+            .context("no key for handles")?;
 
         let credentials = Credentials::from_pem(leaf.certificate.as_bytes(), leaf.key.as_bytes())?;
-        let trust = Trust::from_pem(agents_ca.pem().as_bytes())?;
+        let trust = Trust::from_pem(pod::TRUST_FILE, agents_ca.pem().as_bytes())?;
         shared.live.set_tls(tls::server_config(&credentials, &trust)?);
         shared.live.set_trust(trust);
         // The production program's canary sets this, and nothing else there can. Here there is no network policy that

@@ -10,7 +10,7 @@ use bulkhead_core::{
     mcp::{self, Era, Inventory, Message, Params},
     policy::{Answer, Channel, CompiledAgent, Context, Decision, Forward, Target, document::Agent},
 };
-use bulkhead_proxy::sealer::Sealer;
+use bulkhead_proxy::keyring::Keyring;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -198,9 +198,11 @@ pub fn of(
         }
     };
     let inventory = Inventory::default();
-    let sealer = Sealer::from_secret(&OFFLINE);
+    let keyring = Keyring::of("offline", &OFFLINE);
     let context = Context {
-        seal: sealer.as_ref().map_or(&NoHandles as &dyn Seal, |sealer| sealer),
+        seal: keyring
+            .as_ref()
+            .map_or(&NoHandles as &dyn Seal, |keyring| keyring),
         ..Context::offline(&inventory, limits)
     };
     let decision = policy.compiled.decide(caller, &message, &headers.read(), context);

@@ -14,7 +14,7 @@ mod subscription;
 use std::sync::Arc;
 
 use crate::{
-    handles::{Handle, Handles, Kind as HandleKind, NoHandles, Seal},
+    handles::{Handle, Handles, Kind as HandleKind, NoHandles, Replica, Seal},
     json::Limits,
     mcp::{
         self, Era, Inventory, Message, MirroredHeaders,
@@ -46,6 +46,17 @@ pub struct Context<'a> {
     pub seal: &'a dyn Seal,
     /// The server's own id of the legacy session that the message belongs to.
     pub session: Option<&'a str>,
+    /// Which replica's handles are known.
+    pub reach: Reach,
+}
+
+/// Which replica's handles a decision knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of every replica: a message about another one's is permitted, and belongs there.
+    EveryReplica,
+    /// Those that were made here. Any other doesn't exist (or not any more): a message is handed on once.
+    ThisReplica,
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -65,6 +76,7 @@ impl<'a> Context<'a> {
             limits,
             seal: &NoHandles,
             session: None,
+            reach: Reach::ThisReplica,
         }
     }
 
@@ -117,6 +129,9 @@ pub struct Decision {
     pub overridden: Vec<Arc<str>>,
     /// Members of `params` that don't belong to the method and were left out, shortened.
     pub removed: Vec<String>,
+    /// The replica that the message is for, when it presents a handle that was made in another than this:
+    /// it isn't for the server here.
+    pub elsewhere: Option<Replica>,
 }
 
 /// What is known of a decision while it is made.
@@ -127,6 +142,7 @@ struct Trace {
     rule: Option<Arc<str>>,
     overridden: Vec<Arc<str>>,
     removed: Vec<String>,
+    elsewhere: Option<Replica>,
 }
 
 /// What an authorized message needs changed, and by which rule it passes.
@@ -145,6 +161,9 @@ struct Authorized<'p> {
 struct Opener<'a> {
     handles: Handles<'a>,
     opened: Vec<Handle>,
+    reach: Reach,
+    /// The other replica that handles of this message were made in.
+    elsewhere: Option<Replica>,
     again: bool,
 }
 
@@ -155,9 +174,14 @@ impl Opener<'_> {
             let handle = self.opened.iter().find(|handle| handle.value() == presented);
             return handle.cloned().ok_or_else(unknown);
         }
-        let handle = self.handles.open(kind, presented).ok_or_else(unknown)?;
-        self.opened.push(handle.clone());
-        Ok(handle)
+        let opened = self.handles.open(kind, presented).ok_or_else(unknown)?;
+        if opened.elsewhere.is_some() && self.reach == Reach::ThisReplica {
+            return Err(unknown());
+        }
+        // Of two that were made in two places no replica knows both, and so the one that is asked refuses.
+        self.elsewhere = opened.elsewhere.or_else(|| self.elsewhere.take());
+        self.opened.push(opened.handle.clone());
+        Ok(opened.handle)
     }
 }
 
@@ -194,6 +218,7 @@ impl CompiledPolicy {
             rule,
             overridden,
             removed,
+            elsewhere,
         } = trace;
         Decision {
             outcome,
@@ -202,6 +227,7 @@ impl CompiledPolicy {
             rule,
             overridden,
             removed,
+            elsewhere,
         }
     }
 
@@ -225,18 +251,22 @@ impl CompiledPolicy {
         let mut opener = Opener {
             handles: Handles::new(context.seal, agent.spiffe_id(), context.session),
             opened: Vec::new(),
+            reach: context.reach,
+            elsewhere: None,
             again: false,
         };
-        if let Message::Response(_) = message {
-            return self.decide_response(message, version, headers, context, &mut opener, trace);
-        }
-        if let Some((body, removed)) = examine::without_foreign(message, version)? {
+        let permitted = if let Message::Response(_) = message {
+            self.decide_response(message, version, headers, context, &mut opener, trace)
+        } else if let Some((body, removed)) = examine::without_foreign(message, version)? {
             trace.removed = removed;
             let known =
                 mcp::read(&body, context.limits).map_err(|_| Refusal::plain(Reason::RewriteInconsistent))?;
-            return self.decide_known(agent, &known, version, headers, context, &mut opener, trace);
-        }
-        self.decide_known(agent, message, version, headers, context, &mut opener, trace)
+            self.decide_known(agent, &known, version, headers, context, &mut opener, trace)
+        } else {
+            self.decide_known(agent, message, version, headers, context, &mut opener, trace)
+        };
+        trace.elsewhere = opener.elsewhere;
+        permitted
     }
 
     /// Decides a request or notification with nothing but known parameters.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    handles::{Handles, tests::Plain},
+    handles::{Handles, tests::HERE},
     json::Limits,
     mcp::{self, Inventory, MirroredHeaders},
     reason::Reason,
@@ -74,7 +74,8 @@ fn context(inventory: &Inventory) -> Context<'_> {
     Context {
         inventory,
         limits: Limits::default(),
-        seal: &Plain,
+        seal: &HERE,
+        reach: Reach::EveryReplica,
         session: Some("s-1"),
     }
 }

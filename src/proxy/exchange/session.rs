@@ -3,15 +3,19 @@
 
 use std::sync::Arc;
 
-use bulkhead_core::{audit::Completion, credential::Claims, mcp::ProtocolVersion};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use bulkhead_core::{
+    audit::Completion, credential::Claims, handles::Replica, mcp::ProtocolVersion, policy::Reach,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
-use super::{SESSION, answer, empty, events, handles, unrecorded};
+use super::{SESSION, answer, empty, events, handles, reach, unrecorded};
 use crate::{
     body::Body,
     endpoint::authenticate,
     gate, hex,
+    peers::relay::{RelayError, relay},
     record::{self, OpenIntent, SessionCall},
     refusal::EdgeRefusal,
     sealer::{OpenEvent, OpenSession},
@@ -21,6 +25,14 @@ use crate::{
 
 /// Where a stream is taken up again.
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What becomes of a session call.
+enum Found {
+    /// It is of this replica.
+    Here(Box<Recorded>),
+    /// It is of another one, at this path.
+    Elsewhere(Replica, String),
+}
 
 /// A session call that was authenticated and recorded.
 struct Recorded {
@@ -41,7 +53,7 @@ pub(super) fn presented(
     let Some(sealed) = gate::single(headers, &SESSION)? else {
         return Ok(None);
     };
-    let handles = bulkhead_core::handles::Handles::new(&connection.shared.sealer, agent, None);
+    let handles = bulkhead_core::handles::Handles::new(&*connection.shared.keyring, agent, None);
     OpenSession::open(handles, sealed)
         .map(Some)
         .ok_or(EdgeRefusal::SessionUnknown)
@@ -57,11 +69,20 @@ fn record(
     connection: &Arc<Connection>,
     headers: &HeaderMap,
     what: SessionCall,
-) -> Result<Recorded, EdgeRefusal> {
+) -> Result<Found, EdgeRefusal> {
     let shared = &connection.shared;
     let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
     let identity = authenticate(connection, &policy)?;
     let session = presented(connection, &identity.spiffe_id, headers)?.ok_or(EdgeRefusal::SessionMissing)?;
+    if let Some(replica) = session.elsewhere() {
+        return match reach(connection) {
+            Reach::ThisReplica => Err(EdgeRefusal::SessionUnknown),
+            Reach::EveryReplica => Ok(Found::Elsewhere(
+                replica.clone(),
+                policy.target().path().to_owned(),
+            )),
+        };
+    }
     let event = match gate::single(headers, &LAST_EVENT)?.filter(|_| what == SessionCall::Stream) {
         None => None,
         Some(sealed) => {
@@ -86,14 +107,30 @@ fn record(
         |moment| Claims::of_http(policy.compiled(), agent, method, moment),
         &mut token,
     );
-    Ok(Recorded {
+    Ok(Found::Here(Box::new(Recorded {
         session,
         event,
         version,
         target: Arc::clone(policy.target()),
         credential,
         intent,
-    })
+    })))
+}
+
+/// Has a session call answered by the replica that the session lives in.
+async fn elsewhere(
+    connection: &Connection,
+    replica: &Replica,
+    path: &str,
+    method: Method,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, EdgeRefusal> {
+    relay(connection, replica, path, method, headers, Bytes::new())
+        .await
+        .map_err(|error| match error {
+            RelayError::Gone => EdgeRefusal::SessionUnknown,
+            RelayError::Broken => EdgeRefusal::UpstreamFailed,
+        })
 }
 
 /// Ends a session.
@@ -101,7 +138,12 @@ pub async fn end_session(
     connection: &Arc<Connection>,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let call = record(connection, headers, SessionCall::End)?;
+    let call = match record(connection, headers, SessionCall::End)? {
+        Found::Here(call) => call,
+        Found::Elsewhere(replica, path) => {
+            return elsewhere(connection, &replica, &path, Method::DELETE, headers).await;
+        }
+    };
     let ended = connection
         .shared
         .upstream
@@ -134,7 +176,13 @@ pub async fn stream(
 ) -> Result<Response<Body>, EdgeRefusal> {
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
     let room = room.stream().map_err(|_| EdgeRefusal::AgentBusy)?;
-    let call = record(connection, headers, SessionCall::Stream)?;
+    let call = match record(connection, headers, SessionCall::Stream)? {
+        Found::Here(call) => call,
+        Found::Elsewhere(replica, path) => {
+            let answer = elsewhere(connection, &replica, &path, Method::GET, headers).await?;
+            return Ok(answer.map(|body| body.holding(room)));
+        }
+    };
     let opened = connection
         .shared
         .upstream

@@ -47,15 +47,18 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A server's certificate for these names.
-    pub fn server(&self, names: &[&str]) -> Leaf {
-        let params =
+    /// A server's certificate for these names and this URI.
+    pub fn server(&self, names: &[&str], uri: &str) -> Leaf {
+        let mut params =
             CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
-        self.issue(
-            params,
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+        let usages = [
             ExtendedKeyUsagePurpose::ServerAuth,
-            SystemTime::now() + HOUR,
-        )
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        self.issue(params, &usages, SystemTime::now() + HOUR)
     }
 
     /// A client's certificate with these URI SANs.
@@ -79,20 +82,20 @@ impl Authority {
             .iter()
             .map(|uri| SanType::URI((*uri).try_into().unwrap()))
             .collect();
-        self.issue(params, ExtendedKeyUsagePurpose::ClientAuth, not_after)
+        self.issue(params, &[ExtendedKeyUsagePurpose::ClientAuth], not_after)
     }
 
     fn issue(
         &self,
         mut params: CertificateParams,
-        usage: ExtendedKeyUsagePurpose,
+        usages: &[ExtendedKeyUsagePurpose],
         not_after: SystemTime,
     ) -> Leaf {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         params.not_before = (SystemTime::now() - HOUR).into();
         params.not_after = not_after.into();
         params.serial_number = Some(SerialNumber::from(serial));
-        params.extended_key_usages = vec![usage];
+        params.extended_key_usages = usages.to_vec();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Leaf {

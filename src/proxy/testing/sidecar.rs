@@ -33,6 +33,9 @@ use crate::{
 /// The name that clients use.
 pub const HOST: &str = "crm.acme.svc";
 
+/// SPIFFE ID of the server.
+pub const SPIFFE_ID: &str = "spiffe://acme.cluster.local/ns/acme/sa/crm";
+
 /// The path of the endpoint.
 pub const PATH: &str = "/mcp";
 
@@ -117,13 +120,17 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
 /// A running sidecar.
 pub struct TestSidecar {
     /// Signs the sidecar's certificate.
-    pub servers_ca: Authority,
+    pub servers_ca: Arc<Authority>,
     /// Signs the agents' certificates.
-    pub agents_ca: Authority,
+    pub agents_ca: Arc<Authority>,
+    /// What keys of handles are made of.
+    handles_key: String,
     /// Its state.
     pub shared: Arc<Shared>,
     /// The mTLS endpoint.
     pub address: SocketAddr,
+    /// Where other replicas come in.
+    pub peers_address: SocketAddr,
     /// The drain endpoint.
     pub kubelet_address: SocketAddr,
     /// The keys of credentials.
@@ -179,14 +186,32 @@ impl TestSidecar {
     /// Starts one, with everything loaded.
     pub async fn start(setup: Setup) -> Self {
         let (servers_ca, agents_ca) = (Authority::new("servers"), Authority::new("agents"));
+        let handles_key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        Self::start_with(setup, servers_ca.into(), agents_ca.into(), handles_key).await
+    }
+
+    /// Starts another replica of the same server.
+    pub async fn replica(&self, setup: Setup) -> Self {
+        let (servers_ca, agents_ca) = (Arc::clone(&self.servers_ca), Arc::clone(&self.agents_ca));
+        Self::start_with(setup, servers_ca, agents_ca, self.handles_key.clone()).await
+    }
+
+    async fn start_with(
+        setup: Setup,
+        servers_ca: Arc<Authority>,
+        agents_ca: Arc<Authority>,
+        handles_key: String,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["policy", "tls", "trust"] {
+        for name in ["policy", "tls", "trust", "handles"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         let json = setup.policy.to_json();
         write(&folder.path().join("policy/policy.json"), &json);
-        write_leaf(folder.path(), &servers_ca.server(&[HOST]));
+        write_leaf(folder.path(), &servers_ca.server(&[HOST], SPIFFE_ID));
         write(&folder.path().join("trust/ca.pem"), &agents_ca.pem());
+        write(&folder.path().join("trust/servers.pem"), &servers_ca.pem());
+        write(&folder.path().join("handles/tls.key"), &handles_key);
 
         let admin_socket = folder.path().join("admin.sock");
         let config = Config {
@@ -200,10 +225,12 @@ impl TestSidecar {
             mtls_port: 0,
             kubelet_port: 0,
             keys_port: 0,
+            peers_port: 0,
             metrics_port: Some(0),
             policy_dir: folder.path().join("policy"),
             tls_dir: folder.path().join("tls"),
             trust_dir: folder.path().join("trust"),
+            handles_dir: folder.path().join("handles"),
             admin_socket: admin_socket.clone(),
             termination_log: folder.path().join("termination-log"),
             workers: None,
@@ -214,11 +241,17 @@ impl TestSidecar {
             listeners.mtls_address().unwrap(),
             listeners.kubelet_address().unwrap(),
         );
+        let peers_address = listeners.peers_address().unwrap();
         let keys_address = listeners.keys_address().unwrap();
         let metrics_address = listeners.metrics_address().unwrap().unwrap();
         let audit = Lines::default();
-        let shared =
-            Arc::new(Shared::new(address.port(), setup.limits, AuditLog::to(audit.clone())).unwrap());
+        let shared = Shared::new(
+            address.port(),
+            peers_address,
+            setup.limits,
+            AuditLog::to(audit.clone()),
+        );
+        let shared = Arc::new(shared.unwrap());
         let (mtls, control) = listeners.split();
         let serving = Arc::clone(&shared);
         let data = tokio::spawn(async move { sidecar::serve_data(mtls, serving).await.unwrap() });
@@ -227,7 +260,7 @@ impl TestSidecar {
             tokio::spawn(async move { sidecar::serve_control(control, &config, controlling).await });
         let live = Arc::clone(&shared.live);
         until("policy and certificate are loaded", || {
-            live.policy().is_some() && live.tls().is_some()
+            live.policy().is_some() && live.tls().is_some() && live.peers().is_some()
         })
         .await;
         if setup.canary.is_none() {
@@ -239,8 +272,10 @@ impl TestSidecar {
         Self {
             servers_ca,
             agents_ca,
+            handles_key,
             shared,
             address,
+            peers_address,
             kubelet_address,
             keys_address,
             metrics_address,

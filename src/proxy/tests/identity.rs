@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use bulkhead_proxy::testing::{
-    Authority, Client, Leaf, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar, sidecar::spiffe,
+    Authority, Client, Leaf, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar,
+    sidecar::{SPIFFE_ID, spiffe},
     until,
 };
 use http::StatusCode;
@@ -189,7 +190,7 @@ async fn a_renewed_certificate_serves_new_handshakes_and_fails_no_call() {
     let old = client.server_certificate.clone();
     assert_eq!(client.call("list_invoices", None).await.status, StatusCode::OK);
 
-    sidecar.mount_leaf(&sidecar.servers_ca.server(&["crm.acme.svc"]));
+    sidecar.mount_leaf(&sidecar.servers_ca.server(&["crm.acme.svc"], SPIFFE_ID));
     let mut new = sidecar.client("billing").await;
     while new.server_certificate == old {
         // Each handshake is a look; calls on the old connection go on meanwhile.

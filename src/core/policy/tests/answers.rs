@@ -266,7 +266,7 @@ fn a_list_has_what_the_agent_may_call_and_no_forced_argument() {
     );
     assert_eq!(
         told(&answer).unwrap(),
-        r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list","x-vendor":1.0,"inputSchema":{"type":"object","properties":{"limit":{"maximum":1e2}},"required":[]}},{"name":"free","x-vendor":1.0,"inputSchema":{ }}],"nextCursor":"sealed<Cursor|spiffe://acme/billing>{\"c\":{\"method\":\"tools/list\",\"value\":\"n\"}}"}}"#
+        r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list","x-vendor":1.0,"inputSchema":{"type":"object","properties":{"limit":{"maximum":1e2}},"required":[]}},{"name":"free","x-vendor":1.0,"inputSchema":{ }}],"nextCursor":"sealed<Cursor|spiffe://acme/billing>{\"h\":{\"c\":{\"method\":\"tools/list\",\"value\":\"n\"}},\"o\":\"10.1.2.3:8446\"}"}}"#
     );
     let Answer::Final(answer) = answer else {
         panic!("refused")

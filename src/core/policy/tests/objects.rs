@@ -4,7 +4,7 @@ mod returned;
 
 use super::*;
 use crate::{
-    handles::{Handle, Kind},
+    handles::{Handle, Kind, Replica, tests::Plain},
     policy::answer::Channel,
 };
 
@@ -64,10 +64,10 @@ fn params_of(decision: &Decision) -> Result<Value, Reason> {
 
 const LATEST: &str = "2025-11-25";
 
+const BILLING: &str = "spiffe://acme/billing";
+
 fn billing(seal: &Handle) -> String {
-    Handles::new(&Plain, "spiffe://acme/billing", Some("s-1"))
-        .seal(seal)
-        .unwrap()
+    Handles::new(&HERE, BILLING, Some("s-1")).seal(seal).unwrap()
 }
 
 #[test]
@@ -345,4 +345,57 @@ fn a_handle_goes_up_as_the_server_s_own_value() {
         headers.contains(&("Mcp-Name".into(), "t-1".to_owned())),
         "{headers:?}"
     );
+}
+
+#[test]
+fn a_handle_of_another_replica_belongs_there_and_is_handed_on_once() {
+    let policy = policy();
+    let inventory = Inventory::default();
+    let cursor = Handle::Cursor {
+        method: "tools/list".to_owned(),
+        value: "2".to_owned(),
+    };
+    let elsewhere = Plain("10.1.9.9:8446");
+    let foreign = "spiffe://acme/root";
+    for (seal, owner, reach, expected, replica) in [
+        (&HERE, BILLING, Reach::EveryReplica, Ok(()), None),
+        (&HERE, BILLING, Reach::ThisReplica, Ok(()), None),
+        (
+            &elsewhere,
+            BILLING,
+            Reach::EveryReplica,
+            Ok(()),
+            Some("10.1.9.9:8446"),
+        ),
+        (
+            &elsewhere,
+            BILLING,
+            Reach::ThisReplica,
+            Err(Reason::HandleUnknown),
+            None,
+        ),
+        (
+            &elsewhere,
+            foreign,
+            Reach::EveryReplica,
+            Err(Reason::HandleUnknown),
+            None,
+        ),
+    ] {
+        let sealed = Handles::new(seal, owner, Some("s-1")).seal(&cursor).unwrap();
+        let body = Bytes::from(request("tools/list", &json!({"cursor": sealed}).to_string()));
+        let message = mcp::read(&body, Limits::default()).unwrap();
+        let headers = MirroredHeaders::read(LEGACY.iter().map(|(name, value)| (*name, value.as_bytes())));
+        let context = Context {
+            reach,
+            ..context(&inventory)
+        };
+        let decision = policy.decide(policy.agent(BILLING), &message, &headers, context);
+        assert_eq!(outcome(&decision).map(|_| ()), expected, "{owner} {reach:?}");
+        assert_eq!(
+            decision.elsewhere.as_ref().map(Replica::as_str),
+            replica,
+            "{owner} {reach:?}"
+        );
+    }
 }

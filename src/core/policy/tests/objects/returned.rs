@@ -121,13 +121,13 @@ fn a_result_may_ask_for_what_is_granted_and_carries_sealed_handles() {
     let ask = |method: &str| json!({"resultType": "input_required", "requestState": "st", "inputRequests": {"a": {"method": method, "params": {}}}});
     let passed = result(MODERN, call, &ask("elicitation/create")).unwrap();
     let sealed = passed["requestState"].as_str().unwrap();
-    let handles = Handles::new(&Plain, "spiffe://acme/billing", None);
+    let handles = Handles::new(&HERE, "spiffe://acme/billing", None);
     let state = Handle::State {
         method: "tools/call".into(),
         name: "free".into(),
         value: "st".into(),
     };
-    assert_eq!(handles.open(Kind::State, sealed), Some(state));
+    assert_eq!(handles.open(Kind::State, sealed).unwrap().handle, state);
     for method in ["sampling/createMessage", "roots/list", "ping", "tools/call"] {
         assert_eq!(
             result(MODERN, call, &ask(method)),
@@ -146,7 +146,7 @@ fn a_result_may_ask_for_what_is_granted_and_carries_sealed_handles() {
         tool: "free".into(),
         id: "t-1".into(),
     };
-    assert_eq!(handles.open(Kind::Task, sealed), Some(handle));
+    assert_eq!(handles.open(Kind::Task, sealed).unwrap().handle, handle);
     let get = format!(r#""taskId":{}"#, serde_json::to_string(sealed).unwrap());
     let working = json!({"resultType": "complete", "taskId": "t-1", "status": "working"});
     assert_eq!(

@@ -1,0 +1,196 @@
+//! One TCP connection after its handshake: HTTP is served on it until it ends by itself or has to: idle, draining, or
+//! the certificate of the other side expires.
+
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+use tokio_rustls::server::TlsStream;
+use tracing::{debug, info};
+
+use crate::{body::Body, shared::Shared};
+
+/// How long a connection that came while closing may wait with its first call.
+const LATE_CALL: Duration = Duration::from_secs(1);
+
+/// Largest HTTP/2 frame and stream window: one call's body needs few round trips, and a stream
+/// that nobody reads holds little.
+const H2_WINDOW: u32 = 256 * 1024;
+
+/// Bounds of the headers of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderBounds {
+    /// Bytes of all together.
+    pub bytes: u32,
+    /// How many there are.
+    pub number: usize,
+}
+
+/// One TCP connection.
+pub struct Link {
+    shared: Arc<Shared>,
+    calls_begun: AtomicUsize,
+    calls_open: AtomicUsize,
+    first_call: Notify,
+    /// Whether it was told to end, so that streams without an end do.
+    ending: watch::Sender<bool>,
+}
+
+/// One call on a connection, for the idle timeout. Dropping it ends the call.
+pub struct OpenCall(Arc<Link>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.calls_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Link {
+    /// A connection without a call yet.
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            calls_begun: AtomicUsize::new(0),
+            calls_open: AtomicUsize::new(0),
+            first_call: Notify::new(),
+            ending: watch::Sender::new(false),
+        })
+    }
+
+    /// Wakes when the connection is told to end.
+    pub fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.subscribe()
+    }
+
+    /// Counts a call from now to the guard's drop.
+    pub fn begin_call(self: &Arc<Self>) -> OpenCall {
+        self.calls_open.fetch_add(1, Ordering::Relaxed);
+        if self.calls_begun.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.first_call.notify_one();
+        }
+        OpenCall(Arc::clone(self))
+    }
+
+    /// Serves until the end. `not_after` is when the other side's certificate expires, if it is known; `superseded`
+    /// ends when the connection should, for a reason of the caller's.
+    pub async fn serve<S>(
+        &self,
+        stream: TlsStream<TcpStream>,
+        headers: HeaderBounds,
+        not_after: Option<SystemTime>,
+        superseded: impl Future<Output = ()>,
+        service: S,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let limits = &self.shared.limits;
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let io = TokioIo::new(stream);
+        if is_h2 {
+            let served = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(limits.streams)
+                .max_header_list_size(headers.bytes)
+                .initial_stream_window_size(H2_WINDOW)
+                .initial_connection_window_size(H2_WINDOW * 4)
+                .keep_alive_interval(limits.idle)
+                .serve_connection(io, service);
+            self.drive(served, not_after, superseded).await;
+        } else {
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.idle)
+                .max_headers(headers.number)
+                .max_buf_size(headers.bytes as usize)
+                .serve_connection(io, service);
+            self.drive(served, not_after, superseded).await;
+        }
+    }
+
+    async fn drive<C>(&self, served: C, not_after: Option<SystemTime>, superseded: impl Future<Output = ()>)
+    where
+        C: GracefulConnection,
+        C::Error: std::fmt::Display,
+    {
+        let shared = &self.shared;
+        let left = not_after.map_or(shared.limits.idle, |not_after| {
+            not_after.duration_since(SystemTime::now()).unwrap_or_default()
+        });
+        let mut served = pin!(served);
+        // Told to go: no further call is accepted, the ones under way end (GOAWAY, `Connection: close`).
+        let mut told = false;
+        let mut announce = pin!(async {
+            tokio::select! {
+                () = self.until_closing() => {}
+                () = self.until_idle() => {}
+                () = superseded => {}
+                // A certificate that is about to expire when it comes is announced at once, unless it
+                // would be told to go before its first call.
+                () = sleep(left.saturating_sub(shared.limits.expiry_notice).max(left / 2)) => {}
+            }
+        });
+        let mut expired = pin!(sleep(left));
+        loop {
+            tokio::select! {
+                ended = served.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(%error, "connection ended");
+                    }
+                    return;
+                }
+                () = announce.as_mut(), if !told => {
+                    told = true;
+                    self.ending.send_replace(true);
+                    served.as_mut().graceful_shutdown();
+                }
+                () = expired.as_mut() => {
+                    // Returning drops the connection with every stream on it.
+                    info!("a connection ended because the other side's certificate expired");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn until_closing(&self) {
+        self.shared.drain.closing().await;
+        if self.calls_begun.load(Ordering::Relaxed) == 0 {
+            // It came while endpoints were still propagating: its first call is served.
+            let _ = timeout(LATE_CALL, self.first_call.notified()).await;
+        }
+    }
+
+    async fn until_idle(&self) {
+        let mut begun = self.calls_begun.load(Ordering::Relaxed);
+        loop {
+            sleep(self.shared.limits.idle).await;
+            let now = self.calls_begun.load(Ordering::Relaxed);
+            if now == begun && self.calls_open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            begun = now;
+        }
+    }
+}
