@@ -156,14 +156,15 @@ pub async fn apply_one<T: Serialize>(context: &Context, kind: Kind, object: &T) 
 /// patience. One that runs already is kept up to date whatever happens to its certificate.
 fn may_run(context: &Context, deployment: &Desired, trust_known: bool) -> bool {
     let Desired { namespace, name, .. } = deployment;
-    let certificate = ServerName::new(name).map(|name| name.certificate());
-    let leaf_ready = certificate.is_ok_and(|certificate| {
+    let issued = |certificate: &String| {
         context
             .cache
-            .get(Kind::Certificate, namespace, &certificate)
+            .get(Kind::Certificate, namespace, certificate)
             .is_some_and(|live| matches!(&live.report, Report::Certificate(state) if state.ready))
-    });
-    (trust_known && leaf_ready)
+    };
+    let leaves = ServerName::new(name).map(|name| [name.certificate(), name.handles()]);
+    let leaves_ready = leaves.is_ok_and(|leaves| leaves.iter().all(issued));
+    (trust_known && leaves_ready)
         || context
             .cache
             .get(Kind::Deployment, namespace, name)

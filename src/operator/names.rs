@@ -41,7 +41,7 @@ pub const DEVELOPER_ROLE: &str = "bulkhead:tenant:developer";
 /// What the names of the `ClusterRole`s begin with that let a tenant's people read their own `McpTenant`. The colon is in
 /// no tenant's name, so none of them is one of the chart's.
 const VIEW_ROLE_PREFIX: &str = "bulkhead:tenant:view:";
-/// Self-signing Issuer of both namespaces; it signs the CA only.
+/// Self-signing Issuer of both namespaces: of the CA, and of the certificates whose keys alone are of use.
 pub const SELF_SIGNED: &str = "selfsigned";
 /// CA of the servers: Certificate, Secret and Issuer.
 pub const SERVERS_CA: &str = "servers-ca";
@@ -221,6 +221,11 @@ impl ServerName {
         format!("{}-tls", self.0)
     }
 
+    /// The Certificate whose key seals its handles, and the Secret that it fills. No server's or agent's name has a dot.
+    pub fn handles(&self) -> String {
+        format!("{}.handles-tls", self.0)
+    }
+
     /// The `ConfigMap` with its policy document.
     pub fn policy(&self) -> String {
         format!("{}-policy", self.0)
@@ -380,6 +385,7 @@ mod tests {
             tenant.agents_namespace(),
             server.network_policy(),
             server.certificate(),
+            server.handles(),
             server.policy(),
             server.volume_claim(&volume),
             agent.network_policy(),

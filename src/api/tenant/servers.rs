@@ -109,7 +109,7 @@ fn default_run_as_user() -> i64 {
 /// Where an MCP server listens on its pod's loopback (127.0.0.1).
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Http {
-    /// TCP port. Not one of the sidecar's (8443, 8444, 8445, 9464).
+    /// TCP port. Not one of the sidecar's (8443, 8444, 8445, 8446, 9464).
     #[schemars(range(min = 1, max = 65535))]
     #[x_kube(validation = Rule::new(NOT_A_SIDECAR_PORT).message(NOT_A_SIDECAR_PORT_MESSAGE))]
     pub port: u16,
@@ -305,9 +305,8 @@ pub struct ClientPeer {
     pub pod_labels: BTreeMap<String, String>,
 }
 
-const NOT_A_SIDECAR_PORT: &str = "!(self in [8443, 8444, 8445, 9464])";
-const NOT_A_SIDECAR_PORT_MESSAGE: &str =
-    "8443, 8444, 8445 and 9464 are the sidecar's ports: let the server listen on another, for example 3000";
+const NOT_A_SIDECAR_PORT: &str = "!(self in [8443, 8444, 8445, 8446, 9464])";
+const NOT_A_SIDECAR_PORT_MESSAGE: &str = "8443, 8444, 8445, 8446 and 9464 are the sidecar's ports: let the server listen on another, for example 3000";
 
 const NOT_OURS: &str = "!self.endsWith('-tls') && !self.endsWith('-ca')";
 const NOT_OURS_MESSAGE: &str =

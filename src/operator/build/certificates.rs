@@ -1,5 +1,5 @@
 //! Issuers and Certificates: a CA per namespace, so that sidecars can trust agents only and agents
-//! sidecars only, and a leaf for each server and agent.
+//! sidecars only, and a leaf for each server and agent; and for each server the key that its replicas' handles share.
 
 use bulkhead_api::cert_manager::{
     Ca, Certificate, CertificateSpec, GROUP, Issuer, IssuerRef, IssuerSpec, PrivateKey, SecretTemplate,
@@ -19,6 +19,11 @@ use crate::{
 const CA_DURATION: GoDuration = GoDuration::hours(365 * 24);
 const CA_RENEW_BEFORE: GoDuration = GoDuration::hours(365 * 24 / 3);
 
+/// Lifetime of the key of a server's handles, and how long before its end the next is made: after two thirds. What was
+/// sealed with a key can be opened for as long as a replica lives that has seen it; see the sidecar's `keyring`.
+const HANDLES_DURATION: GoDuration = GoDuration::hours(90 * 24);
+const HANDLES_RENEW_BEFORE: GoDuration = GoDuration::hours(30 * 24);
+
 /// Past requests that cert-manager keeps, for a look at the last renewals.
 const REVISION_HISTORY_LIMIT: i32 = 2;
 
@@ -34,13 +39,19 @@ const CA: Use = Use {
     usages: &["cert sign", "crl sign"],
     rotation_policy: "Never",
 };
-/// Each renewal of a leaf makes a new key.
+/// Each renewal of a leaf makes a new key. A replica is the client of another.
 const SERVER: Use = Use {
-    usages: &["digital signature", "server auth"],
+    usages: &["digital signature", "server auth", "client auth"],
     rotation_policy: "Always",
 };
 const CLIENT: Use = Use {
     usages: &["digital signature", "client auth"],
+    rotation_policy: "Always",
+};
+
+/// A key that cert-manager keeps and renews; nobody is shown the certificate.
+const HANDLES: Use = Use {
+    usages: &["digital signature"],
     rotation_policy: "Always",
 };
 
@@ -79,7 +90,7 @@ pub(super) fn certificates(tenant: &ValidatedTenant, settings: &Settings) -> Vec
         tenant
             .servers
             .iter()
-            .map(|server| of_server(tenant, server, settings)),
+            .flat_map(|server| [of_server(tenant, server, settings), handles(tenant, server)]),
     );
     certificates.push(ca(tenant, tenant.name.agents_namespace(), AGENTS_CA, "agents"));
     certificates.extend(
@@ -118,6 +129,24 @@ fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> 
     );
     certificate.spec.dns_names = server.name.hostnames(&tenant.name, domain).into();
     certificate.spec.uris = vec![uri];
+    certificate
+}
+
+fn handles(tenant: &ValidatedTenant, server: &Server) -> Certificate {
+    let metadata = meta(
+        tenant.name.servers_namespace(),
+        server.name.handles(),
+        server_labels(tenant, &server.name),
+    );
+    let mut certificate = certificate(
+        metadata,
+        &HANDLES,
+        SELF_SIGNED,
+        HANDLES_DURATION,
+        HANDLES_RENEW_BEFORE,
+    );
+    // RFC 5280 wants an issuer, which is the subject of what signs itself.
+    certificate.spec.common_name = Some(format!("{} handles", server.name));
     certificate
 }
 

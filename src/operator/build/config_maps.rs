@@ -15,14 +15,21 @@ pub(super) fn config_maps(
     observed: &Observed,
     settings: &Settings,
 ) -> Vec<ConfigMap> {
-    // Crosswise: in the servers' namespace the agents' root, in the agents' the servers'.
-    let roots = [
-        (tenant.name.servers_namespace(), &observed.agents_ca),
-        (tenant.name.agents_namespace(), &observed.servers_ca),
+    let (agents, servers) = (observed.agents_ca.as_ref(), observed.servers_ca.as_ref());
+    // Crosswise: in the servers' namespace the agents' root, in the agents' the servers'. A server's replicas know each
+    // other by the servers' root, in a file of its own: it lets nobody in where agents are let in.
+    let trust = [
+        agents.map(|root| {
+            let peers = servers.map(|root| (pod::PEERS_TRUST_FILE, root));
+            let bundles = [Some((pod::TRUST_FILE, root)), peers];
+            trust(
+                tenant,
+                tenant.name.servers_namespace(),
+                bundles.into_iter().flatten(),
+            )
+        }),
+        servers.map(|root| trust(tenant, tenant.name.agents_namespace(), [(pod::TRUST_FILE, root)])),
     ];
-    let trust = roots
-        .into_iter()
-        .filter_map(|(namespace, root)| root.as_ref().map(|root| trust(tenant, namespace, root)));
     let policies = tenant.servers.iter().map(|server| ConfigMap {
         metadata: meta(
             tenant.name.servers_namespace(),
@@ -35,13 +42,22 @@ pub(super) fn config_maps(
         )])),
         ..ConfigMap::default()
     });
-    trust.chain(policies).collect()
+    trust.into_iter().flatten().chain(policies).collect()
 }
 
-fn trust(tenant: &ValidatedTenant, namespace: String, root: &Pem) -> ConfigMap {
+fn trust<'a>(
+    tenant: &ValidatedTenant,
+    namespace: String,
+    bundles: impl IntoIterator<Item = (&'static str, &'a Pem)>,
+) -> ConfigMap {
+    let bundles = bundles.into_iter();
     ConfigMap {
         metadata: meta(namespace, TRUST, tenant_labels(tenant)),
-        data: Some(labels([(pod::TRUST_FILE, root.as_str())])),
+        data: Some(
+            bundles
+                .map(|(file, root)| (file.to_owned(), root.as_str().to_owned()))
+                .collect(),
+        ),
         ..ConfigMap::default()
     }
 }

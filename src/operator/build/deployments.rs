@@ -6,6 +6,7 @@ mod server;
 mod sidecar;
 
 use bulkhead_api::tenant::Dns;
+use bulkhead_core::pod;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
@@ -44,6 +45,7 @@ const NO_NAME_SERVER: &str = "127.0.0.1";
 mod volume {
     pub(super) const POLICY: &str = "bulkhead-policy";
     pub(super) const TLS: &str = "bulkhead-tls";
+    pub(super) const HANDLES: &str = "bulkhead-handles";
     pub(super) const TRUST: &str = "bulkhead-trust";
     pub(super) const ADMIN: &str = "bulkhead-admin";
     pub(super) const TMP: &str = "bulkhead-tmp";
@@ -86,10 +88,7 @@ fn deployment(
                     annotations: Some(labels([
                         (ANNOTATION_POLICY_REVISION, policy.revision.as_str()),
                         (ANNOTATION_NETWORK_POLICY_REVISION, wall.as_str()),
-                        (
-                            "kubectl.kubernetes.io/default-container",
-                            bulkhead_core::pod::SERVER_CONTAINER,
-                        ),
+                        ("kubectl.kubernetes.io/default-container", pod::SERVER_CONTAINER),
                     ])),
                     ..ObjectMeta::default()
                 }),
@@ -195,24 +194,28 @@ fn volumes(server: &Server) -> Vec<PodVolume> {
         }),
         ..PodVolume::default()
     };
-    // Not its `ca.crt`: nobody takes trust from a leaf's Secret.
-    let keys = ["tls.crt", "tls.key"].map(|key| KeyToPath {
-        key: key.to_owned(),
-        path: key.to_owned(),
-        ..KeyToPath::default()
-    });
-    let mut volumes = vec![
-        config_map(volume::POLICY, server.name.policy()),
+    let secret = |name: &str, secret: String, keys: &[&str]| {
+        let keys = keys.iter().map(|key| KeyToPath {
+            key: (*key).to_owned(),
+            path: (*key).to_owned(),
+            ..KeyToPath::default()
+        });
         PodVolume {
-            name: volume::TLS.to_owned(),
+            name: name.to_owned(),
             secret: Some(SecretVolumeSource {
-                secret_name: Some(server.name.certificate()),
-                items: Some(keys.into()),
+                secret_name: Some(secret),
+                items: Some(keys.collect()),
                 default_mode: Some(0o440),
                 ..SecretVolumeSource::default()
             }),
             ..PodVolume::default()
-        },
+        }
+    };
+    let mut volumes = vec![
+        config_map(volume::POLICY, server.name.policy()),
+        // Not its `ca.crt`: nobody takes trust from a leaf's Secret.
+        secret(volume::TLS, server.name.certificate(), &["tls.crt", "tls.key"]),
+        secret(volume::HANDLES, server.name.handles(), &[pod::HANDLES_FILE]),
         config_map(volume::TRUST, TRUST.to_owned()),
         empty_dir(volume::ADMIN, ApiQuantity("1Mi".to_owned())),
     ];

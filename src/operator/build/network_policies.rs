@@ -95,7 +95,7 @@ fn default_deny(tenant: &ValidatedTenant, namespace: String) -> NetworkPolicy {
 }
 
 /// In: the sidecar's mTLS port, for the tenant's agents and declared clients. Out: what is
-/// declared. The sidecar's port for the kubelet is open to nobody; the kubelet isn't subject to policies.
+/// declared. In and out: the port on which the server's own replicas reach each other. The sidecar's port for the kubelet is open to nobody; the kubelet isn't subject to policies.
 pub(super) fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> NetworkPolicy {
     let mut from = vec![whole_namespace(&tenant.name.agents_namespace())];
     from.extend(server.clients.iter().map(pods));
@@ -109,7 +109,24 @@ pub(super) fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Se
             ports: Some(vec![port("TCP", pod::METRICS_PORT)]),
         });
     }
-    let mut egress: Vec<_> = server.egress.iter().map(declared).collect();
+    let replicas = NetworkPolicyPeer {
+        namespace_selector: Some(selector([(
+            LABEL_NAMESPACE_NAME,
+            &tenant.name.servers_namespace(),
+        )])),
+        pod_selector: Some(server_selector(tenant, &server.name)),
+        ip_block: None,
+    };
+    let peers = vec![port("TCP", pod::PEERS_PORT)];
+    ingress.push(NetworkPolicyIngressRule {
+        from: Some(vec![replicas.clone()]),
+        ports: Some(peers.clone()),
+    });
+    let mut egress = vec![NetworkPolicyEgressRule {
+        to: Some(vec![replicas]),
+        ports: Some(peers),
+    }];
+    egress.extend(server.egress.iter().map(declared));
     if server.dns == Dns::Cluster {
         egress.push(cluster_dns());
     }
@@ -123,7 +140,7 @@ pub(super) fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Se
             pod_selector: Some(server_selector(tenant, &server.name)),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
             ingress: Some(ingress),
-            egress: (!egress.is_empty()).then_some(egress),
+            egress: Some(egress),
         }),
     }
 }

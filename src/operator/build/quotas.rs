@@ -43,6 +43,9 @@ const HISTORY: usize = 4;
 /// made before the old one is removed.
 const RENAMES: usize = 2;
 
+/// A server has its own certificate and the one whose key its handles are sealed with.
+const LEAVES_PER_SERVER: usize = 2;
+
 /// Of each certificate there may be two Secrets: cert-manager keeps the next key in one of its own.
 const SECRETS_PER_CERTIFICATE: usize = 2;
 
@@ -137,7 +140,7 @@ fn servers(tenant: &ValidatedTenant, observed: &Observed, settings: &Settings) -
         [
             ("services", RENAMES * servers),
             ("persistentvolumeclaims", claims.len()),
-            ("secrets", secrets(servers)),
+            ("secrets", secrets(LEAVES_PER_SERVER * servers)),
             (
                 "configmaps",
                 RENAMES * servers + SHARED_CONFIG_MAPS + SPARE_OBJECTS,

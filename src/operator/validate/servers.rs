@@ -15,10 +15,11 @@ use crate::{
 };
 
 /// Ports of the sidecar: the server shares its network.
-const SIDECAR_PORTS: [u16; 4] = [
+const SIDECAR_PORTS: [u16; 5] = [
     pod::MTLS_PORT,
     pod::KUBELET_PORT,
     pod::KEYS_PORT,
+    pod::PEERS_PORT,
     pod::METRICS_PORT,
 ];
 

@@ -24,7 +24,10 @@ pub(super) fn container(revision: &str, settings: &Settings) -> Container {
         from_field(pod::ENV_POD_UID, "metadata.uid"),
         value(pod::ENV_POLICY_REVISION, revision.to_owned()),
     ];
-    let mut ports = vec![port(MTLS_PORT_NAME, pod::MTLS_PORT)];
+    let mut ports = vec![
+        port(MTLS_PORT_NAME, pod::MTLS_PORT),
+        port("https-peers", pod::PEERS_PORT),
+    ];
     env.extend(
         settings
             .canary
@@ -50,6 +53,7 @@ pub(super) fn container(revision: &str, settings: &Settings) -> Container {
         volume_mounts: Some(vec![
             mount(volume::POLICY, pod::POLICY_DIR, Some(true)),
             mount(volume::TLS, pod::TLS_DIR, Some(true)),
+            mount(volume::HANDLES, pod::HANDLES_DIR, Some(true)),
             mount(volume::TRUST, pod::TRUST_DIR, Some(true)),
             mount(volume::ADMIN, pod::ADMIN_DIR, None),
         ]),
