@@ -17,6 +17,7 @@ mod scenarios {
     mod operator_restart;
     mod people;
     mod renewal;
+    mod replicas;
     mod sandbox;
     mod shared_role;
     mod visibility;

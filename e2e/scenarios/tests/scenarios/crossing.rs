@@ -61,7 +61,7 @@ fn the_servers_own_port_is_reachable_from_no_pod() {
     samples();
     let foreign = Agent::start("globex", "billing");
     for (who, agent) in [("its own agents", &own), ("another tenant", &foreign)] {
-        for port in [3000, 8444, 9464] {
+        for port in [3000, 8444, 8446, 9464] {
             agent
                 .dial(&format!("{ip}:{port}"))
                 .expect_err(&format!("{who}, port {port}"));
