@@ -102,6 +102,5 @@ matches({{ printf "^%s(:[A-Za-z0-9_.-]+)?(@sha256:[0-9a-f]{64})?$" (regexQuoteMe
 
 {{/* CEL: whether a Secret that a pod names is none of Bulkhead's, or the pod's own account's; only a server has the second. Takes the expression of the name. */}}
 {{- define "bulkhead.fence.ownSecret" -}}
-(!{{ . }}.{{ include "bulkhead.fence.reserved" . }} || {{ . }} == variables.account + "-tls"
-|| (variables.servers && {{ . }} == variables.account + ".handles-tls"))
+(!{{ . }}.{{ include "bulkhead.fence.reserved" . }} || {{ . }} == variables.account + "-tls" || (variables.servers && {{ . }} == variables.account + ".handles-tls"))
 {{- end }}
