@@ -78,8 +78,8 @@ fuzz: ## Fuzz what reads strangers' bytes: each target for FUZZ_SECONDS (600), t
 	@e2e/fuzz.sh $(FUZZ_SECONDS)
 
 .PHONY: bench
-bench: ## Measure what one decision costs.
-	@cargo bench --locked -p bulkhead-core --bench decide
+bench: ## Measure what one decision costs, and the sidecar beside nginx and Envoy; write docs/performance.md.
+	@e2e/bench.sh
 
 ##@ Build
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Looks at the machine before anything is started: says what will be installed and built and how long that takes, and
-# ends with the way out when something cannot be had. Asks nothing.  preflight.sh [cluster|tools|conformance]
+# ends with the way out when something cannot be had. Asks nothing.  preflight.sh [cluster|tools|conformance|bench]
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 purpose="${1:-cluster}"
@@ -91,16 +91,22 @@ require_crates() {
         "Check the network, or the registry mirror in ~/.cargo/config.toml; then run the same command again."
 }
 
-if [ "$purpose" = conformance ]; then
-    packages=(npm:npm python3:python3)
+# What needs a few packages and no cluster; root only to install them.
+packages_for() {
+    packages=(python3:python3 "${@:2}")
     # Debian has the module in a package of its own, which brings no program.
     python3 -c 'import venv, ensurepip' 2> /dev/null || packages+=(the-module-venv:python3-venv)
+    local missing
     missing="$(missing_packages)"
     [ -z "$missing" ] || [ "$(id -u)" = 0 ] ||
-        fail "the conformance suites need" "$missing" "Install them: apt-get install --no-install-recommends ${missing//$'\n'/ }"
+        fail "$1 needs" "$missing" "Install them: apt-get install --no-install-recommends ${missing//$'\n'/ }"
     install_packages
-    exit 0
-fi
+}
+
+case "$purpose" in
+    conformance) packages_for "the MCP conformance stage" npm:npm && exit 0 ;;
+    bench) packages_for "the benchmark" && exit 0 ;;
+esac
 require_linux
 if [ "$purpose" = tools ]; then
     install_packages

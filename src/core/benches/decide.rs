@@ -1,4 +1,4 @@
-//! What one decision costs: a body read, decided and rewritten, as for every request of an agent.
+//! What one decision costs: a body read, decided and rewritten, as for every request of an agent; and its answer filtered.
 #![allow(
     clippy::unwrap_used,
     missing_docs,
@@ -10,7 +10,7 @@ use std::hint::black_box;
 use bulkhead_core::{
     json::Limits,
     mcp::{self, Inventory, MirroredHeaders},
-    policy::{CompiledPolicy, Context, Decision},
+    policy::{Channel, CompiledPolicy, Context, Decision},
 };
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -38,6 +38,24 @@ fn policy(tools: usize) -> CompiledPolicy {
         "agents": [{"name": "billing", "spiffeId": AGENT, "roles": ["reader"], "attributes": {"locationId": "nyc-01"}}],
         "tools": tools,
     });
+    compile(&document)
+}
+
+/// A policy with one tool, whose results are filtered.
+fn filtering() -> CompiledPolicy {
+    let owned = serde_json::json!({"path": "$.rows", "field": "tenant_id", "equals": {"string": "acme"}});
+    compile(&serde_json::json!({
+        "format": 1,
+        "tenant": {"name": "acme", "uid": "u"},
+        "server": "ledger",
+        "hostnames": ["ledger.acme.svc"],
+        "upstream": {"port": 3000, "path": "/mcp"},
+        "agents": [{"name": "billing", "spiffeId": AGENT, "roles": ["reader"]}],
+        "tools": [{"name": "tool_0", "roles": ["reader"], "results": {"owned": owned}}],
+    }))
+}
+
+fn compile(document: &serde_json::Value) -> CompiledPolicy {
     CompiledPolicy::from_json(document.to_string().as_bytes()).unwrap()
 }
 
@@ -50,6 +68,19 @@ fn call(tool: &str, bytes: usize) -> Bytes {
         "params": {"name": tool, "arguments": {"limit": 10, "tenant_id": "another's", "text": "x".repeat(bytes)}},
     });
     Bytes::from(call.to_string())
+}
+
+/// The answer to a call: so many records, every second one another tenant's, with their text copy.
+fn answer(records: usize) -> Bytes {
+    let record = |number| {
+        let owner = if number % 2 == 0 { "acme" } else { "globex" };
+        serde_json::json!({"id": number, "tenant_id": owner, "amount": "912.40", "note": "x".repeat(80)})
+    };
+    let rows = serde_json::json!({"rows": (0..records).map(record).collect::<Vec<_>>()});
+    let answer = serde_json::json!({"jsonrpc": "2.0", "id": 1, "result": {
+        "content": [{"type": "text", "text": rows.to_string()}], "structuredContent": rows
+    }});
+    Bytes::from(answer.to_string())
 }
 
 fn decide(policy: &CompiledPolicy, body: &Bytes, inventory: &Inventory) -> Decision {
@@ -92,5 +123,23 @@ fn decisions(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decisions);
+fn answers(criterion: &mut Criterion) {
+    let inventory = Inventory::default();
+    let context = Context::offline(&inventory, Limits::default());
+    let mut group = criterion.benchmark_group("answer, by its records");
+    for (what, policy) in [("passed", policy(1)), ("filtered", filtering())] {
+        let permitted = decide(&policy, &call("tool_0", 64), &inventory).outcome.unwrap();
+        for records in [2, 100] {
+            let body = answer(records);
+            group.throughput(Throughput::Bytes(body.len() as u64));
+            group.bench_with_input(BenchmarkId::new(what, records), &body, |bencher, body| {
+                let channel = || Channel::Answer(permitted.expected().unwrap());
+                bencher.iter(|| black_box(policy.answer(policy.agent(AGENT), channel(), body, context)));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decisions, answers);
 criterion_main!(benches);

@@ -1,0 +1,150 @@
+//! The sidecar, as it runs in a pod: with everything that it does there.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use bulkhead_core::{pod, policy::CompiledPolicy};
+use serde_json::{Value, json};
+
+use super::{Stage, loopback};
+use crate::{
+    call::{AGENT, HOST, PATH, TENANT, TOOL},
+    contender::Contender,
+};
+
+/// How long the canary and the first loading may take.
+const READY: Duration = Duration::from_mins(1);
+
+/// What its policy asks of it.
+#[derive(Clone, Copy)]
+pub(super) enum Work {
+    /// Arguments.
+    Call,
+    /// And results.
+    Owned,
+}
+
+pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result<Contender> {
+    let (file, slot, said) = match work {
+        Work::Call => (
+            "bulkhead",
+            10,
+            "mTLS, the caller's SPIFFE ID, strict parse, policy, a forced and two bounded arguments, decided again, \
+             a fresh credential (EdDSA) for the server, two audit records",
+        ),
+        Work::Owned => (
+            "bulkhead-owned",
+            20,
+            "the same, and only the tenant's own records of the answer, its text made anew",
+        ),
+    };
+    let home = stage.folder.join(file);
+    let policy = policy(stage.upstream.port(), work).to_string();
+    let compiled = CompiledPolicy::from_json(policy.as_bytes()).context("the bench's policy must compile")?;
+    mount(stage, &home, &policy)?;
+    let ports = [0, 1, 2, 3].map(|port| stage.plan.address(slot + port).port());
+    let mut command = Command::new(&stage.plan.proxy);
+    command
+        .args([
+            "run",
+            "--pod-ip",
+            "127.0.0.1",
+            "--pod-name",
+            file,
+            "--pod-uid",
+            file,
+        ])
+        .args(["--policy-revision", compiled.revision()])
+        // Nothing listens there, as nothing may be reachable from a pod.
+        .args(["--canary", "127.0.0.1:1"])
+        .args(["--mtls-port", &ports[0].to_string()])
+        .args(["--kubelet-port", &ports[1].to_string()])
+        .args(["--keys-port", &ports[2].to_string()])
+        .args(["--peers-port", &ports[3].to_string()])
+        .env("BULKHEAD_WORKERS", stage.plan.workers.to_string());
+    for (flag, path) in [
+        ("--policy-dir", "policy"),
+        ("--tls-dir", "tls"),
+        ("--handles-dir", "handles"),
+        ("--trust-dir", "trust"),
+        ("--admin-socket", "admin.sock"),
+        ("--termination-log", "termination-log"),
+    ] {
+        command.arg(flag).arg(home.join(path));
+    }
+    let address = loopback(ports[0]);
+    let process = stage.run(file, &mut command, address)?;
+    ready(loopback(ports[1]))?;
+    let tls = Some(stage.pki.client_config()?);
+    Contender::new(name, said, address, tls, stage.pki, process)
+}
+
+fn policy(port: u16, work: Work) -> Value {
+    let mut tool = |name: &str| {
+        json!({
+            "name": name, "roles": ["reader"],
+            "forced": {"tenant_id": {"string": TENANT}},
+            "bounds": {"limit": {"maximum": 100}, "query": {"maxLength": 200}},
+        })
+    };
+    let mut tools = [TOOL, "search_notes", "get_invoice"].map(&mut tool);
+    if matches!(work, Work::Owned) {
+        tools[0]["results"] =
+            json!({"owned": {"path": "$.rows", "field": "tenant_id", "equals": {"string": TENANT}}});
+    }
+    json!({
+        "format": 1,
+        "tenant": {"name": "acme", "uid": "b0b1b2b3-0000-4000-8000-000000000001"},
+        "server": "ledger",
+        "hostnames": [HOST],
+        "upstream": {"port": port, "path": PATH},
+        "agents": [{"name": "billing", "spiffeId": AGENT, "roles": ["reader"]}],
+        "tools": tools,
+    })
+}
+
+/// Lays what a pod mounts into the folder.
+fn mount(stage: &Stage<'_>, home: &Path, policy: &str) -> Result<()> {
+    let put = |folder: &str, file: &str, content: &[u8]| -> Result<()> {
+        fs::create_dir_all(home.join(folder))?;
+        fs::write(home.join(folder).join(file), content)?;
+        Ok(())
+    };
+    let made = |name: &str| fs::read(stage.pki.folder.join(name));
+    put("policy", pod::POLICY_FILE, policy.as_bytes())?;
+    put("tls", "tls.crt", &made("server.crt")?)?;
+    put("tls", "tls.key", &made("server.key")?)?;
+    put("handles", pod::HANDLES_FILE, &made("handles.key")?)?;
+    put("trust", pod::TRUST_FILE, &made("ca.crt")?)?;
+    put("trust", pod::PEERS_TRUST_FILE, &made("ca.crt")?)
+}
+
+/// Waits until the sidecar says that it is ready, as the kubelet does.
+fn ready(kubelet: SocketAddr) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let mut stream = TcpStream::connect(kubelet)?;
+        write!(
+            stream,
+            "GET {} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n",
+            pod::READY_PATH
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        if answer.starts_with("HTTP/1.1 200") {
+            return Ok(());
+        }
+        if started.elapsed() > READY {
+            bail!("the sidecar isn't ready: {answer}");
+        }
+        sleep(Duration::from_millis(200));
+    }
+}
