@@ -111,9 +111,9 @@ fn text(lines: &[Line<'_>], table: &str, picture: &str) -> String {
 <!-- Written by `make bench`. Don't edit: run it again. -->
 
 One `tools/call` over mTLS to an MCP server that answers at once: {request} bytes of request, {answer} of answer, HTTP/1.1 on
-kept connections, one call at a time on each. Callers, proxy and server share the cores of one machine ({machine}), so a
-figure means something only beside the others of this table. All rows run in turns; a figure is the median of {rounds} rounds.
-What is *added* is what a row took in a round beyond the MCP server alone in that round. At the open loop calls are due
+kept connections, one call at a time on each. Callers, proxy and server share the cores of one machine
+({machine}), so a figure means something only beside the others of this table. All rows
+run in turns; a figure is the median of {rounds} rounds. What is *added* is what a row took in a round beyond the MCP server alone in that round. At the open loop calls are due
 whether answers come or not, and one that had to wait counts from when it was due. CPU is the proxy's own, at {cpu_at}
 connections; memory is resident, summed over its processes.
 

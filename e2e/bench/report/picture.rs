@@ -56,8 +56,8 @@ fn bars(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, values: &[(&str,
             ("sans-serif", 14).into_font(),
         );
         let figure = Text::new(
-            format!(" {value:.0}"),
-            (*value, top + 0.5),
+            format!("{value:.0}"),
+            (*value + most * 0.01, top + 0.5),
             ("sans-serif", 14).into_font(),
         );
         chart.draw_series([bar]).map_err(|error| anyhow!("{error}"))?;
