@@ -108,7 +108,7 @@ pub async fn message(
                     Ok(response) => return Ok(response),
                     // It is decided once more, now without what was in that replica.
                     Err(RelayError::Gone) => reach = Reach::ThisReplica,
-                    Err(RelayError::Broken) => return broken(id.as_deref()),
+                    Err(RelayError::Broken) => return broken(connection, id.as_deref()),
                 }
             }
         }
@@ -155,14 +155,14 @@ pub(crate) fn reach(connection: &Connection) -> Reach {
 }
 
 /// What a client is told when another replica may have its message, and gave no answer.
-fn broken(id: Option<&str>) -> Result<Response<Body>, EdgeRefusal> {
-    match id {
-        Some(id) => Ok(refusal::json(
-            StatusCode::OK,
-            answer::error(Some(id), answer::Failure::Broken),
-        )),
-        None => Err(EdgeRefusal::UpstreamFailed),
-    }
+fn broken(connection: &Connection, id: Option<&str>) -> Result<Response<Body>, EdgeRefusal> {
+    let Some(id) = id else {
+        return Err(EdgeRefusal::UpstreamFailed);
+    };
+    // The record of the call is that replica's, if the message came there; that nothing came back is known here alone.
+    refused(connection, EdgeRefusal::UpstreamFailed);
+    let body = answer::error(Some(id), answer::Failure::Broken);
+    Ok(refusal::json(StatusCode::OK, body))
 }
 
 fn decide(

@@ -8,9 +8,10 @@ use tracing::warn;
 
 use super::{Peers, chain};
 use crate::{
-    endpoint,
+    endpoint, exchange,
     identity::{self, IdentityError},
     link::{HeaderBounds, Link},
+    refusal::EdgeRefusal,
     server::{self, Connection},
     shared::Shared,
 };
@@ -33,17 +34,29 @@ async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
     let Some(stream) = server::shake_hands(stream, client, config, &shared).await else {
         return;
     };
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let (Some(peers), Some(Ok(peer))) = (peers, leaf.map(identity::identify)) else {
-        warn!(client.address = %client, "a certificate on the replicas' port names nobody");
+    let presented = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .unwrap_or_default()
+        .to_vec();
+    let (Some(peers), Some(leaf)) = (peers, presented.first()) else {
         return;
     };
-    // Another server of the tenant has a certificate of the same CA, and nothing to do here.
-    if peer.spiffe_id != peers.spiffe_id {
-        warn!(client.address = %client, peer.spiffe_id, "on the replicas' port is no replica of this server");
-        return;
-    }
     let link = Link::new(Arc::clone(&shared));
+    let peer = match identity::identify(leaf) {
+        Ok(peer) if peer.spiffe_id == peers.spiffe_id => peer,
+        // Another server of the tenant has a certificate of the same CA, and nothing to do here.
+        stranger => {
+            warn!(client.address = %client, "on the replicas' port is no replica of this server");
+            let refusal = stranger
+                .as_ref()
+                .map_or(EdgeRefusal::IdentityInvalid, |_| EdgeRefusal::AgentUnknown);
+            let stranger = Connection::new(shared, stranger, presented, false, link);
+            exchange::refused(&stranger, refusal);
+            return;
+        }
+    };
     let service = service_fn({
         let (shared, link) = (Arc::clone(&shared), Arc::clone(&link));
         move |mut request| {

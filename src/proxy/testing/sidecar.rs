@@ -13,6 +13,7 @@ use std::{
 use bulkhead_core::policy::document::{
     Agent, AgentLimits, Bounds, Callable, ClientFeatures, FORMAT, Forced, PolicyDocument, Tenant, Upstream,
 };
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     audit::AuditLog,
     config::Config,
+    keyring::Keyring,
     limits::Limits,
     shared::Shared,
     sidecar::{self, ControlError, Listeners},
@@ -194,6 +196,12 @@ impl TestSidecar {
     pub async fn replica(&self, setup: Setup) -> Self {
         let (servers_ca, agents_ca) = (Arc::clone(&self.servers_ca), Arc::clone(&self.agents_ca));
         Self::start_with(setup, servers_ca, agents_ca, self.handles_key.clone()).await
+    }
+
+    /// The keys of this server's handles, as a replica at that address has them.
+    pub fn keyring_at(&self, here: &str) -> Keyring {
+        let key = PrivateKeyDer::from_pem_slice(self.handles_key.as_bytes()).unwrap();
+        Keyring::of(here, key.secret_der()).unwrap()
     }
 
     async fn start_with(

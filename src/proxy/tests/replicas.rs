@@ -1,9 +1,11 @@
 //! Two replicas behind one Service: what one keeps is found by way of the other, and by its owner alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "replicas/door.rs"]
+mod door;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bulkhead_core::policy::document::ElicitationMode;
 use bulkhead_proxy::testing::{
     Answer, Client, Leaf, Protocol, RecordingUpstream, Reply, Seen, Setup, Stream, Streams, TestSidecar,
@@ -12,7 +14,6 @@ use bulkhead_proxy::testing::{
     upstream::plain,
 };
 use http::StatusCode;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 
 struct Replica {
@@ -349,134 +350,6 @@ async fn a_request_that_is_handed_on_counts_once() {
             assert_eq!(reply.status, expected);
         }
     }
-}
-
-/// A connection to a replica's port of replicas, if the handshake succeeds.
-async fn at_the_door(replica: &TestSidecar, leaf: &Leaf) -> anyhow::Result<Client> {
-    let ca = replica.servers_ca.pem();
-    Client::connect(
-        replica.peers_address,
-        HOST,
-        PATH,
-        &ca,
-        Some(leaf),
-        Protocol::Http1,
-    )
-    .await
-}
-
-fn client_cert(leaf: &Leaf) -> String {
-    let certificate = CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).unwrap();
-    format!(":{}:", STANDARD.encode(certificate))
-}
-
-#[tokio::test]
-async fn the_door_of_replicas_is_for_this_server_s_alone_and_believes_nobody() {
-    let [first, second] = replicas(plain).await;
-    let session = session(&first, "billing").await;
-    let before = (first.seen(), first.decisions().len());
-    let billing = first.sidecar.agents_ca.client(&[&spiffe("billing")]);
-    let strangers = bulkhead_proxy::testing::Authority::new("agents");
-    let body = call("list_invoices");
-
-    // Agents, and other servers of the tenant, don't come in at all.
-    let files = first
-        .sidecar
-        .servers_ca
-        .server(&[HOST], "spiffe://acme.cluster.local/ns/acme/sa/files");
-    for leaf in [&billing, &files] {
-        let refused = match at_the_door(&first.sidecar, leaf).await {
-            Err(_) => true,
-            Ok(mut client) => client.exchange("POST", &[], body.clone()).await.is_err(),
-        };
-        assert!(refused);
-    }
-    // And no server at the agents' port.
-    let own = first.sidecar.servers_ca.server(&[HOST], SPIFFE_ID);
-    let refused = match first.sidecar.try_client(Some(&own), Protocol::Http1).await {
-        Err(_) => true,
-        Ok(mut client) => client.exchange("POST", &[], body.clone()).await.is_err(),
-    };
-    assert!(refused);
-    assert_eq!((first.seen(), first.decisions().len()), before);
-
-    // Whom a replica speaks for must have proven it by a certificate of the agents' CA.
-    let mut client = at_the_door(&first.sidecar, &own).await.unwrap();
-    let forged = strangers.client(&[&spiffe("billing")]);
-    let unknown = first.sidecar.agents_ca.client(&[&spiffe("nobody")]);
-    let expired = first.sidecar.agents_ca.expired_client(&[&spiffe("billing")]);
-    for (certificate, reason) in [
-        (None, "identity_invalid"),
-        (Some("garbage".to_owned()), "identity_invalid"),
-        (Some(client_cert(&own)), "trust_removed"),
-        (Some(client_cert(&forged)), "trust_removed"),
-        (Some(client_cert(&unknown)), "agent_unknown"),
-        (Some(client_cert(&expired)), "certificate_expired"),
-    ] {
-        let headers: Vec<_> = certificate
-            .as_deref()
-            .map(|text| ("client-cert", text))
-            .into_iter()
-            .collect();
-        let reply = client.exchange("POST", &headers, body.clone()).await.unwrap();
-        assert_eq!(
-            (reply.reason().as_str(), first.last_reason().as_str()),
-            (reason, reason)
-        );
-    }
-    assert_eq!(first.seen(), before.0);
-
-    // An agent says nothing by these headers: it is who its own certificate says.
-    let reply = second
-        .sidecar
-        .client("support")
-        .await
-        .exchange("POST", &[("client-cert", &client_cert(&billing))], body.clone())
-        .await
-        .unwrap();
-    assert_eq!(second.last_reason(), "tool_not_granted", "{reply:?}");
-
-    // What was handed on once isn't again.
-    let certificate = client_cert(&billing);
-    let headers = [
-        ("client-cert", certificate.as_str()),
-        ("mcp-session-id", session.as_str()),
-    ];
-    let mut client = at_the_door(&second.sidecar, &own).await.unwrap();
-    for (method, body) in [("POST", body.as_str()), ("GET", ""), ("DELETE", "")] {
-        let reply = client.exchange(method, &headers, body.to_owned()).await.unwrap();
-        assert_eq!(
-            (reply.status, reply.reason()),
-            (StatusCode::NOT_FOUND, "session_unknown".into())
-        );
-    }
-    assert_eq!((first.seen(), second.seen()), (before.0, 0));
-}
-
-#[tokio::test]
-async fn an_address_that_is_another_server_s_by_now_gets_nothing() {
-    let [first, second] = replicas(plain).await;
-    let session = session(&first, "billing").await;
-    // The same address, and a certificate of the same CA, of another server.
-    let files = first
-        .sidecar
-        .servers_ca
-        .server(&[HOST], "spiffe://acme.cluster.local/ns/acme/sa/files");
-    first.sidecar.mount_leaf(&files);
-    until("the certificate is another", || {
-        let peers = first.sidecar.shared.live.peers();
-        peers.is_some_and(|peers| peers.spiffe_id().ends_with("files"))
-    })
-    .await;
-    let before = first.seen();
-    let mut client = second.sidecar.client("billing").await;
-    let headers = [("mcp-session-id", session.as_str())];
-    let reply = client
-        .exchange("POST", &headers, call("list_invoices"))
-        .await
-        .unwrap();
-    assert_eq!(reply.reason(), "session_unknown");
-    assert_eq!((first.seen(), second.seen()), (before, 0));
 }
 
 #[tokio::test]
