@@ -21,18 +21,23 @@ use rustls::{
 };
 use serde_json::{Value, json};
 
+use bulkhead_core::tokens;
+
 use crate::call::{AGENT, HOST};
 
 /// SPIFFE ID of the server.
 const SERVER: &str = "spiffe://acme.cluster.local/ns/acme/sa/ledger";
-/// Seconds for which the token of the callers is good: longer than any run.
-const TOKEN_LIFETIME: u64 = 24 * 60 * 60;
+/// Seconds for which the token of the callers is good: the most that the sidecar takes, and longer than any run.
+const TOKEN_LIFETIME: u64 = tokens::MAX_LIFETIME;
+/// Who issued it.
+pub(crate) const ISSUER: &str = "https://issuer.example";
 
 /// A run's certificates and keys.
 pub(crate) struct Pki {
     /// `ca.crt`, `server.crt` and `.key`, `agent.crt` and `.key`, `handles.key`, `jwks.json`.
     pub(crate) folder: PathBuf,
-    /// The callers' token, for those that verify one.
+    /// The callers' token, for those that verify one: as the kubelet's, but for its signature (ES256, which is cheaper to
+    /// make and dearer to verify than RS256).
     pub(crate) token: String,
 }
 
@@ -116,7 +121,7 @@ fn token(folder: &Path) -> Result<String> {
         .duration_since(std::time::UNIX_EPOCH)?
         .as_secs();
     let claims: Value = json!({
-        "iss": "https://issuer.example", "aud": "acme", "sub": AGENT, "iat": now, "exp": now + TOKEN_LIFETIME
+        "iss": ISSUER, "aud": tokens::audience("acme"), "sub": tokens::subject(AGENT), "iat": now, "exp": now + TOKEN_LIFETIME
     });
     let mut header = Header::new(Algorithm::ES256);
     header.kid = Some("bench".to_owned());

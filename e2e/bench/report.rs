@@ -123,10 +123,9 @@ connections; memory is resident, summed over its processes.
 | row | what it does with each call | key exchange, cipher suite |
 |---|---|---|
 {work}
-What it takes to be the row *Bulkhead*: the caller is known by its certificate, the message is read strictly, decided, its
+What it takes to be the row *Bulkhead*: the caller is known by its certificate and its token, the message is read strictly, decided, its
 forced argument set, read and decided again; a credential is signed for the server; what is about to happen is recorded
-before it happens, and what came of it after. No other row does any of it but where its line says so. Envoy verifies a token
-that the sidecar doesn't ask for yet.
+before it happens, and what came of it after. No other row does any of it but where its line says so.
 ",
         request = crate::call::REQUEST.len(),
         answer = crate::call::ANSWER.len(),

@@ -1,4 +1,4 @@
-//! An agent of a tenant: a pod in the agents' namespace with the agent's own certificate.
+//! An agent of a tenant: a pod in the agents' namespace with the agent's own certificate and token.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -6,6 +6,14 @@ use serde_json::{Value, json};
 use crate::{Kubectl, dialler::successes, eventually, object, setting};
 
 const PROBE: &str = "/usr/local/bin/bulkhead-probe";
+
+/// Where the probe finds what proves an agent.
+pub const PROOF: [&str; 4] = [
+    "--identity",
+    "/etc/bulkhead/identity",
+    "--token",
+    "/etc/bulkhead/token/token",
+];
 
 /// A pod that runs probes. It is an agent when it has a certificate.
 #[derive(Clone, Debug)]
@@ -118,18 +126,9 @@ impl Agent {
         let namespace = format!("{tenant}-agents");
         let name = format!("load-{agent}");
         let (body, seconds) = (body.to_string(), seconds.to_string());
-        let args = [
-            "load",
-            "--url",
-            url,
-            "--identity",
-            "/etc/bulkhead/identity",
-            "--seconds",
-            &seconds,
-            "--expect",
-            expect,
-            &body,
-        ];
+        let mut args = vec!["load", "--url", url];
+        args.extend(PROOF);
+        args.extend(["--seconds", &seconds, "--expect", expect, &body]);
         let mut pod = pod(&namespace, &name, agent, Some(&format!("{agent}-tls")), &args);
         pod["spec"]["restartPolicy"] = json!("Never");
         let kubectl = Kubectl::admin();
@@ -164,7 +163,13 @@ impl Agent {
 
     /// The same with bodies that needn't be JSON.
     pub fn raw(&self, url: &str, bodies: &[&str]) -> Result<Vec<Value>> {
-        let mut args = vec!["rpc", "--url", url, "--identity", "/etc/bulkhead/identity"];
+        self.raw_with(url, &PROOF, bodies)
+    }
+
+    /// The same by what proves no agent, or another way than the agents'.
+    pub fn raw_with(&self, url: &str, flags: &[&str], bodies: &[&str]) -> Result<Vec<Value>> {
+        let mut args = vec!["rpc", "--url", url];
+        args.extend(flags);
         args.extend(bodies);
         self.probe(&args)
     }
@@ -260,6 +265,11 @@ impl Load {
     }
 }
 
+/// A source of a projected volume: the pod's own token for an audience.
+fn token(path: &str, audience: &str) -> Value {
+    json!({"serviceAccountToken": {"path": path, "audience": audience, "expirationSeconds": 600}})
+}
+
 fn pod(namespace: &str, name: &str, account: &str, identity: Option<&str>, args: &[&str]) -> Value {
     let mut pod = json!({
         "apiVersion": "v1",
@@ -284,10 +294,16 @@ fn pod(namespace: &str, name: &str, account: &str, identity: Option<&str>, args:
         pod["spec"]["containers"][0]["volumeMounts"] = json!([
             {"name": "identity", "mountPath": "/etc/bulkhead/identity", "readOnly": true},
             {"name": "trust", "mountPath": "/etc/bulkhead/trust", "readOnly": true},
+            {"name": "token", "mountPath": "/etc/bulkhead/token", "readOnly": true},
         ]);
         pod["spec"]["volumes"] = json!([
             {"name": "identity", "secret": {"secretName": identity}},
             {"name": "trust", "configMap": {"name": "bulkhead-trust"}},
+            {"name": "token", "projected": {"sources": [
+                token("token", &format!("bulkhead:{}", namespace.trim_end_matches("-agents"))),
+                // What the same agent would show elsewhere.
+                token("elsewhere", "https://elsewhere.example"),
+            ]}},
         ]);
     }
     // A tenant in a sandbox has its agents' pods there too: its namespace says in which.

@@ -12,7 +12,7 @@ mod record;
 mod tenants;
 mod wait;
 
-pub use agent::{Agent, Load, call_message, dialled, said};
+pub use agent::{Agent, Load, PROOF, call_message, dialled, said};
 pub use dialler::{Dialler, Open};
 pub use kubectl::{Kubectl, Outcome};
 pub use ledger::Ledger;

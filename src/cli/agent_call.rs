@@ -6,12 +6,13 @@ pub mod report;
 pub mod session;
 pub mod tls;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bulkhead_core::pod;
 use clap::Args;
 use rmcp::model::JsonObject;
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{exit::Exit, output};
@@ -49,6 +50,9 @@ pub struct AgentCall {
     /// Folder with the agent's `tls.crt` and `tls.key`.
     #[arg(long, default_value = pod::TLS_DIR)]
     identity: PathBuf,
+    /// The agent's token.
+    #[arg(long, default_value_os_t = PathBuf::from(pod::TOKEN_DIR).join(pod::TOKEN_FILE))]
+    token: PathBuf,
     /// The servers' CA (PEM).
     #[arg(long, default_value_os_t = PathBuf::from(pod::TRUST_DIR).join(pod::TRUST_FILE))]
     trust: PathBuf,
@@ -57,17 +61,25 @@ pub struct AgentCall {
 /// Makes the call and reports it on the last line of stdout.
 pub async fn run(args: &AgentCall) -> Result<Exit> {
     let request: Request = serde_json::from_str(&args.request).context("the request is no call")?;
-    let report = match tls::client_config(&args.identity, &args.trust) {
-        Ok(tls) => answer(MtlsClient::new(tls, system_resolver()), request).await,
+    let report = match identity(args) {
+        Ok((tls, token)) => answer(MtlsClient::new(tls, system_resolver()), &token, request).await,
         Err(error) => Report::Failed {
-            message: error.to_string(),
+            message: format!("{error:#}"),
         },
     };
     output::line(&report.to_line())?;
     Ok(report.exit())
 }
 
-async fn answer(client: MtlsClient, request: Request) -> Report {
+/// What proves the agent.
+fn identity(args: &AgentCall) -> Result<(ClientConfig, String)> {
+    let tls = tls::client_config(&args.identity, &args.trust)?;
+    let token =
+        fs::read_to_string(&args.token).with_context(|| format!("the token in {}", args.token.display()))?;
+    Ok((tls, token.trim().to_owned()))
+}
+
+async fn answer(client: MtlsClient, token: &str, request: Request) -> Report {
     let Request {
         url,
         traceparent,
@@ -77,7 +89,7 @@ async fn answer(client: MtlsClient, request: Request) -> Report {
     } = request;
     let ask = tool.map_or(Ask::List, |tool| Ask::Call { tool, arguments });
     let timeout = Duration::from_secs(timeout_seconds);
-    tokio::time::timeout(timeout, session::run(client, &url, ask, &traceparent))
+    tokio::time::timeout(timeout, session::run(client, token, &url, ask, &traceparent))
         .await
         .unwrap_or_else(|_| Report::Failed {
             message: format!("no answer within {timeout_seconds} s"),

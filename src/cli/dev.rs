@@ -5,6 +5,7 @@ pub mod door;
 pub mod log;
 pub mod pki;
 pub mod sidecar;
+pub mod tokens;
 
 use std::{
     ffi::OsString,
@@ -47,8 +48,8 @@ Examples:
   kubectl bulkhead dev -f acme.yaml --server ledger --agent ops --port 7000
 
 COMMAND is to serve MCP over HTTP on 127.0.0.1, at the port and path of the tenant's server (servers[].http). Without
-COMMAND one that listens there already is used. Clients connect to the URL that is printed, without a certificate:
-whoever reaches it on this machine is the agent. A changed tenant file takes effect at once.
+COMMAND one that listens there already is used. Clients connect to the URL that is printed, without certificate and
+token: whoever reaches it on this machine is the agent. A changed tenant file takes effect at once.
 
 The network is not isolated here, and not checked: the sidecar of a cluster starts no server before it is.
 
@@ -97,7 +98,7 @@ pub async fn run(args: &Dev) -> Result<Exit> {
         failure = async {
             answering(upstream).await;
             announce(policy, &agent, port);
-            let door = door::serve(listener, Arc::new(sidecar.door(&agent, port)?));
+            let door = door::serve(listener, Arc::new(sidecar.door(policy, &agent, port)?));
             tokio::select! {
                 () = door => anyhow::Ok(()),
                 failure = reload(&mut file, policy, &agent, &sidecar) => failure,

@@ -69,6 +69,7 @@ pub mod pod;
 pub mod policy;
 pub mod reason;
 pub mod refusal;
+pub mod tokens;
 
 pub use reason::Reason;
 pub use refusal::Refusal;

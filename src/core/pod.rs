@@ -65,6 +65,15 @@ pub const TRUST_FILE: &str = "ca.pem";
 /// Name of the bundle (PEM) in [`TRUST_DIR`] that other replicas' certificates chain to: the CA of the tenant's servers.
 pub const PEERS_TRUST_FILE: &str = "servers.pem";
 
+/// Name of the keys that verify tokens ([`crate::tokens::TokenKeys`]) in [`TRUST_DIR`].
+pub const TOKEN_KEYS_FILE: &str = "tokens.json";
+
+/// Folder with the token in a pod of an agent that `kubectl bulkhead` makes; a projected volume.
+pub const TOKEN_DIR: &str = "/etc/bulkhead/token";
+
+/// Name of the token in [`TOKEN_DIR`].
+pub const TOKEN_FILE: &str = "token";
+
 /// Folder with the key (PEM, PKCS #8) that the keys of handles are made of; a Secret, the same in all replicas.
 pub const HANDLES_DIR: &str = "/etc/bulkhead/handles";
 

@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use bulkhead_core::tokens::TokenKeys;
 pub use live::{Body, Live, reference};
 pub use report::{
     CertificateState, ClaimState, DeploymentState, IssuedCertificate, PodState, QuotaState, Report,
@@ -30,6 +31,7 @@ pub type Key = (Kind, String);
 #[derive(Debug, Default)]
 pub struct Cache {
     namespaces: RwLock<HashMap<String, BTreeMap<Key, Arc<Live>>>>,
+    token_keys: RwLock<Option<TokenKeys>>,
 }
 
 impl Cache {
@@ -52,6 +54,20 @@ impl Cache {
                 true
             }
         }
+    }
+
+    /// Takes in the keys of `ServiceAccount` tokens. Answers whether they are others than before.
+    pub fn put_token_keys(&self, keys: TokenKeys) -> bool {
+        let mut known = self.token_keys.write().unwrap_or_else(PoisonError::into_inner);
+        known.replace(keys) != *known
+    }
+
+    /// The keys of `ServiceAccount` tokens.
+    pub fn token_keys(&self) -> Option<TokenKeys> {
+        self.token_keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Forgets an object that is gone since `resource_version`. Answers whether it was known.

@@ -193,7 +193,7 @@ async fn pursue(
         return Ok(taken_by_another(taken));
     }
     let children = build::build(&valid, &observed, &context.settings);
-    let trust_known = observed.servers_ca.is_some() && observed.agents_ca.is_some();
+    let trust_known = observed.trust_is_known();
     let certificates: Vec<_> = children
         .certificates
         .iter()

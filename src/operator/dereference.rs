@@ -43,6 +43,7 @@ pub fn dereference(context: &Context, tenant: &McpTenant) -> Observed {
     Observed {
         servers_ca: root(cache, &name, SERVERS_CA),
         agents_ca: root(cache, &agents, AGENTS_CA),
+        token_keys: cache.token_keys(),
         services: declared
             .iter()
             .flat_map(|namespace| services(cache, namespace))

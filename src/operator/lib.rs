@@ -27,4 +27,5 @@ pub mod server;
 pub mod status;
 pub mod teardown;
 pub mod telemetry;
+pub mod token_keys;
 pub mod watch;

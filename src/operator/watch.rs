@@ -33,7 +33,7 @@ use crate::{
     cache::{Cache, Live, Report},
     kinds::{API_SERVER, Kind, Watched, tenants_of_namespace},
     metrics::Metrics,
-    names,
+    names, token_keys,
 };
 
 /// Label of an `EndpointSlice`: the Service whose endpoints it has.
@@ -53,7 +53,8 @@ impl Readiness {
         });
     }
 
-    fn arrived(&self, name: &'static str) {
+    /// It came.
+    pub fn arrived(&self, name: &'static str) {
         self.0.send_if_modified(|waiting| waiting.remove(name));
     }
 
@@ -93,9 +94,11 @@ impl Watches {
     pub fn start(self, writer: Writer<Guarded>, tasks: &mut tokio::task::JoinSet<()>) {
         const TENANTS: &str = "McpTenant";
         self.readiness.expect(TENANTS);
+        self.readiness.expect(token_keys::NAME);
         for kind in Kind::ALL {
             self.readiness.expect(kind.name());
         }
+        tasks.spawn(token_keys::follow(self.clone()));
         tasks.spawn(self.clone().follow_tenants(TENANTS, writer));
         for kind in Kind::ALL {
             tasks.spawn(self.clone().follow(kind));
@@ -191,6 +194,11 @@ impl Watches {
             }
             _ => {}
         }
+    }
+
+    /// Asks for a reconcile of every tenant.
+    pub fn request_all(&self) {
+        self.request_where(|_| true);
     }
 
     fn request_where(&self, concerned: impl Fn(&McpTenant) -> bool) {

@@ -1,7 +1,7 @@
-//! The way of one HTTP request: authenticate, check its head, admit it, read its body, and hand
-//! it to [`exchange`]. Whatever refuses on the way is recorded and counted here.
+//! The way of one HTTP request: authenticate its certificate, check its head, admit it, verify its token, read its body,
+//! and hand it to [`exchange`]. Whatever refuses on the way is recorded and counted here.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::SystemTime};
+use std::sync::Arc;
 
 use bulkhead_core::policy::document::AgentLimits;
 use bytes::Bytes;
@@ -11,12 +11,11 @@ use tokio::time::timeout;
 
 use crate::{
     admission::Full,
+    authentication,
     body::Body,
     exchange,
     gate::{self, Intent},
-    identity::Identity,
     memory::{self, Held, ReadError},
-    policy::LoadedPolicy,
     refusal::EdgeRefusal,
     server::Connection,
 };
@@ -50,15 +49,17 @@ async fn serve(
             Full::Rate(seconds) => EdgeRefusal::RateLimited(seconds),
             Full::Sidecar => EdgeRefusal::Overloaded,
         })?;
+    // Only now, so that wrong tokens are counted against the agent like calls.
+    let token = authentication::token(connection, &parts.headers)?;
     let response = match intent {
         Intent::Message => {
             let mut held = connection.memory();
             let body = read(connection, &parts, body, &mut held).await?;
-            let response = exchange::message(connection, &parts.headers, body).await?;
+            let response = exchange::message(connection, &token, &parts.headers, body).await?;
             response.map(|body| body.holding(held))
         }
-        Intent::Stream => exchange::stream(connection, &parts.headers).await?,
-        Intent::EndSession => exchange::end_session(connection, &parts.headers).await?,
+        Intent::Stream => exchange::stream(connection, &token, &parts.headers).await?,
+        Intent::EndSession => exchange::end_session(connection, &token, &parts.headers).await?,
     };
     Ok(response.map(|body| body.holding(admitted)))
 }
@@ -66,7 +67,7 @@ async fn serve(
 /// Everything that is known before the body: no policy snapshot is held while the body arrives.
 fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits), EdgeRefusal> {
     let policy = connection.shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
-    let identity = authenticate(connection, &policy)?;
+    let identity = authentication::certificate(connection, &policy)?;
     // A pod that isn't ready gets no new connections; the ones it has would go on.
     if !connection.shared.readiness.network_is_closed() {
         return Err(EdgeRefusal::NetworkOpen);
@@ -78,33 +79,6 @@ fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits)
         .filter(|_| !connection.relayed)
         .map(bulkhead_core::policy::CompiledAgent::limits);
     Ok((intent, limits.unwrap_or_default()))
-}
-
-/// What the caller's certificate says, if the connection still proves it and the policy still names it.
-/// Asked again for each request: policy, trust and time go on while a connection is open.
-pub fn authenticate<'a>(
-    connection: &'a Connection,
-    policy: &LoadedPolicy,
-) -> Result<&'a Identity, EdgeRefusal> {
-    let identity = connection
-        .identity
-        .as_ref()
-        .map_err(|_| EdgeRefusal::IdentityInvalid)?;
-    if SystemTime::now() >= identity.not_after {
-        return Err(EdgeRefusal::CertificateExpired);
-    }
-    let roots = connection.shared.live.trust().ok_or(EdgeRefusal::TrustRemoved)?;
-    if connection.trusted_by.load(Ordering::Acquire) != roots.generation {
-        if !roots.trust.still_trusts(&connection.chain) {
-            return Err(EdgeRefusal::TrustRemoved);
-        }
-        connection.trusted_by.store(roots.generation, Ordering::Release);
-    }
-    if policy.agent(&identity.spiffe_id).is_some() {
-        Ok(identity)
-    } else {
-        Err(EdgeRefusal::AgentUnknown)
-    }
 }
 
 async fn read(

@@ -27,14 +27,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, S
 use hyper::body::Incoming;
 
 use crate::{
+    authentication::authenticate,
     body::Body,
-    endpoint::authenticate,
     metrics::MethodLabel,
     peers::relay::{RelayError, relay},
     record::{self, Caller, OpenIntent},
     refusal::{self, EdgeRefusal},
     sealer::OpenSession,
     server::Connection,
+    tokens::Token,
     upstream::{Lease, Target},
 };
 
@@ -49,6 +50,8 @@ const DEPTH: usize = 64;
 /// A permitted message on its way, with all that its answer needs.
 pub(crate) struct Exchange {
     pub(crate) connection: Arc<Connection>,
+    /// The token that the request carried.
+    pub(crate) token: Arc<Token>,
     pub(crate) permitted: Permitted<Forward>,
     /// The session that the message belongs to.
     pub(crate) session: Option<OpenSession>,
@@ -83,12 +86,13 @@ pub fn refused(connection: &Connection, refusal: EdgeRefusal) {
 /// Takes one message from its body to its answer.
 pub async fn message(
     connection: &Arc<Connection>,
+    token: &Arc<Token>,
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, EdgeRefusal> {
     let mut reach = reach(connection);
     let (exchange, target, credential) = loop {
-        match decide(connection, headers, &body, reach)? {
+        match decide(connection, token, headers, &body, reach)? {
             Decided::Forward {
                 exchange,
                 target,
@@ -167,13 +171,14 @@ fn broken(connection: &Connection, id: Option<&str>) -> Result<Response<Body>, E
 
 fn decide(
     connection: &Arc<Connection>,
+    token: &Arc<Token>,
     headers: &HeaderMap,
     body: &Bytes,
     reach: Reach,
 ) -> Result<Decided, EdgeRefusal> {
     let shared = &connection.shared;
     let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
-    let identity = authenticate(connection, &policy)?;
+    let identity = authenticate(connection, token, &policy)?;
     let limits = json::Limits {
         bytes: shared.limits.body_bytes,
         depth: DEPTH,
@@ -185,6 +190,7 @@ fn decide(
         connection,
         policy: &policy,
         identity,
+        token,
         agent,
         headers,
         session: None,
@@ -251,14 +257,15 @@ fn decide(
         Ok(permitted) => {
             // Only an agent of the policy is permitted anything.
             let agent = agent.ok_or(EdgeRefusal::AgentUnknown)?;
-            let mut token = String::new();
+            let mut jti = String::new();
             let credential = shared.minter.authorization(
                 |moment| Claims::of_message(policy.compiled(), agent, &permitted, moment),
-                &mut token,
+                &mut jti,
             );
             shared.metrics.decided("permit", "granted");
             let exchange = Exchange {
                 connection: Arc::clone(connection),
+                token: Arc::clone(token),
                 permitted,
                 session,
                 id,

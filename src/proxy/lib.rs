@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod admission;
 pub mod audit;
+pub mod authentication;
 pub mod body;
 pub mod canary;
 pub mod config;
@@ -40,6 +41,7 @@ pub mod shared;
 pub mod sidecar;
 pub mod telemetry;
 pub mod tls;
+pub mod tokens;
 pub mod upstream;
 
 #[cfg(feature = "testing")]

@@ -7,7 +7,7 @@ use bulkhead_core::mcp::{Inventory, inventory::ToolFacts};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::{peers::Peers, policy::LoadedPolicy, tls::Trust};
+use crate::{peers::Peers, policy::LoadedPolicy, tls::Trust, tokens::Keys};
 
 /// Trust roots with the number of their loading, so that a connection knows when to look again.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub struct Live {
     tls: ArcSwapOption<ServerConfig>,
     trust: ArcSwapOption<TrustGeneration>,
     peers: ArcSwapOption<Peers>,
+    token_keys: ArcSwapOption<Keys>,
     inventory: ArcSwap<Inventory>,
     changes: watch::Sender<u64>,
 }
@@ -50,7 +51,12 @@ impl Live {
         self.peers.load_full()
     }
 
-    /// Wakes when policy or trust changed: who holds a stream open asks again whether it may.
+    /// The keys that verify tokens.
+    pub fn token_keys(&self) -> Option<Arc<Keys>> {
+        self.token_keys.load_full()
+    }
+
+    /// Wakes when policy, trust or keys changed: who holds a stream open asks again whether it may.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -86,6 +92,12 @@ impl Live {
     /// Talks with other replicas by this from now on. Connections by the one before end.
     pub fn set_peers(&self, peers: Peers) {
         self.peers.store(Some(Arc::new(peers)));
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Verifies tokens by these keys from now on, also those that were verified before.
+    pub fn set_token_keys(&self, keys: Keys) {
+        self.token_keys.store(Some(Arc::new(keys)));
         self.changes.send_modify(|count| *count += 1);
     }
 

@@ -33,6 +33,8 @@ pub enum Missing {
     Policy,
     /// No usable certificate, key or trust roots, of agents or servers.
     Certificates,
+    /// No keys to verify tokens with.
+    TokenKeys,
     /// No key to seal handles with.
     HandlesKey,
     /// The canary hasn't passed yet.
@@ -50,6 +52,7 @@ impl fmt::Display for Missing {
         f.write_str(match self {
             Self::Policy => "the policy of this pod's revision is not mounted yet",
             Self::Certificates => "certificate, key or trust roots are missing or broken",
+            Self::TokenKeys => "the keys that verify tokens are missing or broken",
             Self::HandlesKey => "the key of handles is missing or broken",
             Self::NetworkProof => {
                 "the network is not proven closed: the canary has not been refused often enough"
@@ -83,6 +86,9 @@ impl Readiness {
         }
         if live.tls().is_none() || live.peers().is_none() {
             missing.push(Missing::Certificates);
+        }
+        if live.token_keys().is_none() {
+            missing.push(Missing::TokenKeys);
         }
         if !keyring.is_loaded() {
             missing.push(Missing::HandlesKey);

@@ -15,6 +15,7 @@ use tracing::error;
 
 use crate::{
     identity::Identity, policy::LoadedPolicy, refusal::EdgeRefusal, server::Connection, shared::Shared,
+    tokens::Token,
 };
 
 /// An intent that was recorded and not closed yet. Dropped without a word, it was cancelled: the
@@ -88,6 +89,8 @@ pub struct Caller<'a> {
     pub policy: &'a LoadedPolicy,
     /// What the certificate says.
     pub identity: &'a Identity,
+    /// The token of the request.
+    pub token: &'a Token,
     /// The agent, if the policy knows it.
     pub agent: Option<&'a CompiledAgent>,
     /// The request's headers.
@@ -136,6 +139,8 @@ impl Caller<'_> {
             call: self.connection.shared.next_call(),
             spiffe_id: &self.identity.spiffe_id,
             certificate_serial: &self.identity.serial,
+            token: &self.token.id,
+            pod: self.token.pod.as_deref(),
             session: self.session.as_deref(),
             traceparent: self
                 .headers
@@ -164,6 +169,10 @@ struct EdgeRecord<'a> {
     spiffe_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate_serial: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,6 +203,8 @@ impl<'a> EdgeRecord<'a> {
             agent: agent.map(|agent| &**agent.name()),
             spiffe_id: identity.map(|identity| identity.spiffe_id.as_str()),
             certificate_serial: identity.map(|identity| identity.serial.as_str()),
+            token: None,
+            pod: None,
             session: None,
             method: None,
             rule: None,
@@ -217,6 +228,7 @@ pub enum SessionCall {
 /// is not.
 pub fn of_session(
     connection: &Connection,
+    token: &Token,
     policy: &LoadedPolicy,
     session: &str,
     what: SessionCall,
@@ -227,6 +239,8 @@ pub fn of_session(
     };
     let time = now();
     let record = EdgeRecord {
+        token: Some(&token.id),
+        pod: token.pod.as_deref(),
         session: Some(session),
         method: Some(method),
         rule: Some(rule),

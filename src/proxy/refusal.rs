@@ -5,7 +5,7 @@ use bulkhead_core::refusal::CODE_DENIED;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use crate::body::Body;
+use crate::{body::Body, tokens::TokenError};
 
 /// Why the edge refused a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -30,6 +30,12 @@ pub enum EdgeRefusal {
     /// The certificate's root is no longer trusted.
     #[error("the client certificate is no longer trusted; connect again with a renewed one")]
     TrustRemoved,
+    /// The keys that verify tokens were never mounted.
+    #[error("no keys to verify tokens with are in force yet; try again later")]
+    TokenKeysMissing,
+    /// The token proves nothing.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// `Host` isn't one of the server's names.
     #[error("Host is not a name of this server; call it by its Service name")]
     HostNotAllowed,
@@ -108,6 +114,8 @@ impl EdgeRefusal {
             Self::AgentUnknown => "agent_unknown",
             Self::CertificateExpired => "certificate_expired",
             Self::TrustRemoved => "trust_removed",
+            Self::TokenKeysMissing => "token_keys_missing",
+            Self::Token(error) => error.code(),
             Self::HostNotAllowed => "host_not_allowed",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::PathUnknown => "path_unknown",
@@ -136,7 +144,9 @@ impl EdgeRefusal {
     /// The HTTP status.
     pub const fn status(self) -> StatusCode {
         match self {
+            Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::NoPolicy
+            | Self::TokenKeysMissing
             | Self::NetworkOpen
             | Self::Overloaded
             | Self::MemoryExhausted
@@ -177,12 +187,14 @@ impl EdgeRefusal {
         let extra: Option<(HeaderName, HeaderValue)> = match self {
             Self::MethodNotAllowed => Some((header::ALLOW, text("POST, GET, DELETE"))),
             Self::LegacyMethod => Some((header::ALLOW, text("POST"))),
+            Self::Token(error) => Some((header::WWW_AUTHENTICATE, challenge(error))),
             Self::RateLimited(seconds) => Some((header::RETRY_AFTER, seconds.into())),
             Self::AgentBusy
             | Self::Overloaded
             | Self::MemoryExhausted
             | Self::NoPolicy
             | Self::NetworkOpen
+            | Self::TokenKeysMissing
             | Self::AuditUnavailable => Some((header::RETRY_AFTER, text("1"))),
             _ => None,
         };
@@ -191,6 +203,16 @@ impl EdgeRefusal {
         }
         response
     }
+}
+
+/// How a client may prove itself, and what was wrong with how it did (RFC 6750 §3).
+fn challenge(error: TokenError) -> HeaderValue {
+    let plain = HeaderValue::from_static("Bearer realm=\"bulkhead\"");
+    if error == TokenError::Missing {
+        return plain;
+    }
+    let challenge = format!(r#"Bearer realm="bulkhead", error="invalid_token", error_description="{error}""#);
+    HeaderValue::try_from(challenge).unwrap_or(plain)
 }
 
 /// A JSON response.

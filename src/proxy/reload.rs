@@ -27,6 +27,7 @@ use crate::{
     policy::LoadedPolicy,
     shared::Shared,
     tls::{self, Credentials, Trust},
+    tokens::Keys,
 };
 
 /// Most bytes of one mounted file. A `ConfigMap` or Secret holds at most 1 MiB.
@@ -46,6 +47,7 @@ pub struct Reloader {
     certificate: Source,
     trust: Source,
     peers: Source,
+    token_keys: Source,
     handles: Source,
     first_revision: Option<String>,
     credentials: Option<Credentials>,
@@ -105,6 +107,7 @@ impl Reloader {
             certificate: Source::new("certificate", &config.tls_dir, &["tls.crt", "tls.key"]),
             trust: Source::new("trust", &config.trust_dir, &[pod::TRUST_FILE]),
             peers: Source::new("peers", &config.trust_dir, &[pod::PEERS_TRUST_FILE]),
+            token_keys: Source::new("tokens", &config.trust_dir, &[pod::TOKEN_KEYS_FILE]),
             handles: Source::new("handles", &config.handles_dir, &[pod::HANDLES_FILE]),
             first_revision: Some(config.policy_revision.clone()),
             credentials: None,
@@ -129,6 +132,7 @@ impl Reloader {
     pub fn look(&mut self) {
         self.look_at_policy();
         self.look_at_handles();
+        self.look_at_token_keys();
         let certificate = self.look_at_certificate();
         let trust = self.look_at_trust();
         if certificate || trust {
@@ -259,6 +263,26 @@ impl Reloader {
                 Err(error) => self.refused("handles", &error),
             },
             Err(error) => self.refused("handles", &error),
+        }
+    }
+
+    fn look_at_token_keys(&mut self) {
+        let Some(read) = self.token_keys.changed() else {
+            return;
+        };
+        let Some(json) = self
+            .usable(self.token_keys.name, read)
+            .and_then(|mut files| files.pop())
+        else {
+            return;
+        };
+        match Keys::load(&json) {
+            Ok(keys) => {
+                self.live.set_token_keys(keys);
+                self.metrics.reloaded("tokens", "loaded");
+                info!("the keys that verify tokens are in force");
+            }
+            Err(error) => self.refused("tokens", &error),
         }
     }
 

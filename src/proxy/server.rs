@@ -25,6 +25,7 @@ use crate::{
     link::{HeaderBounds, Link, OpenCall},
     memory::Held,
     shared::Shared,
+    tokens::Presented,
 };
 
 /// Pause after a failed accept (out of file descriptors), so that it isn't a busy loop.
@@ -40,6 +41,8 @@ pub struct Connection {
     pub chain: Vec<CertificateDer<'static>>,
     /// The generation of trust roots that last verified the chain.
     pub trusted_by: AtomicU64,
+    /// The token that was presented last.
+    pub presented: Presented,
     /// Whether another replica's sidecar hands the agent's request on.
     pub relayed: bool,
     room: OnceLock<Arc<AgentRoom>>,
@@ -61,6 +64,7 @@ impl Connection {
             chain,
             // Roots may have changed since the handshake: they are looked at on the first call.
             trusted_by: AtomicU64::new(0),
+            presented: Presented::default(),
             relayed,
             room: OnceLock::new(),
             link,

@@ -10,7 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     admission::Admission, audit::AuditLog, detached::Detached, drain::Drain, keyring::Keyring,
-    limits::Limits, live::Live, metrics::Metrics, minter::Minter, readiness::Readiness, upstream::Upstream,
+    limits::Limits, live::Live, metrics::Metrics, minter::Minter, readiness::Readiness, tokens::Tokens,
+    upstream::Upstream,
 };
 
 /// The state of one sidecar process.
@@ -31,6 +32,8 @@ pub struct Shared {
     pub admission: Admission,
     /// Seals handles.
     pub keyring: Arc<Keyring>,
+    /// Verifies the tokens of agents.
+    pub tokens: Tokens,
     /// Makes the credentials of upstream requests.
     pub minter: Minter,
     /// Calls whose answer is to come on another stream.
@@ -61,6 +64,7 @@ impl Shared {
             metrics: Arc::default(),
             admission: Admission::new(&limits),
             keyring: Arc::new(Keyring::new(here.to_string())),
+            tokens: Tokens::default(),
             minter: Minter::new()?,
             detached: Detached::default(),
             upstream: Upstream::new(&limits),

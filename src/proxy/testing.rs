@@ -13,6 +13,7 @@ pub mod client;
 pub mod pki;
 pub mod sidecar;
 pub mod streams;
+pub mod tokens;
 pub mod upstream;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use client::{Client, Protocol, Reply};
 pub use pki::{Authority, Leaf};
 pub use sidecar::{Setup, TestSidecar};
 pub use streams::{Stream, Streams};
+pub use tokens::Issuer;
 pub use upstream::{Answer, RecordingUpstream, Seen};
 
 /// Longest wait for something that must happen. Generous: it ends a hanging test, it measures

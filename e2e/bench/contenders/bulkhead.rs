@@ -11,13 +11,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bulkhead_core::{pod, policy::CompiledPolicy};
+use bulkhead_core::{
+    pod,
+    policy::CompiledPolicy,
+    tokens::{self, IssuerKeys, TokenKeys},
+};
 use serde_json::{Value, json};
 
 use super::{Stage, loopback};
 use crate::{
     call::{AGENT, HOST, PATH, TENANT, TOOL},
     contender::Contender,
+    pki::ISSUER,
 };
 
 /// How long the canary and the first loading may take.
@@ -37,7 +42,7 @@ pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result
         Work::Call => (
             "bulkhead",
             10,
-            "mTLS, the caller's SPIFFE ID, strict parse, policy, a forced and two bounded arguments, decided again, \
+            "mTLS, the caller's SPIFFE ID, its token (ES256, cached), strict parse, policy, a forced and two bounded arguments, decided again, \
              a fresh credential (EdDSA) for the server, two audit records",
         ),
         Work::Owned => (
@@ -124,7 +129,16 @@ fn mount(stage: &Stage<'_>, home: &Path, policy: &str) -> Result<()> {
     put("tls", "tls.key", &made("server.key")?)?;
     put("handles", pod::HANDLES_FILE, &made("handles.key")?)?;
     put("trust", pod::TRUST_FILE, &made("ca.crt")?)?;
-    put("trust", pod::PEERS_TRUST_FILE, &made("ca.crt")?)
+    put("trust", pod::PEERS_TRUST_FILE, &made("ca.crt")?)?;
+    let jwks: Value = serde_json::from_slice(&made("jwks.json")?)?;
+    let keys = TokenKeys {
+        format: tokens::FORMAT,
+        service_accounts: IssuerKeys {
+            issuer: ISSUER.to_owned(),
+            keys: jwks["keys"].as_array().cloned().unwrap_or_default(),
+        },
+    };
+    put("trust", pod::TOKEN_KEYS_FILE, keys.to_json().as_bytes())
 }
 
 /// Waits until the sidecar says that it is ready, as the kubelet does.

@@ -3,12 +3,14 @@
 use std::{fs, process::Command};
 
 use anyhow::Result;
+use bulkhead_core::tokens;
 use serde_json::{Value, json};
 
 use super::Stage;
 use crate::{
     call::{AGENT, TOOL},
     contender::Contender,
+    pki::ISSUER,
 };
 
 /// What is asked of it.
@@ -109,7 +111,7 @@ fn bootstrap(stage: &Stage<'_>, work: Work, port: u16) -> Value {
 
 fn filters(stage: &Stage<'_>, work: Work) -> Vec<Value> {
     let mut provider = json!({
-        "issuer": "https://issuer.example", "audiences": ["acme"],
+        "issuer": ISSUER, "audiences": [tokens::audience("acme")],
         "local_jwks": {"filename": stage.pki.folder.join("jwks.json")},
     });
     if matches!(work, Work::Mcp) {

@@ -20,5 +20,6 @@ mod scenarios {
     mod replicas;
     mod sandbox;
     mod shared_role;
+    mod tokens;
     mod visibility;
 }

@@ -217,6 +217,8 @@ mod tests {
             call: 1,
             spiffe_id,
             certificate_serial: "01",
+            token: "t-1",
+            pod: None,
             session: None,
             traceparent: None,
         };

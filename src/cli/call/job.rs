@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bulkhead_core::pod;
+use bulkhead_core::{pod, tokens};
 use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
         core::v1::{
             Capabilities, ConfigMapVolumeSource, Container, EnvVar, PodSecurityContext, PodSpec,
-            PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-            Volume, VolumeMount,
+            PodTemplateSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+            SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
         },
     },
     apimachinery::pkg::api::resource::Quantity,
@@ -24,6 +24,9 @@ pub const CONTAINER: &str = "call";
 
 /// User of the container: not the sidecar's, and not root.
 const UID: i64 = 65_532;
+
+/// For how long the token is good, in seconds: the least that the API server gives.
+const TOKEN_SECONDS: i64 = 600;
 
 /// A Job that nobody deleted is gone after this time.
 const KEEP_FINISHED_SECONDS: i32 = 60;
@@ -129,6 +132,23 @@ fn pod(plan: &Plan) -> serde_json::Result<PodSpec> {
                 }),
                 ..Volume::default()
             },
+            Volume {
+                name: "token".into(),
+                projected: Some(ProjectedVolumeSource {
+                    default_mode: Some(0o440),
+                    sources: Some(vec![VolumeProjection {
+                        service_account_token: Some(ServiceAccountTokenProjection {
+                            audience: Some(tokens::audience(&plan.tenant)),
+                            expiration_seconds: Some(TOKEN_SECONDS),
+                            path: pod::TOKEN_FILE.into(),
+                            ..ServiceAccountTokenProjection::default()
+                        }),
+                        ..VolumeProjection::default()
+                    }]),
+                    ..ProjectedVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
         ]),
         ..PodSpec::default()
     })
@@ -159,7 +179,11 @@ fn container(plan: &Plan) -> serde_json::Result<Container> {
             }),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(vec![mount("tls", pod::TLS_DIR), mount("trust", pod::TRUST_DIR)]),
+        volume_mounts: Some(vec![
+            mount("tls", pod::TLS_DIR),
+            mount("trust", pod::TRUST_DIR),
+            mount("token", pod::TOKEN_DIR),
+        ]),
         ..Container::default()
     })
 }
@@ -259,11 +283,14 @@ mod tests {
                             "volumeMounts": [
                                 {"name": "tls", "mountPath": "/etc/bulkhead/tls", "readOnly": true},
                                 {"name": "trust", "mountPath": "/etc/bulkhead/trust", "readOnly": true},
+                                {"name": "token", "mountPath": "/etc/bulkhead/token", "readOnly": true},
                             ],
                         }],
                         "volumes": [
                             {"name": "tls", "secret": {"secretName": "billing-tls", "defaultMode": 0o440}},
                             {"name": "trust", "configMap": {"name": "bulkhead-trust", "defaultMode": 0o444}},
+                            {"name": "token", "projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken":
+                                {"audience": "bulkhead:acme", "expirationSeconds": 600, "path": "token"}}]}},
                         ],
                     },
                 },

@@ -1,4 +1,5 @@
-//! The way in for clients that can't present a certificate: plain HTTP on loopback, carried on over mTLS as the agent.
+//! The way in for clients that can't present a certificate: plain HTTP on loopback, carried on over mTLS as the agent, with
+//! the agent's token.
 //!
 //! It decides nothing: it says the sidecar's name where a request says its own, in `Host` and in `Origin`, and passes on
 //! what names something else. A certificate is what keeps web pages out of a sidecar, and here there is none: a page in a
@@ -42,6 +43,7 @@ type Body = Either<Incoming, Full<Bytes>>;
 /// Where requests are taken, and as whom.
 pub struct Door {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Incoming>,
+    authorization: Box<dyn Fn() -> anyhow::Result<HeaderValue> + Send + Sync>,
     /// The sidecar's name and port.
     authority: String,
     /// They as the value of `Host`.
@@ -53,9 +55,10 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door at this port to the sidecar of this name at this address.
+    /// A door at this port to the sidecar of this name at this address. Each request is given this `Authorization`.
     pub fn new(
         tls: ClientConfig,
+        authorization: impl Fn() -> anyhow::Result<HeaderValue> + Send + Sync + 'static,
         hostname: &str,
         sidecar: SocketAddr,
         port: u16,
@@ -76,6 +79,7 @@ impl Door {
             client: Client::builder(TokioExecutor::new())
                 .retry_canceled_requests(false)
                 .build(connector),
+            authorization: Box::new(authorization),
             name: HeaderValue::from_str(&authority)?,
             origin: HeaderValue::from_str(&format!("https://{authority}"))?,
             authority,
@@ -102,6 +106,10 @@ impl Door {
         parts.uri = uri;
         parts.version = Version::HTTP_11;
         self.rename(&mut parts.headers);
+        match (self.authorization)() {
+            Ok(value) => parts.headers.insert(header::AUTHORIZATION, value),
+            Err(error) => return told(StatusCode::BAD_GATEWAY, &format!("the agent's token: {error:#}")),
+        };
         for name in &HOP_BY_HOP {
             parts.headers.remove(name);
         }

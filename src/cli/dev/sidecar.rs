@@ -15,11 +15,16 @@ use bulkhead_proxy::{
     server,
     shared::Shared,
     tls::{self, Credentials, Trust},
+    tokens::Keys,
 };
 use rcgen::KeyPair;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
-use super::{door::Door, pki::Authority};
+use super::{
+    door::Door,
+    pki::Authority,
+    tokens::{Issuer, Renewed},
+};
 use crate::{agent_call::tls as agent_tls, offline::Policy};
 
 /// A running sidecar. Dropping it ends it.
@@ -29,6 +34,7 @@ pub struct Sidecar {
     hostname: String,
     servers_ca: Authority,
     agents_ca: Authority,
+    issuer: Arc<Issuer>,
     keys: SocketAddr,
     serving: JoinHandle<()>,
     serving_keys: JoinHandle<()>,
@@ -51,6 +57,7 @@ impl Sidecar {
             .context("the server has no host name")?;
         let servers_ca = Authority::new("servers")?;
         let agents_ca = Authority::new("agents")?;
+        let issuer = Issuer::new()?;
         let leaf = servers_ca.server(hostnames)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -68,6 +75,8 @@ impl Sidecar {
         let trust = Trust::from_pem(pod::TRUST_FILE, agents_ca.pem().as_bytes())?;
         shared.live.set_tls(tls::server_config(&credentials, &trust)?);
         shared.live.set_trust(trust);
+        let keys = Keys::load(issuer.document()?.as_bytes())?;
+        shared.live.set_token_keys(keys);
         // The production program's canary sets this, and nothing else there can. Here there is no network policy that
         // could be proven, so nothing is dialled, and `dev` tells people that nothing was.
         shared.readiness.network_is(true);
@@ -81,6 +90,7 @@ impl Sidecar {
             hostname,
             servers_ca,
             agents_ca,
+            issuer: Arc::new(issuer),
             keys,
             serving,
             serving_keys,
@@ -109,9 +119,12 @@ impl Sidecar {
     }
 
     /// A way in for clients on this machine, as an agent.
-    pub fn door(&self, agent: &Agent, port: u16) -> Result<Door> {
+    pub fn door(&self, policy: &Policy, agent: &Agent, port: u16) -> Result<Door> {
         let leaf = self.agents_ca.client(&agent.spiffe_id)?;
         let tls = agent_tls::from_pem(&leaf.certificate, &leaf.key, &self.servers_ca.pem())?;
-        Ok(Door::new(tls, &self.hostname, self.address, port)?)
+        let issuer = Arc::clone(&self.issuer);
+        let token = Renewed::new(issuer, &policy.document.tenant.name, &agent.spiffe_id)?;
+        let authorization = move || token.authorization();
+        Ok(Door::new(tls, authorization, &self.hostname, self.address, port)?)
     }
 }

@@ -140,7 +140,7 @@ impl World {
         std::fs::write(&trust, self.trusted.as_ref().unwrap_or(&self.servers_ca).pem()).unwrap();
         let client = MtlsClient::new(tls::client_config(dir.path(), &trust).unwrap(), resolver(address));
         let url = format!("https://crm.acme.svc:{}/mcp", address.port());
-        session::run(client, &url, ask, TRACE).await
+        session::run(client, "t0ken", &url, ask, TRACE).await
     }
 
     async fn serve(&self) -> SocketAddr {

@@ -28,6 +28,10 @@ pub struct Call<'a> {
     pub spiffe_id: &'a str,
     /// The serial of the client's certificate, hex digits.
     pub certificate_serial: &'a str,
+    /// The id of the token that the request carried.
+    pub token: &'a str,
+    /// The pod that the token was made for.
+    pub pod: Option<&'a str>,
     /// The session, opaque.
     pub session: Option<&'a str>,
     /// The client's `traceparent` header.
@@ -57,6 +61,9 @@ pub struct IntentRecord<'a> {
     agent: Option<&'a str>,
     spiffe_id: Bounded<'a>,
     certificate_serial: Bounded<'a>,
+    token: Bounded<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<Bounded<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<Bounded<'a>>,
     /// The raw id: a string has its quotes.
@@ -147,6 +154,8 @@ impl<'a> IntentRecord<'a> {
             agent: caller.map(|agent| agent.name().as_ref()),
             spiffe_id: Bounded(call.spiffe_id),
             certificate_serial: Bounded(call.certificate_serial),
+            token: Bounded(call.token),
+            pod: call.pod.map(Bounded),
             session: call.session.map(Bounded),
             request_id: None,
             method: None,

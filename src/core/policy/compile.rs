@@ -18,6 +18,7 @@ use crate::{
         resources::{self, ResourceGrant, ResourceRule},
     },
     reason::Reason,
+    tokens,
 };
 
 use callables::Grants;
@@ -59,6 +60,8 @@ pub struct CompiledPolicy {
     server: String,
     /// Of the credentials that are made for the server.
     issuer: String,
+    /// Of the tokens that its agents present.
+    audience: String,
     hostnames: BTreeSet<String>,
     upstream: Upstream,
     /// By SPIFFE ID.
@@ -73,6 +76,8 @@ pub struct CompiledPolicy {
 pub struct CompiledAgent {
     name: Arc<str>,
     spiffe_id: Arc<str>,
+    /// Of its tokens.
+    subject: Option<String>,
     limits: AgentLimits,
     tools: Grants,
     prompts: Grants,
@@ -139,6 +144,7 @@ impl CompiledPolicy {
             agents: compile_agents(agents, &tools, &prompts, &resources)?,
             revision: revision.into(),
             issuer: credential::issuer(&tenant.name, &server),
+            audience: tokens::audience(&tenant.name),
             tenant,
             server,
             hostnames,
@@ -169,6 +175,11 @@ impl CompiledPolicy {
         &self.issuer
     }
 
+    /// Audience that the agents' tokens must have.
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
     /// Host names that clients may use, without port, lower case.
     pub fn hostnames(&self) -> &BTreeSet<String> {
         &self.hostnames
@@ -194,6 +205,11 @@ impl CompiledAgent {
     /// Its SPIFFE ID.
     pub fn spiffe_id(&self) -> &Arc<str> {
         &self.spiffe_id
+    }
+
+    /// The subject of its `ServiceAccount`'s tokens. `None`: no token can be its own.
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
     }
 
     /// How much it may ask of this sidecar.
@@ -296,6 +312,7 @@ fn compile_agents(
         let grants = CompiledAgent {
             name: agent.name.as_str().into(),
             spiffe_id: spiffe_id.clone(),
+            subject: tokens::subject(&spiffe_id),
             limits: agent.limits,
             tools: tools.of(&agent, callables::as_json),
             prompts: prompts.of(&agent, callables::as_text),

@@ -1,10 +1,10 @@
 //! `ConfigMaps`: whom to trust, once it is known, and what is allowed.
 
-use bulkhead_core::pod;
+use bulkhead_core::{pod, tokens::TokenKeys};
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{
-    Observed, Pem,
+    Observed,
     meta::{labels, meta, server_labels, tenant_labels},
     policies::policy,
 };
@@ -16,19 +16,29 @@ pub(super) fn config_maps(
     settings: &Settings,
 ) -> Vec<ConfigMap> {
     let (agents, servers) = (observed.agents_ca.as_ref(), observed.servers_ca.as_ref());
+    let token_keys = observed.token_keys.as_ref().map(TokenKeys::to_json);
     // Crosswise: in the servers' namespace the agents' root, in the agents' the servers'. A server's replicas know each
     // other by the servers' root, in a file of its own: it lets nobody in where agents are let in.
     let trust = [
         agents.map(|root| {
-            let peers = servers.map(|root| (pod::PEERS_TRUST_FILE, root));
-            let bundles = [Some((pod::TRUST_FILE, root)), peers];
+            let files = [
+                Some((pod::TRUST_FILE, root.as_str())),
+                servers.map(|root| (pod::PEERS_TRUST_FILE, root.as_str())),
+                token_keys.as_deref().map(|keys| (pod::TOKEN_KEYS_FILE, keys)),
+            ];
             trust(
                 tenant,
                 tenant.name.servers_namespace(),
-                bundles.into_iter().flatten(),
+                files.into_iter().flatten(),
             )
         }),
-        servers.map(|root| trust(tenant, tenant.name.agents_namespace(), [(pod::TRUST_FILE, root)])),
+        servers.map(|root| {
+            trust(
+                tenant,
+                tenant.name.agents_namespace(),
+                [(pod::TRUST_FILE, root.as_str())],
+            )
+        }),
     ];
     let policies = tenant.servers.iter().map(|server| ConfigMap {
         metadata: meta(
@@ -48,14 +58,14 @@ pub(super) fn config_maps(
 fn trust<'a>(
     tenant: &ValidatedTenant,
     namespace: String,
-    bundles: impl IntoIterator<Item = (&'static str, &'a Pem)>,
+    files: impl IntoIterator<Item = (&'static str, &'a str)>,
 ) -> ConfigMap {
-    let bundles = bundles.into_iter();
+    let files = files.into_iter();
     ConfigMap {
         metadata: meta(namespace, TRUST, tenant_labels(tenant)),
         data: Some(
-            bundles
-                .map(|(file, root)| (file.to_owned(), root.as_str().to_owned()))
+            files
+                .map(|(file, content)| (file.to_owned(), content.to_owned()))
                 .collect(),
         ),
         ..ConfigMap::default()

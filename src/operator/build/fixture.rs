@@ -1,7 +1,8 @@
 //! A tenant for tests, which uses every field. No two of its names are equal, so that swapped ones show.
 
 use bulkhead_api::McpTenant;
-use serde_json::Value;
+use bulkhead_core::tokens::{self, IssuerKeys, TokenKeys};
+use serde_json::{Value, json};
 
 use super::{Observed, Overhead, PeerService, Pem};
 use crate::{
@@ -63,6 +64,13 @@ pub(crate) fn observed() -> Observed {
     Observed {
         servers_ca: Some(Pem::new(SERVERS_ROOT).unwrap()),
         agents_ca: Some(Pem::new(AGENTS_ROOT).unwrap()),
+        token_keys: Some(TokenKeys {
+            format: tokens::FORMAT,
+            service_accounts: IssuerKeys {
+                issuer: "https://api.cluster.example".into(),
+                keys: vec![json!({"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "AAAA"})],
+            },
+        }),
         services: vec![
             service(
                 "stores",

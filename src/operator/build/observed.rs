@@ -5,6 +5,8 @@ use std::{
     net::IpAddr,
 };
 
+use bulkhead_core::tokens::TokenKeys;
+
 use crate::{quantity::Quantity, ranges::ClusterRanges};
 
 /// What was read from the cluster. The default is knowing nothing, as when rendering offline.
@@ -14,6 +16,8 @@ pub struct Observed {
     pub servers_ca: Option<Pem>,
     /// Root of the agents' CA, which sidecars trust. None: not issued yet.
     pub agents_ca: Option<Pem>,
+    /// The keys that verify the agents' tokens. None: not known yet.
+    pub token_keys: Option<TokenKeys>,
     /// Services of the namespaces that servers may dial.
     pub services: Vec<PeerService>,
     /// The cluster's runtime classes, and what each adds to a pod. None: not known, and not checked.
@@ -45,6 +49,13 @@ pub struct Pem(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a PEM bundle of certificates only")]
 pub struct PemError;
+
+impl Observed {
+    /// Whether everything is known by which a tenant's pods tell friend from foe.
+    pub fn trust_is_known(&self) -> bool {
+        self.servers_ca.is_some() && self.agents_ca.is_some() && self.token_keys.is_some()
+    }
+}
 
 impl Pem {
     /// A checked bundle. A private key in it is refused: it would be published.

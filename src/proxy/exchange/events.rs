@@ -10,9 +10,13 @@ mod flow;
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
-use bulkhead_core::mcp::sse::{self, Event, Frame as SseFrame, SseReader};
+use bulkhead_core::{
+    Reason,
+    mcp::sse::{self, Event, Frame as SseFrame, SseReader},
+};
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
@@ -45,6 +49,8 @@ enum Wake {
     Changed,
     /// The connection is told to end.
     Ending,
+    /// The token that it was asked for with has expired.
+    Expired,
     /// Nothing was written for a while.
     Quiet,
 }
@@ -76,7 +82,7 @@ pub(crate) fn stream(flow: Flow, body: Incoming, lease: Lease) -> Response<Body>
         silence: Box::pin(sleep(limits.upstream_silence)),
         quiet: Box::pin(sleep(limits.keep_alive)),
         server: Some((body, lease)),
-        wake: Box::pin(woken(changes.clone(), ending.clone())),
+        wake: Box::pin(woken(changes.clone(), ending.clone(), flow.expires())),
         changes,
         ending,
         flow,
@@ -93,12 +99,21 @@ pub(crate) fn stream(flow: Flow, body: Incoming, lease: Lease) -> Response<Body>
     response
 }
 
-async fn woken(mut changes: watch::Receiver<u64>, mut ending: watch::Receiver<bool>) -> Wake {
+async fn woken(
+    mut changes: watch::Receiver<u64>,
+    mut ending: watch::Receiver<bool>,
+    expires: SystemTime,
+) -> Wake {
     tokio::select! {
+        () = until(expires) => Wake::Expired,
         // Who changes and who ends live as long as the stream.
         _ = changes.changed() => Wake::Changed,
         _ = ending.wait_for(|ending| *ending) => Wake::Ending,
     }
+}
+
+async fn until(time: SystemTime) {
+    sleep(time.duration_since(SystemTime::now()).unwrap_or_default()).await;
 }
 
 impl EventStream {
@@ -197,20 +212,23 @@ impl EventStream {
         match wake {
             Wake::Quiet => sse::write_comment(COMMENT, out),
             Wake::Changed if self.flow.is_allowed() => {}
-            Wake::Changed => {
+            Wake::Changed => self.withdraw(Reason::AgentUnknown, out),
+            Wake::Ending | Wake::Expired if self.flow.is_endless() => {
                 self.server = None;
-                if let Some(body) = self.flow.withdraw() {
+                if let Some(body) = self.flow.end_gracefully() {
                     plain(&body).write(out);
                 }
             }
-            Wake::Ending => {
-                if self.flow.is_endless() {
-                    self.server = None;
-                    if let Some(body) = self.flow.end_gracefully() {
-                        plain(&body).write(out);
-                    }
-                }
-            }
+            Wake::Ending => {}
+            Wake::Expired => self.withdraw(Reason::TokenExpired, out),
+        }
+    }
+
+    /// Ends the stream: the client may not have it any more.
+    fn withdraw(&mut self, why: Reason, out: &mut Vec<u8>) {
+        self.server = None;
+        if let Some(body) = self.flow.withdraw(why) {
+            plain(&body).write(out);
         }
     }
 
@@ -219,14 +237,17 @@ impl EventStream {
             // Told to end once is enough: a stream that owes an answer goes on until it has it.
             self.changes.mark_unchanged();
             let (mut changes, ending) = (self.changes.clone(), self.ending.clone());
+            let expires = self.flow.expires();
             self.wake = if matches!(wake, Wake::Ending) {
                 // Told to end once is enough: a stream that owes an answer goes on until it has it.
                 Box::pin(async move {
-                    let _ = changes.changed().await;
-                    Wake::Changed
+                    tokio::select! {
+                        () = until(expires) => Wake::Expired,
+                        _ = changes.changed() => Wake::Changed,
+                    }
                 })
             } else {
-                Box::pin(woken(changes, ending))
+                Box::pin(woken(changes, ending, expires))
             };
             return Poll::Ready(wake);
         }

@@ -12,14 +12,15 @@ use sha2::{Digest, Sha256};
 
 use super::{SESSION, answer, empty, events, handles, reach, unrecorded};
 use crate::{
+    authentication::authenticate,
     body::Body,
-    endpoint::authenticate,
     gate, hex,
     peers::relay::{RelayError, relay},
     record::{self, OpenIntent, SessionCall},
     refusal::EdgeRefusal,
     sealer::{OpenEvent, OpenSession},
     server::Connection,
+    tokens::Token,
     upstream::{Target, UpstreamError},
 };
 
@@ -67,12 +68,13 @@ pub(super) fn stand_in(session: &OpenSession) -> String {
 
 fn record(
     connection: &Arc<Connection>,
+    token: &Arc<Token>,
     headers: &HeaderMap,
     what: SessionCall,
 ) -> Result<Found, EdgeRefusal> {
     let shared = &connection.shared;
     let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
-    let identity = authenticate(connection, &policy)?;
+    let identity = authenticate(connection, token, &policy)?;
     let session = presented(connection, &identity.spiffe_id, headers)?.ok_or(EdgeRefusal::SessionMissing)?;
     if let Some(replica) = session.elsewhere() {
         return match reach(connection) {
@@ -92,7 +94,7 @@ fn record(
         }
     };
     let version = gate::single(headers, &gate::PROTOCOL_VERSION)?.and_then(ProtocolVersion::parse);
-    let intent = record::of_session(connection, &policy, &stand_in(&session), what)
+    let intent = record::of_session(connection, token, &policy, &stand_in(&session), what)
         .map_err(|error| unrecorded(connection, &error))?;
     shared.metrics.decided("permit", "granted");
     let agent = policy
@@ -102,10 +104,10 @@ fn record(
         SessionCall::Stream => "GET",
         SessionCall::End => "DELETE",
     };
-    let mut token = String::new();
+    let mut id = String::new();
     let credential = shared.minter.authorization(
         |moment| Claims::of_http(policy.compiled(), agent, method, moment),
-        &mut token,
+        &mut id,
     );
     Ok(Found::Here(Box::new(Recorded {
         session,
@@ -136,9 +138,10 @@ async fn elsewhere(
 /// Ends a session.
 pub async fn end_session(
     connection: &Arc<Connection>,
+    token: &Arc<Token>,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let call = match record(connection, headers, SessionCall::End)? {
+    let call = match record(connection, token, headers, SessionCall::End)? {
         Found::Here(call) => call,
         Found::Elsewhere(replica, path) => {
             return elsewhere(connection, &replica, &path, Method::DELETE, headers).await;
@@ -172,11 +175,12 @@ pub async fn end_session(
 /// Opens a stream of a session.
 pub async fn stream(
     connection: &Arc<Connection>,
+    token: &Arc<Token>,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, EdgeRefusal> {
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
     let room = room.stream().map_err(|_| EdgeRefusal::AgentBusy)?;
-    let call = match record(connection, headers, SessionCall::Stream)? {
+    let call = match record(connection, token, headers, SessionCall::Stream)? {
         Found::Here(call) => call,
         Found::Elsewhere(replica, path) => {
             let answer = elsewhere(connection, &replica, &path, Method::GET, headers).await?;
@@ -202,6 +206,7 @@ pub async fn stream(
             {
                 let flow = events::Flow::of_session(
                     Arc::clone(connection),
+                    Arc::clone(token),
                     call.session,
                     call.version.unwrap_or(ProtocolVersion::V20250326),
                     call.event,

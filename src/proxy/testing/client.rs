@@ -34,6 +34,8 @@ pub enum Protocol {
 /// A connection to a sidecar.
 pub struct Client {
     sender: Sender,
+    /// `Authorization` of each request that names no other; none when empty.
+    pub authorization: String,
     host: String,
     path: String,
     /// Serial of the server's certificate.
@@ -156,11 +158,19 @@ impl Client {
         };
         Ok(Self {
             sender,
+            authorization: String::new(),
             host: name.to_owned(),
             path: path.to_owned(),
             server_certificate,
             connection,
         })
+    }
+
+    /// The same, with this token on each request.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.authorization = format!("Bearer {token}");
+        self
     }
 
     /// Sends any request; the answer's body isn't read yet.
@@ -195,7 +205,9 @@ impl Client {
             ("mcp-protocol-version", "2025-06-18"),
         ];
         let host = matches!(self.sender, Sender::Http1(_)).then_some(("host", self.host.as_str()));
-        for (name, value) in host.into_iter().chain(defaults) {
+        let token = ("authorization", self.authorization.as_str());
+        let token = (!self.authorization.is_empty()).then_some(token);
+        for (name, value) in host.into_iter().chain(token).chain(defaults) {
             if !headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
                 request = request.header(name, value);
             }

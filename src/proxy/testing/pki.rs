@@ -28,6 +28,8 @@ pub struct Leaf {
     pub key: String,
     /// Its serial number.
     pub serial: u64,
+    /// Its first URI SAN; empty without one.
+    pub uri: String,
 }
 
 impl Authority {
@@ -91,6 +93,10 @@ impl Authority {
         usages: &[ExtendedKeyUsagePurpose],
         not_after: SystemTime,
     ) -> Leaf {
+        let uri = params.subject_alt_names.iter().find_map(|name| match name {
+            SanType::URI(uri) => Some(uri.to_string()),
+            _ => None,
+        });
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         params.not_before = (SystemTime::now() - HOUR).into();
         params.not_after = not_after.into();
@@ -102,6 +108,7 @@ impl Authority {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
             serial,
+            uri: uri.unwrap_or_default(),
         }
     }
 }

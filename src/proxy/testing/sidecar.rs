@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use super::{
     client::{Client, Protocol},
     pki::{Authority, Leaf},
+    tokens::Issuer,
     until,
 };
 use crate::{
@@ -125,6 +126,8 @@ pub struct TestSidecar {
     pub servers_ca: Arc<Authority>,
     /// Signs the agents' certificates.
     pub agents_ca: Arc<Authority>,
+    /// Issues the agents' tokens.
+    pub issuer: Arc<Issuer>,
     /// What keys of handles are made of.
     handles_key: String,
     /// Its state.
@@ -189,13 +192,22 @@ impl TestSidecar {
     pub async fn start(setup: Setup) -> Self {
         let (servers_ca, agents_ca) = (Authority::new("servers"), Authority::new("agents"));
         let handles_key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        Self::start_with(setup, servers_ca.into(), agents_ca.into(), handles_key).await
+        let issuer = Issuer::new("k1");
+        Self::start_with(
+            setup,
+            servers_ca.into(),
+            agents_ca.into(),
+            issuer.into(),
+            handles_key,
+        )
+        .await
     }
 
     /// Starts another replica of the same server.
     pub async fn replica(&self, setup: Setup) -> Self {
         let (servers_ca, agents_ca) = (Arc::clone(&self.servers_ca), Arc::clone(&self.agents_ca));
-        Self::start_with(setup, servers_ca, agents_ca, self.handles_key.clone()).await
+        let issuer = Arc::clone(&self.issuer);
+        Self::start_with(setup, servers_ca, agents_ca, issuer, self.handles_key.clone()).await
     }
 
     /// The keys of this server's handles, as a replica at that address has them.
@@ -208,6 +220,7 @@ impl TestSidecar {
         setup: Setup,
         servers_ca: Arc<Authority>,
         agents_ca: Arc<Authority>,
+        issuer: Arc<Issuer>,
         handles_key: String,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -219,6 +232,7 @@ impl TestSidecar {
         write_leaf(folder.path(), &servers_ca.server(&[HOST], SPIFFE_ID));
         write(&folder.path().join("trust/ca.pem"), &agents_ca.pem());
         write(&folder.path().join("trust/servers.pem"), &servers_ca.pem());
+        write(&folder.path().join("trust/tokens.json"), &issuer.document(&[]));
         write(&folder.path().join("handles/tls.key"), &handles_key);
 
         let admin_socket = folder.path().join("admin.sock");
@@ -268,7 +282,10 @@ impl TestSidecar {
             tokio::spawn(async move { sidecar::serve_control(control, &config, controlling).await });
         let live = Arc::clone(&shared.live);
         until("policy and certificate are loaded", || {
-            live.policy().is_some() && live.tls().is_some() && live.peers().is_some()
+            live.policy().is_some()
+                && live.tls().is_some()
+                && live.peers().is_some()
+                && live.token_keys().is_some()
         })
         .await;
         if setup.canary.is_none() {
@@ -280,6 +297,7 @@ impl TestSidecar {
         Self {
             servers_ca,
             agents_ca,
+            issuer,
             handles_key,
             shared,
             address,
@@ -301,14 +319,19 @@ impl TestSidecar {
             .await
     }
 
-    /// A connection with any certificate.
+    /// A connection with any certificate, and the token of the agent that it names.
     pub async fn client_with(&self, leaf: &Leaf, protocol: Protocol) -> Client {
         self.try_client(Some(leaf), protocol).await.unwrap()
     }
 
     /// A connection with any certificate or none, if the handshake succeeds.
     pub async fn try_client(&self, leaf: Option<&Leaf>, protocol: Protocol) -> anyhow::Result<Client> {
-        Client::connect(self.address, HOST, PATH, &self.servers_ca.pem(), leaf, protocol).await
+        let client =
+            Client::connect(self.address, HOST, PATH, &self.servers_ca.pem(), leaf, protocol).await?;
+        Ok(match leaf {
+            Some(leaf) => client.with_token(&self.issuer.token(&leaf.uri)),
+            None => client,
+        })
     }
 
     /// Mounts another policy and waits until it is in force.

@@ -239,7 +239,11 @@ async fn a_slow_body_times_out() {
         bulkhead_proxy::testing::client::connect_tls(sidecar.address, "crm.acme.svc", &ca, Some(&leaf), None)
             .await
             .unwrap();
-    let head = "POST /mcp HTTP/1.1\r\nhost: crm.acme.svc\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    let token = sidecar.issuer.token(&leaf.uri);
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nhost: crm.acme.svc\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         content-length: 9\r\n\r\n{{"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 12];
     timeout(PATIENCE, stream.read_exact(&mut answer))

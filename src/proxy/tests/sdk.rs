@@ -169,14 +169,18 @@ fn bridge(sidecar: &TestSidecar, agent: &str, folder: &std::path::Path) -> Strin
     path.to_str().unwrap().to_owned()
 }
 
-async fn connect(socket: &str, lifecycle: ClientLifecycleMode) -> RunningService<RoleClient, ()>
+async fn connect(
+    socket: &str,
+    token: String,
+    lifecycle: ClientLifecycleMode,
+) -> RunningService<RoleClient, ()>
 where
     (): Service<RoleClient>,
 {
     let uri = format!("http://{HOST}/mcp");
     let transport = StreamableHttpClientTransport::with_client(
         UnixSocketHttpClient::new(socket, &uri),
-        StreamableHttpClientTransportConfig::with_uri(uri.as_str()),
+        StreamableHttpClientTransportConfig::with_uri(uri.as_str()).auth_header(token),
     );
     ().serve_with_lifecycle(transport, lifecycle)
         .await
@@ -202,7 +206,8 @@ async fn use_it(lifecycle: ClientLifecycleMode) {
     }];
     let sidecar = TestSidecar::start(setup).await;
     let folder = tempfile::tempdir().unwrap();
-    let client = connect(&bridge(&sidecar, "billing", folder.path()), lifecycle).await;
+    let token = sidecar.issuer.token(&spiffe("billing"));
+    let client = connect(&bridge(&sidecar, "billing", folder.path()), token, lifecycle).await;
 
     let tools = client.list_all_tools().await.unwrap();
     let names: Vec<_> = tools.iter().map(|tool| tool.name.as_ref()).collect();

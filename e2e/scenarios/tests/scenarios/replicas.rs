@@ -1,6 +1,6 @@
 //! Two replicas of one server: to an agent they are one.
 
-use bulkhead_e2e::{Agent, Tenant, call_message, objects, said, tenant};
+use bulkhead_e2e::{Agent, PROOF, Tenant, call_message, objects, said, tenant};
 use serde_json::{Value, json};
 
 /// The decisions about this tool that each pod has recorded.
@@ -31,7 +31,8 @@ fn a_session_goes_on_whichever_replica_is_asked() {
 
     let call = call_message("list_invoices", Some(&json!({}))).to_string();
     let url = tenant.url();
-    let mut args = vec!["rpc", "--url", &url, "--identity", "/etc/bulkhead/identity"];
+    let mut args = vec!["rpc", "--url", &url];
+    args.extend(PROOF);
     args.extend(addresses.iter().flat_map(|address| ["--via", address.as_str()]));
     args.extend([call.as_str(); 6]);
     let answers = agent.probe(&args).unwrap();

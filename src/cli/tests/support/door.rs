@@ -60,7 +60,7 @@ impl Here {
         let sidecar = Sidecar::start(policy, AuditLog::to(std::io::sink()))
             .await
             .unwrap();
-        let door = sidecar.door(agent, port).unwrap();
+        let door = sidecar.door(policy, agent, port).unwrap();
         tokio::spawn(door::serve(listener, Arc::new(door)));
         Self {
             upstream,

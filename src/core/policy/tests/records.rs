@@ -14,6 +14,8 @@ fn record(agent: &str, body: &str) -> Value {
         call: 7,
         spiffe_id: &spiffe_id,
         certificate_serial: "0a",
+        token: "t-1",
+        pod: Some("agent-0"),
         session: None,
         traceparent: Some(TRACE),
     };
@@ -29,7 +31,7 @@ fn a_permit_is_recorded_with_what_was_overridden_and_no_value() {
     let expected = json!({
         "record": "decision", "time": "2026-11-22T10:00:00Z", "call": 7,
         "tenant": "acme", "tenantUid": "u-1", "server": "crm",
-        "agent": "billing", "spiffeId": "spiffe://acme/billing", "certificateSerial": "0a",
+        "agent": "billing", "spiffeId": "spiffe://acme/billing", "certificateSerial": "0a", "token": "t-1", "pod": "agent-0",
         "requestId": "1", "method": "tools/call", "tool": "list", "rule": "tools[list]",
         "policyRevision": policy().revision().as_ref(), "decision": "permit",
         "overriddenArguments": ["tenant"], "traceparent": TRACE,

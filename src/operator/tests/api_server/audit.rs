@@ -33,7 +33,6 @@ pub fn requests(log: &Path, user: &str) -> Vec<Request> {
             event["stage"] == "ResponseComplete"
                 || (event["stage"] == "ResponseStarted" && event["verb"] == "watch")
         })
-        .filter(|event| event["objectRef"].is_object())
         .map(|event| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let of = &event["objectRef"];
@@ -44,7 +43,12 @@ pub fn requests(log: &Path, user: &str) -> Vec<Request> {
             Request {
                 verb: text(&event["verb"]),
                 group: text(&of["apiGroup"]),
-                resource: text(&of["resource"]) + &subresource,
+                // What is no resource has a path alone.
+                resource: if of.is_null() {
+                    text(&event["requestURI"])
+                } else {
+                    text(&of["resource"]) + &subresource
+                },
                 namespace: text(&of["namespace"]),
                 name: text(&of["name"]),
                 code: event["responseStatus"]["code"].as_u64().unwrap_or_default(),

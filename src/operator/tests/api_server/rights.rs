@@ -108,5 +108,10 @@ fn rights(rule: &PolicyRule) -> Vec<Right> {
             }
         }
     }
+    for path in rule.non_resource_urls.iter().flatten() {
+        for verb in &rule.verbs {
+            rights.push((String::new(), path.clone(), verb.clone()));
+        }
+    }
     rights
 }

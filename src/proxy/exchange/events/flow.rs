@@ -1,6 +1,6 @@
 //! What a stream is about: who gets it, which answer is owed on it, and the intents that it closes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use bulkhead_core::{
     Reason,
@@ -17,16 +17,19 @@ use super::super::{
     handles,
 };
 use crate::{
-    endpoint::authenticate,
+    authentication::authenticate,
     limits::Limits,
     record::{Ended, OpenIntent},
     sealer::{OpenEvent, OpenSession},
     server::Connection,
+    tokens::Token,
 };
 
 /// One stream's state.
 pub(crate) struct Flow {
     pub(super) connection: Arc<Connection>,
+    /// The token that it was asked for with: it goes on no longer than that is good.
+    token: Arc<Token>,
     session: Option<OpenSession>,
     version: ProtocolVersion,
     /// The answer that the stream carries, if it does.
@@ -49,6 +52,7 @@ impl Flow {
     pub(crate) fn of_answer(exchange: Exchange) -> Self {
         let Exchange {
             connection,
+            token,
             permitted,
             session,
             intent,
@@ -56,6 +60,7 @@ impl Flow {
         } = exchange;
         Self {
             connection,
+            token,
             session,
             version: permitted.version(),
             expected: permitted.expected().cloned(),
@@ -70,6 +75,7 @@ impl Flow {
     /// A stream of a session, or one that is taken up again after an event.
     pub(crate) fn of_session(
         connection: Arc<Connection>,
+        token: Arc<Token>,
         session: OpenSession,
         version: ProtocolVersion,
         event: Option<OpenEvent>,
@@ -81,6 +87,7 @@ impl Flow {
             .and_then(|_| connection.shared.detached.take(call));
         Self {
             connection,
+            token,
             session: Some(session),
             version,
             expected,
@@ -136,10 +143,15 @@ impl Flow {
         answer::judge(&self.connection, channel, session, message)
     }
 
-    /// Whether the client may still have it, by the policy and trust that are in force now.
+    /// When the client's right to it ends.
+    pub(super) fn expires(&self) -> SystemTime {
+        self.token.expires
+    }
+
+    /// Whether the client may still have it, by the policy, trust and keys that are in force now.
     pub(super) fn is_allowed(&self) -> bool {
         let policy = self.connection.shared.live.policy();
-        policy.is_some_and(|policy| authenticate(&self.connection, &policy).is_ok())
+        policy.is_some_and(|policy| authenticate(&self.connection, &self.token, &policy).is_ok())
     }
 
     /// The answer was given.
@@ -170,12 +182,9 @@ impl Flow {
     }
 
     /// The client may not have it any more.
-    pub(super) fn withdraw(&mut self) -> Option<Bytes> {
-        self.connection
-            .shared
-            .metrics
-            .dropped(Reason::AgentUnknown.as_str());
-        self.close(Completion::Failed, Some(Reason::AgentUnknown));
+    pub(super) fn withdraw(&mut self, why: Reason) -> Option<Bytes> {
+        self.connection.shared.metrics.dropped(why.as_str());
+        self.close(Completion::Failed, Some(why));
         let expected = self.expected.as_ref()?;
         Some(answer::error(Some(expected.id()), Failure::Withdrawn))
     }

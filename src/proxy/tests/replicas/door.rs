@@ -102,13 +102,31 @@ async fn the_door_of_replicas_is_for_this_server_s_alone_and_believes_nobody() {
         .unwrap();
     assert_eq!(second.last_reason(), "tool_not_granted", "{reply:?}");
 
-    // What was handed on once isn't again.
+    // Nor does a replica's word replace the agent's token.
+    let mut client = at_the_door(&first.sidecar, &own).await.unwrap();
     let certificate = client_cert(&billing);
+    let of_support = format!("Bearer {}", first.sidecar.issuer.token(&spiffe("support")));
+    for (authorization, reason) in [("", "token_missing"), (of_support.as_str(), "token_subject")] {
+        let headers = [
+            ("client-cert", certificate.as_str()),
+            ("authorization", authorization),
+        ];
+        let reply = client.exchange("POST", &headers, body.clone()).await.unwrap();
+        assert_eq!(
+            (reply.reason().as_str(), first.last_reason().as_str()),
+            (reason, reason)
+        );
+    }
+    assert_eq!(first.seen(), before.0);
+
+    // What was handed on once isn't again.
     let headers = [
         ("client-cert", certificate.as_str()),
         ("mcp-session-id", session.as_str()),
     ];
-    let mut client = at_the_door(&second.sidecar, &own).await.unwrap();
+    let token = second.sidecar.issuer.token(&billing.uri);
+    let client = at_the_door(&second.sidecar, &own).await.unwrap();
+    let mut client = client.with_token(&token);
     for (method, body) in [("POST", body.as_str()), ("GET", ""), ("DELETE", "")] {
         let reply = client.exchange(method, &headers, body.to_owned()).await.unwrap();
         assert_eq!(

@@ -1,0 +1,44 @@
+//! A certificate proves nothing without the agent's own token for this tenant.
+
+use bulkhead_e2e::{Agent, PROOF, call_message, objects, said, samples};
+use serde_json::{Value, json};
+
+#[test]
+fn a_certificate_without_the_kubelets_token_for_this_tenant_is_refused() {
+    samples();
+    let url = "https://ledger.acme.svc:8443/mcp";
+    let agent = Agent::start_with("acme-agents", "probe-tokens", "billing", "billing-tls");
+    let call = call_message("list_invoices", Some(&json!({}))).to_string();
+    for (token, reason) in [
+        (&[][..], "token_missing"),
+        (&["--token", "/etc/bulkhead/token/elsewhere"], "token_audience"),
+    ] {
+        let flags = [&PROOF[..2], token].concat();
+        let answers = agent.raw_with(url, &flags, &[&call]).unwrap();
+        let refused = answers[0]["error"].as_str().unwrap_or_default();
+        let told = refused.contains("HTTP 401") && refused.contains(reason);
+        assert!(told, "{token:?}: {answers:?}");
+    }
+    let answers = agent.raw(url, &[&call]).unwrap();
+    assert!(answers[0]["body"]["result"].is_object(), "{answers:?}");
+
+    let pods = objects("pods", "acme", "bulkhead.dev/server=ledger").unwrap();
+    let records: Vec<Value> = pods
+        .iter()
+        .flat_map(|pod| {
+            said(
+                "acme",
+                pod["metadata"]["name"].as_str().unwrap(),
+                "bulkhead-proxy",
+            )
+            .unwrap()
+        })
+        .collect();
+    let refused = |reason: &str| records.iter().any(|record| record["reason"] == reason);
+    assert!(refused("token_missing") && refused("token_audience"));
+    let made = records
+        .iter()
+        .find(|record| record["pod"] == "probe-tokens" && record["tool"] == "list_invoices");
+    let id = made.expect("the record names the pod")["token"].as_str().unwrap();
+    assert!(id.len() >= 32, "the API server's own id of the token: {id}");
+}
