@@ -90,12 +90,18 @@ impl Kubectl {
 
     /// Runs the plugin, as the cluster's administrator.
     pub fn plugin(args: &[&str]) -> Result<Outcome> {
+        run(Self::admin().plugin_command(args), None)
+    }
+
+    /// The plugin with these arguments, not started yet.
+    pub fn plugin_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(setting("BULKHEAD_E2E_PLUGIN"));
         command
             .env("KUBECONFIG", setting("BULKHEAD_E2E_KUBECONFIG"))
             .env("BULKHEAD_CLI_IMAGE", setting("BULKHEAD_E2E_IMAGE_CLI"))
+            .args(&self.impersonate)
             .args(args);
-        run(command, None)
+        command
     }
 
     /// Runs `helm` on the cluster.

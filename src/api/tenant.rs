@@ -6,6 +6,7 @@ mod resources;
 mod schema;
 mod servers;
 mod status;
+mod tls;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use servers::{
     PersistentVolume, Probe, Probes, SecretKeyRef, Server, Volume,
 };
 pub use status::{McpTenantStatus, NamespaceStatus, ServerStatus};
+pub use tls::{KeyExchange, Tls};
 pub use tools::{ArgumentType, Arguments, Bounds, ForcedValue, IdentityKey, Owned, Prompt, Results, Tool};
 
 /// A tenant of the platform: two namespaces, its certificates, and its MCP servers, each behind
@@ -88,6 +90,9 @@ pub struct McpTenantSpec {
     /// Lifetime of the tenant's leaf certificates.
     #[serde(default)]
     pub certificates: Certificates,
+    /// TLS between the tenant's agents and its servers.
+    #[serde(default)]
+    pub tls: Tls,
     /// The tenant's agents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

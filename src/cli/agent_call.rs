@@ -6,7 +6,11 @@ pub mod report;
 pub mod session;
 pub mod tls;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use bulkhead_core::pod;
@@ -47,9 +51,16 @@ pub struct AgentCall {
     /// The request, as JSON.
     #[arg(long, env = ENV_REQUEST, hide_env_values = true)]
     request: String,
+    #[command(flatten)]
+    identity: Identity,
+}
+
+/// What proves an agent in its pod, and the servers to it.
+#[derive(Args, Debug)]
+pub struct Identity {
     /// Folder with the agent's `tls.crt` and `tls.key`.
-    #[arg(long, default_value = pod::TLS_DIR)]
-    identity: PathBuf,
+    #[arg(long = "identity", default_value = pod::TLS_DIR)]
+    folder: PathBuf,
     /// The agent's token.
     #[arg(long, default_value_os_t = PathBuf::from(pod::TOKEN_DIR).join(pod::TOKEN_FILE))]
     token: PathBuf,
@@ -58,10 +69,35 @@ pub struct AgentCall {
     trust: PathBuf,
 }
 
+impl Identity {
+    /// TLS as the agent.
+    pub fn tls(&self) -> Result<ClientConfig, tls::TlsError> {
+        tls::client_config(&self.folder, &self.trust)
+    }
+
+    /// The certificate and what the servers must chain to, as they are now: to see that they are others than before.
+    pub fn certificate(&self) -> io::Result<[Vec<u8>; 2]> {
+        Ok([fs::read(self.folder.join("tls.crt"))?, fs::read(&self.trust)?])
+    }
+
+    /// Where the token is.
+    pub fn token_file(&self) -> &Path {
+        &self.token
+    }
+
+    /// The token as it is now.
+    pub fn token(&self) -> Result<String> {
+        let token = fs::read_to_string(&self.token)
+            .with_context(|| format!("the token in {}", self.token.display()))?;
+        Ok(token.trim().to_owned())
+    }
+}
+
 /// Makes the call and reports it on the last line of stdout.
 pub async fn run(args: &AgentCall) -> Result<Exit> {
     let request: Request = serde_json::from_str(&args.request).context("the request is no call")?;
-    let report = match identity(args) {
+    let identity = || Ok::<_, anyhow::Error>((args.identity.tls()?, args.identity.token()?));
+    let report = match identity() {
         Ok((tls, token)) => answer(MtlsClient::new(tls, system_resolver()), &token, request).await,
         Err(error) => Report::Failed {
             message: format!("{error:#}"),
@@ -69,14 +105,6 @@ pub async fn run(args: &AgentCall) -> Result<Exit> {
     };
     output::line(&report.to_line())?;
     Ok(report.exit())
-}
-
-/// What proves the agent.
-fn identity(args: &AgentCall) -> Result<(ClientConfig, String)> {
-    let tls = tls::client_config(&args.identity, &args.trust)?;
-    let token =
-        fs::read_to_string(&args.token).with_context(|| format!("the token in {}", args.token.display()))?;
-    Ok((tls, token.trim().to_owned()))
 }
 
 async fn answer(client: MtlsClient, token: &str, request: Request) -> Report {

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    agent_call::AgentCall, call::Call, connection::Connection, dev::Dev, explain::Explain, policy::Policy,
-    render::Render, status::Status,
+    agent_call::AgentCall, agent_connect::AgentConnect, call::Call, connect::Connect, connection::Connection,
+    dev::Dev, explain::Explain, policy::Policy, render::Render, status::Status,
 };
 
 /// See and call the tenants of Bulkhead; render them, try and test their policies without a cluster.
@@ -33,6 +33,8 @@ pub enum Command {
     Status(Status),
     /// Call a tool as an agent, from inside the cluster.
     Call(Call),
+    /// Serve an MCP endpoint on this machine for a server in the cluster, as an agent.
+    Connect(Connect),
     /// Show everything that a tenant becomes, without a cluster.
     Render(Box<Render>),
     /// Show what the sidecar would decide about a request, without a cluster.
@@ -44,6 +46,9 @@ pub enum Command {
     /// Make one MCP call with the certificate mounted here. Started by `call`.
     #[command(hide = true)]
     AgentCall(AgentCall),
+    /// Serve the way in with the certificate mounted here. Started by `connect`.
+    #[command(hide = true)]
+    AgentConnect(AgentConnect),
 }
 
 #[cfg(test)]
@@ -66,7 +71,9 @@ mod tests {
 
     #[test]
     fn wrong_command_lines_are_refused() {
-        let lines: [&[&str]; 12] = [
+        let lines: [&[&str]; 14] = [
+            &["x", "connect", "acme/crm"],
+            &["x", "connect", "acme/crm", "--agent=billing", "--for=9d"],
             &["x", "call", "acme/crm", "list_invoices"],
             &["x", "call", "acme", "list_invoices", "--agent=billing"],
             &["x", "call", "acme/crm", "--agent=billing"],
@@ -102,11 +109,10 @@ mod tests {
 
     #[test]
     fn the_agents_client_is_not_offered_to_people() {
+        let help = Cli::command().render_long_help().to_string();
         assert!(
-            !Cli::command()
-                .render_long_help()
-                .to_string()
-                .contains("agent-call")
+            !help.contains("agent-call") && !help.contains("agent-connect"),
+            "{help}"
         );
     }
 }

@@ -112,7 +112,7 @@ pub async fn run(args: &Call, connection: &Connection) -> Result<Exit> {
 }
 
 /// The tenant, for those who may read it.
-async fn known_tenant(client: &Client, name: &str) -> Result<Option<McpTenant>> {
+pub async fn known_tenant(client: &Client, name: &str) -> Result<Option<McpTenant>> {
     match Api::<McpTenant>::all(client.clone()).get(name).await {
         Ok(tenant) => Ok(Some(tenant)),
         Err(kube::Error::Api(status)) if status.is_not_found() => {
@@ -124,23 +124,35 @@ async fn known_tenant(client: &Client, name: &str) -> Result<Option<McpTenant>> 
     }
 }
 
-fn plan(args: &Call, trace: &Trace, tenant: Option<&McpTenant>) -> Result<job::Plan> {
+/// Where a server is, and where an agent's pods run.
+#[derive(Debug)]
+pub struct Place {
+    /// The server's endpoint.
+    pub url: String,
+    /// Its path.
+    pub path: String,
+    /// The runtime class of the tenant's pods.
+    pub runtime_class: Option<String>,
+}
+
+/// Finds server and agent in the tenant; by convention, where it isn't known.
+pub fn place(target: &Target, agent: &str, path: Option<&str>, tenant: Option<&McpTenant>) -> Result<Place> {
     let Target {
         tenant: tenant_name,
         server,
-    } = &args.target;
-    let (mut path, mut runtime_class) = ("/mcp".to_owned(), None);
+    } = target;
+    let (mut declared_path, mut runtime_class) = ("/mcp".to_owned(), None);
     if let Some(tenant) = tenant {
         let spec = &tenant.spec;
         let Some(declared) = spec.servers.iter().find(|declared| declared.name == *server) else {
             let names = spec.servers.iter().map(|server| server.name.as_str());
             return Err(missing("server", server, &tenant.name_any(), names));
         };
-        if !spec.agents.iter().any(|agent| agent.name == args.agent) {
+        if !spec.agents.iter().any(|declared| declared.name == agent) {
             let names = spec.agents.iter().map(|agent| agent.name.as_str());
-            return Err(missing("agent", &args.agent, &tenant.name_any(), names));
+            return Err(missing("agent", agent, &tenant.name_any(), names));
         }
-        path.clone_from(&declared.http.path);
+        declared_path.clone_from(&declared.http.path);
         if spec.isolation.tier == Tier::Sandbox {
             runtime_class = spec
                 .isolation
@@ -149,24 +161,31 @@ fn plan(args: &Call, trace: &Trace, tenant: Option<&McpTenant>) -> Result<job::P
                 .map(|sandbox| sandbox.runtime_class_name.clone());
         }
     }
-    let path = args.path.as_ref().unwrap_or(&path);
+    let path = path.unwrap_or(&declared_path);
     let slash = if path.starts_with('/') { "" } else { "/" };
-    Ok(job::Plan {
-        tenant: tenant_name.clone(),
-        agent: args.agent.clone(),
+    let path = format!("{slash}{path}");
+    Ok(Place {
+        url: format!("https://{server}.{tenant_name}.svc:{}{path}", pod::MTLS_PORT),
+        path,
         runtime_class,
+    })
+}
+
+fn plan(args: &Call, trace: &Trace, tenant: Option<&McpTenant>) -> Result<job::Plan> {
+    let place = place(&args.target, &args.agent, args.path.as_deref(), tenant)?;
+    Ok(job::Plan {
+        tenant: args.target.tenant.clone(),
+        agent: args.agent.clone(),
+        runtime_class: place.runtime_class,
         image: args.image.clone(),
         timeout: args.timeout,
-        request: Request {
-            url: format!(
-                "https://{server}.{tenant_name}.svc:{}{slash}{path}",
-                pod::MTLS_PORT
-            ),
+        work: job::Work::Call(Request {
+            url: place.url,
             traceparent: trace.parent(),
             timeout_seconds: args.timeout.as_secs(),
             tool: args.tool.clone(),
             arguments: args.arguments.clone(),
-        },
+        }),
     })
 }
 
@@ -257,29 +276,27 @@ spec:
         .unwrap()
     }
 
-    fn planned(line: &[&str], tenant: Option<&McpTenant>) -> Result<job::Plan> {
-        plan(&call(line), &Trace::for_test(), tenant)
+    fn planned(line: &[&str], tenant: Option<&McpTenant>) -> Result<(String, Option<String>)> {
+        let plan = plan(&call(line), &Trace::for_test(), tenant)?;
+        match plan.work {
+            job::Work::Call(request) => Ok((request.url, plan.runtime_class)),
+            job::Work::Connect { .. } => panic!("no call"),
+        }
     }
 
     #[test]
     fn what_the_tenant_declares_decides_path_and_runtime_class() {
-        let plan = planned(&[], Some(&tenant("Sandbox"))).unwrap();
-        assert_eq!(plan.request.url, "https://crm.acme.svc:8443/v2/mcp");
-        assert_eq!(plan.runtime_class.as_deref(), Some("gvisor"));
-        assert_eq!(
-            planned(&[], Some(&tenant("Namespace"))).unwrap().runtime_class,
-            None
-        );
+        let (url, runtime_class) = planned(&[], Some(&tenant("Sandbox"))).unwrap();
+        assert_eq!(url, "https://crm.acme.svc:8443/v2/mcp");
+        assert_eq!(runtime_class.as_deref(), Some("gvisor"));
+        assert_eq!(planned(&[], Some(&tenant("Namespace"))).unwrap().1, None);
     }
 
     #[test]
     fn a_tenant_that_may_not_be_read_is_called_by_convention() {
+        assert_eq!(planned(&[], None).unwrap().0, "https://crm.acme.svc:8443/mcp");
         assert_eq!(
-            planned(&[], None).unwrap().request.url,
-            "https://crm.acme.svc:8443/mcp"
-        );
-        assert_eq!(
-            planned(&["--path=v2"], None).unwrap().request.url,
+            planned(&["--path=v2"], None).unwrap().0,
             "https://crm.acme.svc:8443/v2"
         );
     }

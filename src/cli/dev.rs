@@ -1,7 +1,6 @@
 //! `kubectl bulkhead dev`: the real sidecar with a tenant's policy in front of an MCP server on this machine.
 
 pub mod child;
-pub mod door;
 pub mod log;
 pub mod pki;
 pub mod sidecar;
@@ -24,10 +23,12 @@ use clap::Args;
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
+    sync::watch,
     time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
+    door,
     exit::{Exit, ExitError},
     offline::{Policy, Tenant, outcome::tools},
     output, paint,
@@ -98,7 +99,8 @@ pub async fn run(args: &Dev) -> Result<Exit> {
         failure = async {
             answering(upstream).await;
             announce(policy, &agent, port);
-            let door = door::serve(listener, Arc::new(sidecar.door(policy, &agent, port)?));
+            let doors = watch::Sender::new(Arc::new(sidecar.door(policy, &agent, port)?));
+            let door = door::serve(listener, doors.subscribe());
             tokio::select! {
                 () = door => anyhow::Ok(()),
                 failure = reload(&mut file, policy, &agent, &sidecar) => failure,

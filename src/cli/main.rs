@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use kubectl_bulkhead::{
-    agent_call,
+    agent_call, agent_connect,
     args::{Cli, Command},
-    call, connection, dev,
+    call, connect, connection, dev,
     exit::{Exit, exit_of},
     explain, output, policy, render, status,
 };
@@ -57,6 +57,8 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Dev(args) => Box::pin(dev::run(&args)).await,
+        Command::Connect(args) => Box::pin(connect::run(&args, &cli.connection)).await,
         Command::AgentCall(args) => agent_call::run(&args).await,
+        Command::AgentConnect(args) => agent_connect::run(args).await,
     }
 }

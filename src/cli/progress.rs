@@ -40,6 +40,15 @@ impl Progress {
         self.refresh();
     }
 
+    /// Nothing is waited for any more.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.current.clear();
+        self.shown.clear();
+    }
+
     /// Shows what is due. To be called about once a second.
     pub fn refresh(&mut self) {
         if self.started.elapsed() < QUIET || self.current == self.shown {

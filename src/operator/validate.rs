@@ -188,6 +188,7 @@ fn check(
         developers: spec.developers.clone(),
         quota,
         certificates: certificates?,
+        key_exchange: spec.tls.key_exchange,
         agents,
         servers,
     })

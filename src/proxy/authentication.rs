@@ -15,6 +15,7 @@ use crate::{
     policy::LoadedPolicy,
     refusal::EdgeRefusal,
     server::Connection,
+    tls,
     tokens::{self, Token, TokenError},
 };
 
@@ -27,6 +28,14 @@ pub fn certificate<'a>(
         .identity
         .as_ref()
         .map_err(|_| EdgeRefusal::IdentityInvalid)?;
+    // The policy may want more of it than when it was opened.
+    let key_exchange = policy.compiled().key_exchange();
+    if connection
+        .group
+        .is_none_or(|group| !tls::allows(key_exchange, group))
+    {
+        return Err(EdgeRefusal::KeyExchange);
+    }
     if SystemTime::now() >= identity.not_after {
         return Err(EdgeRefusal::CertificateExpired);
     }

@@ -15,6 +15,7 @@ pub(crate) mod relay;
 
 use std::sync::Arc;
 
+use bulkhead_core::policy::document::KeyExchange;
 use http::HeaderValue;
 use rustls::ServerConfig;
 
@@ -40,7 +41,12 @@ impl Peers {
         Ok(Self {
             spiffe_id: name.spiffe_id.clone(),
             host: HeaderValue::try_from(name.dns.to_str().as_ref()).map_err(|_| TlsError::Nameless)?,
-            server: Arc::new(tls::server_config(credentials, roots)?),
+            // Both sides are ours.
+            server: Arc::new(tls::server_config(
+                credentials,
+                roots,
+                KeyExchange::PostQuantumRequired,
+            )?),
             client: relay::client(client, name, limits),
         })
     }

@@ -24,6 +24,9 @@ pub enum EdgeRefusal {
         "the client certificate names no agent of this server; use an agent's certificate of this tenant"
     )]
     AgentUnknown,
+    /// The connection's keys were agreed on in a way that the policy doesn't allow any more.
+    #[error("the connection's key exchange is not post-quantum, which this tenant requires; connect again")]
+    KeyExchange,
     /// The certificate expired on an open connection.
     #[error("the client certificate has expired; connect again with a renewed one")]
     CertificateExpired,
@@ -112,6 +115,7 @@ impl EdgeRefusal {
             Self::NetworkOpen => "network_open",
             Self::IdentityInvalid => "identity_invalid",
             Self::AgentUnknown => "agent_unknown",
+            Self::KeyExchange => "key_exchange",
             Self::CertificateExpired => "certificate_expired",
             Self::TrustRemoved => "trust_removed",
             Self::TokenKeysMissing => "token_keys_missing",
@@ -154,6 +158,7 @@ impl EdgeRefusal {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::IdentityInvalid
+            | Self::KeyExchange
             | Self::AgentUnknown
             | Self::CertificateExpired
             | Self::TrustRemoved

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_core::{pod, policy::document::PolicyDocument};
+use bulkhead_core::{
+    pod,
+    policy::document::{KeyExchange, PolicyDocument},
+};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
@@ -130,12 +133,12 @@ impl Reloader {
 
     /// Looks once.
     pub fn look(&mut self) {
-        self.look_at_policy();
+        let key_exchange = self.look_at_policy();
         self.look_at_handles();
         self.look_at_token_keys();
         let certificate = self.look_at_certificate();
         let trust = self.look_at_trust();
-        if certificate || trust {
+        if certificate || trust || key_exchange {
             self.rebuild_tls();
         }
         if self.look_at_peers() || certificate {
@@ -143,13 +146,16 @@ impl Reloader {
         }
     }
 
-    fn look_at_policy(&mut self) {
-        let Some(read) = self.policy.changed() else { return };
+    /// Whether keys are to be agreed on otherwise than before.
+    fn look_at_policy(&mut self) -> bool {
+        let Some(read) = self.policy.changed() else {
+            return false;
+        };
         let Some(bytes) = self
             .usable(self.policy.name, read)
             .and_then(|mut files| files.pop())
         else {
-            return;
+            return false;
         };
         let revision = PolicyDocument::revision_of(&bytes);
         // A ConfigMap may lag behind the pod that was made for its next version: until the pod's own
@@ -159,17 +165,27 @@ impl Reloader {
         {
             warn!(policy.revision = %revision, expected = %first, "the mounted policy is not this pod's yet: waiting");
             self.metrics.reloaded("policy", "other_revision");
-            return;
+            return false;
         }
         match LoadedPolicy::load(&bytes) {
             Ok(policy) => {
                 info!(policy.revision = %policy.revision(), "policy in force");
                 self.metrics.reloaded("policy", "loaded");
                 self.first_revision = None;
+                let before = self.key_exchange();
                 self.live.set_policy(policy);
+                before != self.key_exchange()
             }
-            Err(error) => self.refused("policy", &error),
+            Err(error) => {
+                self.refused("policy", &error);
+                false
+            }
         }
+    }
+
+    fn key_exchange(&self) -> Option<KeyExchange> {
+        let policy = self.live.policy()?;
+        Some(policy.compiled().key_exchange())
     }
 
     fn look_at_certificate(&mut self) -> bool {
@@ -301,10 +317,12 @@ impl Reloader {
     }
 
     fn rebuild_tls(&self) {
-        let (Some(credentials), Some(roots)) = (&self.credentials, &self.roots) else {
+        let (Some(credentials), Some(roots), Some(key_exchange)) =
+            (&self.credentials, &self.roots, self.key_exchange())
+        else {
             return;
         };
-        match tls::server_config(credentials, roots) {
+        match tls::server_config(credentials, roots, key_exchange) {
             Ok(config) => {
                 self.live.set_tls(config);
                 self.metrics.certificate_expires(credentials.not_after);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hyper::service::service_fn;
-use rustls::{ServerConfig, pki_types::CertificateDer};
+use rustls::{NamedGroup, ServerConfig, ServerConnection, pki_types::CertificateDer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -37,6 +37,8 @@ pub struct Connection {
     pub shared: Arc<Shared>,
     /// Who the agent's certificate names.
     pub identity: Result<Identity, IdentityError>,
+    /// What its keys were agreed on with.
+    pub group: Option<NamedGroup>,
     /// The agent's chain, to be verified again when trust changes.
     pub chain: Vec<CertificateDer<'static>>,
     /// The generation of trust roots that last verified the chain.
@@ -54,6 +56,7 @@ impl Connection {
     pub fn new(
         shared: Arc<Shared>,
         identity: Result<Identity, IdentityError>,
+        group: Option<NamedGroup>,
         chain: Vec<CertificateDer<'static>>,
         relayed: bool,
         link: Arc<Link>,
@@ -61,6 +64,7 @@ impl Connection {
         Arc::new(Self {
             shared,
             identity,
+            group,
             chain,
             // Roots may have changed since the handshake: they are looked at on the first call.
             trusted_by: AtomicU64::new(0),
@@ -176,8 +180,16 @@ pub(crate) async fn shake_hands(
     }
 }
 
+/// What the keys of a connection were agreed on with.
+pub(crate) fn group(session: &ServerConnection) -> Option<NamedGroup> {
+    session
+        .negotiated_key_exchange_group()
+        .map(rustls::crypto::SupportedKxGroup::name)
+}
+
 async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc<Shared>) {
     let session = stream.get_ref().1;
+    let group = group(session);
     let chain: Vec<CertificateDer<'static>> = session.peer_certificates().unwrap_or_default().to_vec();
     let Some(leaf) = chain.first() else { return };
     let identity = identity::identify(leaf);
@@ -201,7 +213,14 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
     };
     let not_after = identity.as_ref().ok().map(|identity| identity.not_after);
     let link = Link::new(Arc::clone(shared));
-    let connection = Connection::new(Arc::clone(shared), identity, chain, false, Arc::clone(&link));
+    let connection = Connection::new(
+        Arc::clone(shared),
+        identity,
+        group,
+        chain,
+        false,
+        Arc::clone(&link),
+    );
     let service = service_fn(move |request| {
         let connection = Arc::clone(&connection);
         async move { Ok::<_, Infallible>(endpoint::answer(&connection, request).await) }

@@ -4,10 +4,14 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use bulkhead_core::policy::document::KeyExchange;
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, NamedGroup, RootCertStore, ServerConfig,
     client::Resumption,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::{
+        CryptoProvider, SupportedKxGroup, aws_lc_rs,
+        aws_lc_rs::kx_group::{SECP256R1, SECP256R1MLKEM768, SECP384R1, X25519, X25519MLKEM768},
+    },
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
@@ -77,12 +81,24 @@ pub struct Trust {
 
 /// The cryptography of every handshake: aws-lc-rs, `X25519MLKEM768` first.
 pub fn provider() -> CryptoProvider {
-    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
     CryptoProvider {
-        // Spelled out: the order must not follow from a feature that some other crate turns off.
-        kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
+        kx_groups: groups(KeyExchange::PostQuantumPreferred),
         ..aws_lc_rs::default_provider()
     }
+}
+
+/// The groups that keys may be agreed on with, the best one first.
+fn groups(key_exchange: KeyExchange) -> Vec<&'static dyn SupportedKxGroup> {
+    // Spelled out: the order must not follow from a feature that some other crate turns off.
+    match key_exchange {
+        KeyExchange::PostQuantumPreferred => vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
+        KeyExchange::PostQuantumRequired => vec![X25519MLKEM768, SECP256R1MLKEM768],
+    }
+}
+
+/// Whether a group is one that the policy lets keys be agreed on with.
+pub fn allows(key_exchange: KeyExchange, group: NamedGroup) -> bool {
+    groups(key_exchange).iter().any(|allowed| allowed.name() == group)
 }
 
 impl Credentials {
@@ -146,8 +162,16 @@ impl Trust {
 }
 
 /// The configuration of new handshakes.
-pub fn server_config(credentials: &Credentials, trust: &Trust) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+pub fn server_config(
+    credentials: &Credentials,
+    trust: &Trust,
+    key_exchange: KeyExchange,
+) -> Result<ServerConfig, TlsError> {
+    let provider = CryptoProvider {
+        kx_groups: groups(key_exchange),
+        ..provider()
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Config)?
         .with_client_cert_verifier(Arc::clone(&trust.verifier))
@@ -183,8 +207,6 @@ fn certificates(file: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
 
 #[cfg(test)]
 mod tests {
-    use rustls::NamedGroup;
-
     use super::*;
 
     #[test]
@@ -234,7 +256,7 @@ mod tests {
         )
         .unwrap();
         let trust = Trust::from_pem("ca.pem", pair.cert.pem().as_bytes()).unwrap();
-        let config = server_config(&credentials, &trust).unwrap();
+        let config = server_config(&credentials, &trust, KeyExchange::default()).unwrap();
         assert_eq!(config.send_tls13_tickets, 0);
         assert_eq!(config.max_early_data_size, 0);
         assert!(!config.session_storage.can_cache());

@@ -9,6 +9,7 @@
 mod scenarios {
     mod arguments;
     mod bad_specs;
+    mod connect;
     mod crossing;
     mod deletion;
     mod drift;

@@ -18,7 +18,6 @@ use tokio::{
     time::{Instant, interval, sleep_until},
 };
 
-use super::job::CONTAINER;
 use crate::{
     agent_call::report::Report,
     exit::{Exit, ExitError},
@@ -26,8 +25,37 @@ use crate::{
     progress::Progress,
 };
 
-/// Runs a Job to its end and reads its report. The Job is deleted however this ends, also by Ctrl-C.
+/// How long a pod may take to run.
+pub const START: Duration = Duration::from_mins(2);
+
+/// Runs a Job to its end and reads its report.
 pub async fn run(client: &Client, job: &Job, timeout: Duration, progress: &mut Progress) -> Result<Report> {
+    with_job(client, job, progress, async |progress| {
+        let pod = follow(client, job, timeout, progress, &State::Finished).await?;
+        let namespace = job.namespace().unwrap_or_default();
+        read(&Api::namespaced(client.clone(), &namespace), &pod).await
+    })
+    .await
+}
+
+/// Waits until a Job's pod runs; its name.
+pub async fn until_running(
+    client: &Client,
+    job: &Job,
+    timeout: Duration,
+    progress: &mut Progress,
+) -> Result<String> {
+    let pod = follow(client, job, timeout, progress, &State::Running).await?;
+    Ok(pod.name_any())
+}
+
+/// Creates a Job and does something with it. It is deleted however that ends, also by Ctrl-C.
+pub async fn with_job<T>(
+    client: &Client,
+    job: &Job,
+    progress: &mut Progress,
+    work: impl AsyncFnOnce(&mut Progress) -> Result<T>,
+) -> Result<T> {
     let namespace = job.namespace().context("the Job has a namespace")?;
     let name = job.name_any();
     // Listened to before there is anything to clean up.
@@ -38,7 +66,7 @@ pub async fn run(client: &Client, job: &Job, timeout: Duration, progress: &mut P
         .await
         .with_context(|| format!("creating Job {namespace}/{name}"))?;
     let outcome = tokio::select! {
-        report = follow(client, &namespace, &name, timeout, progress) => report,
+        outcome = work(progress) => outcome,
         () = interrupted => Err(ExitError { exit: Exit::Interrupted, message: "interrupted".into() }.into()),
     };
     if let Err(error) = jobs.delete(&name, &DeleteParams::background()).await {
@@ -61,13 +89,16 @@ fn interrupted() -> Result<BoxFuture<'static, ()>> {
     }))
 }
 
+/// Waits until the Job's pod is so far, or has ended.
 async fn follow(
     client: &Client,
-    namespace: &str,
-    job: &str,
+    job: &Job,
     timeout: Duration,
     progress: &mut Progress,
-) -> Result<Report> {
+    so_far: &State,
+) -> Result<Pod> {
+    let (namespace, job) = (job.namespace().unwrap_or_default(), job.name_any());
+    let (namespace, job) = (namespace.as_str(), job.as_str());
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
     let mut changes = pin!(watcher(pods.clone(), config).default_backoff().applied_objects());
@@ -98,12 +129,17 @@ async fn follow(
                 };
                 pod_name = Some(pod.name_any());
                 match state(&pod) {
+                    state if state == *so_far => return Ok(pod),
                     State::Waiting(text) => {
                         progress.set(text.clone());
                         at = text;
                     }
                     State::Stuck(text) => bail!("{text}"),
-                    State::Finished => return read(&pods, &pod).await,
+                    State::Running => {
+                        "waiting for the server's answer".clone_into(&mut at);
+                        progress.set(at.clone());
+                    }
+                    State::Finished => bail!("pod {} has ended", pod.name_any()),
                 }
             }
         }
@@ -113,7 +149,7 @@ async fn follow(
 async fn read(pods: &Api<Pod>, pod: &Pod) -> Result<Report> {
     let name = pod.name_any();
     let params = LogParams {
-        container: Some(CONTAINER.into()),
+        container: Some("call".into()),
         ..LogParams::default()
     };
     let log = pods
@@ -139,6 +175,7 @@ async fn read(pods: &Api<Pod>, pod: &Pod) -> Result<Report> {
 enum State {
     Waiting(String),
     Stuck(String),
+    Running,
     Finished,
 }
 
@@ -154,7 +191,7 @@ fn state(pod: &Pod) -> State {
         .next()
         .and_then(|status| status.state);
     if container.as_ref().is_some_and(|state| state.running.is_some()) {
-        return State::Waiting("waiting for the server's answer".into());
+        return State::Running;
     }
     if let Some(waiting) = container.and_then(|state| state.waiting) {
         let reason = waiting.reason.unwrap_or_default();
@@ -242,6 +279,14 @@ mod tests {
         for phase in ["Succeeded", "Failed"] {
             assert_eq!(state(&pod(&json!({"phase": phase}))), State::Finished);
         }
+    }
+
+    #[test]
+    fn a_pod_whose_container_runs_is_running() {
+        let status = json!({"phase": "Running", "containerStatuses": [{
+            "name": "call", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}},
+        }]});
+        assert_eq!(state(&pod(&status)), State::Running);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The Job in which a call runs: a pod of the agent's, with the agent's certificate, for a minute.
+//! The Job in which something runs as an agent: a pod of the agent's, with the agent's certificate and token, for a while.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,9 +19,6 @@ use kube::api::ObjectMeta;
 use super::trace::Trace;
 use crate::agent_call::{ENV_REQUEST, Request};
 
-/// The Job's only container.
-pub const CONTAINER: &str = "call";
-
 /// User of the container: not the sidecar's, and not root.
 const UID: i64 = 65_532;
 
@@ -31,7 +28,31 @@ const TOKEN_SECONDS: i64 = 600;
 /// A Job that nobody deleted is gone after this time.
 const KEEP_FINISHED_SECONDS: i32 = 60;
 
-/// What a call's Job depends on.
+/// What the Job's pod does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// One call.
+    Call(Request),
+    /// The way in for clients elsewhere.
+    Connect {
+        /// The server's endpoint.
+        url: String,
+        /// The port by which clients name their end.
+        port: u16,
+    },
+}
+
+impl Work {
+    /// The name of the only container, and of the component.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Call(_) => "call",
+            Self::Connect { .. } => "connect",
+        }
+    }
+}
+
+/// What a Job depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The tenant's name.
@@ -44,8 +65,8 @@ pub struct Plan {
     pub image: String,
     /// When the Job is given up.
     pub timeout: Duration,
-    /// What the pod asks.
-    pub request: Request,
+    /// What the pod does.
+    pub work: Work,
 }
 
 /// The namespace of a tenant's agents.
@@ -58,7 +79,7 @@ pub fn build(plan: &Plan, trace: &Trace) -> serde_json::Result<Job> {
     let labels = labels(plan);
     Ok(Job {
         metadata: ObjectMeta {
-            name: Some(format!("call-{}", &trace.id()[..12])),
+            name: Some(format!("{}-{}", plan.work.name(), &trace.id()[..12])),
             namespace: Some(namespace(&plan.tenant)),
             labels: Some(labels.clone()),
             ..ObjectMeta::default()
@@ -84,7 +105,7 @@ pub fn build(plan: &Plan, trace: &Trace) -> serde_json::Result<Job> {
 fn labels(plan: &Plan) -> BTreeMap<String, String> {
     [
         ("app.kubernetes.io/managed-by", "kubectl-bulkhead"),
-        ("app.kubernetes.io/component", "call"),
+        ("app.kubernetes.io/component", plan.work.name()),
         ("bulkhead.dev/tenant", &plan.tenant),
         ("bulkhead.dev/agent", &plan.agent),
     ]
@@ -155,16 +176,27 @@ fn pod(plan: &Plan) -> serde_json::Result<PodSpec> {
 }
 
 fn container(plan: &Plan) -> serde_json::Result<Container> {
+    let (args, env) = match &plan.work {
+        Work::Call(request) => {
+            let request = EnvVar {
+                name: ENV_REQUEST.into(),
+                value: Some(unexpandable(&serde_json::to_string(request)?)),
+                ..EnvVar::default()
+            };
+            (vec!["agent-call".into()], Some(vec![request]))
+        }
+        Work::Connect { url, port } => {
+            let port = port.to_string();
+            let args = ["agent-connect", "--url", url, "--port", &port];
+            (args.map(str::to_owned).into(), None)
+        }
+    };
     Ok(Container {
-        name: CONTAINER.into(),
+        name: plan.work.name().into(),
         image: Some(plan.image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
-        args: Some(vec!["agent-call".into()]),
-        env: Some(vec![EnvVar {
-            name: ENV_REQUEST.into(),
-            value: Some(unexpandable(&serde_json::to_string(&plan.request)?)),
-            ..EnvVar::default()
-        }]),
+        args: Some(args),
+        env,
         resources: Some(ResourceRequirements {
             requests: Some(amounts("10m", "32Mi")),
             limits: Some(amounts("500m", "128Mi")),
@@ -219,6 +251,16 @@ mod tests {
 
     use super::*;
 
+    fn request(arguments: &Value) -> Request {
+        Request {
+            url: "https://crm.acme.svc:8443/mcp".into(),
+            traceparent: Trace::for_test().parent(),
+            timeout_seconds: 30,
+            tool: Some("list_invoices".into()),
+            arguments: arguments.as_object().unwrap().clone(),
+        }
+    }
+
     fn plan() -> Plan {
         Plan {
             tenant: "acme".into(),
@@ -226,13 +268,7 @@ mod tests {
             runtime_class: None,
             image: "cli:1".into(),
             timeout: Duration::from_secs(30),
-            request: Request {
-                url: "https://crm.acme.svc:8443/mcp".into(),
-                traceparent: Trace::for_test().parent(),
-                timeout_seconds: 30,
-                tool: Some("list_invoices".into()),
-                arguments: json!({"limit": 3}).as_object().unwrap().clone(),
-            },
+            work: Work::Call(request(&json!({"limit": 3}))),
         }
     }
 
@@ -301,6 +337,37 @@ mod tests {
     }
 
     #[test]
+    fn a_way_in_is_the_same_pod_with_another_program() {
+        let job = |work| {
+            let job = build(&Plan { work, ..plan() }, &Trace::for_test()).unwrap();
+            (
+                job.metadata.name.unwrap(),
+                job.spec.unwrap().template.spec.unwrap(),
+            )
+        };
+        let (_, call) = job(plan().work);
+        let (name, mut connect) = job(Work::Connect {
+            url: "https://crm.acme.svc:8443/mcp".into(),
+            port: 9000,
+        });
+        assert_eq!(name, "connect-0af7651916cd");
+        let container = &mut connect.containers[0];
+        let args = [
+            "agent-connect",
+            "--url",
+            "https://crm.acme.svc:8443/mcp",
+            "--port",
+            "9000",
+        ];
+        assert_eq!(container.args.as_deref(), Some(&args.map(str::to_owned)[..]));
+        assert_eq!((container.name.as_str(), &container.env), ("connect", &None));
+        container.name = "call".into();
+        container.args.clone_from(&call.containers[0].args);
+        container.env.clone_from(&call.containers[0].env);
+        assert_eq!(connect, call);
+    }
+
+    #[test]
     fn a_sandboxed_tenants_call_runs_in_its_sandbox() {
         let job = build(
             &Plan {
@@ -318,7 +385,7 @@ mod tests {
     fn arguments_reach_the_pod_as_they_are_whatever_the_kubelet_expands() {
         let mut plan = plan();
         let arguments = json!({"q": "$(PATH) $$ $(BULKHEAD_CALL)", "$(K)": "'; rm -rf / #`\n"});
-        plan.request.arguments = arguments.as_object().unwrap().clone();
+        plan.work = Work::Call(request(&arguments));
         let job = build(&plan, &Trace::for_test()).unwrap();
         let pod = job.spec.unwrap().template.spec.unwrap();
         let value = pod.containers[0].env.as_ref().unwrap()[0].value.clone().unwrap();

@@ -95,13 +95,32 @@ fn pointed(text: &str, error: &serde_json::Error) -> String {
 
 /// A time to wait, for example `30s` or `2m`.
 pub fn timeout(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|error| format!("{error}; for example 30s or 2m"))?;
-    match Duration::try_from(duration) {
-        Ok(duration) if (1..=3_600).contains(&duration.as_secs()) => Ok(duration),
-        _ => Err("between 1s and 1h".into()),
+    within(text, "1s", "1h")
+}
+
+/// For how long something is served, for example `30m` or `8h`.
+pub fn session(text: &str) -> Result<Duration, String> {
+    within(text, "1m", "24h")
+}
+
+fn within(text: &str, least: &str, most: &str) -> Result<Duration, String> {
+    let duration = |text: &str| {
+        let duration: SignedDuration = text
+            .parse()
+            .map_err(|error| format!("{error}; for example {least} or {most}"))?;
+        Duration::try_from(duration).map_err(|_| format!("between {least} and {most}"))
+    };
+    let given = duration(text)?;
+    if (duration(least)?..=duration(most)?).contains(&given) {
+        Ok(given)
+    } else {
+        Err(format!("between {least} and {most}"))
     }
+}
+
+/// A time as people write it: `8h`, `1m 30s`.
+pub fn spoken(time: Duration) -> String {
+    SignedDuration::try_from(time).map_or_else(|_| format!("{time:?}"), |time| format!("{time:#}"))
 }
 
 #[cfg(test)]
@@ -166,6 +185,10 @@ mod tests {
         assert_eq!(timeout("2m").unwrap(), Duration::from_mins(2));
         for text in ["", "2", "soon", "0s", "-3s", "2h"] {
             assert!(timeout(text).is_err(), "{text}");
+        }
+        assert_eq!(spoken(session("8h").unwrap()), "8h");
+        for text in ["59s", "25h", "a day"] {
+            assert!(session(text).is_err(), "{text}");
         }
     }
 }

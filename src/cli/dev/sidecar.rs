@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
+    vec,
 };
 
 use anyhow::{Context as _, Result};
@@ -17,15 +18,20 @@ use bulkhead_proxy::{
     tls::{self, Credentials, Trust},
     tokens::Keys,
 };
+use hyper_util::client::legacy::connect::dns::Name;
 use rcgen::KeyPair;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+use tower::{BoxError, util::BoxCloneSyncService};
 
 use super::{
-    door::Door,
     pki::Authority,
     tokens::{Issuer, Renewed},
 };
-use crate::{agent_call::tls as agent_tls, offline::Policy};
+use crate::{
+    agent_call::{http::Resolver, tls as agent_tls},
+    door::Door,
+    offline::Policy,
+};
 
 /// A running sidecar. Dropping it ends it.
 pub struct Sidecar {
@@ -73,7 +79,10 @@ impl Sidecar {
 
         let credentials = Credentials::from_pem(leaf.certificate.as_bytes(), leaf.key.as_bytes())?;
         let trust = Trust::from_pem(pod::TRUST_FILE, agents_ca.pem().as_bytes())?;
-        shared.live.set_tls(tls::server_config(&credentials, &trust)?);
+        let key_exchange = policy.document.key_exchange;
+        shared
+            .live
+            .set_tls(tls::server_config(&credentials, &trust, key_exchange)?);
         shared.live.set_trust(trust);
         let keys = Keys::load(issuer.document()?.as_bytes())?;
         shared.live.set_token_keys(keys);
@@ -125,6 +134,10 @@ impl Sidecar {
         let issuer = Arc::clone(&self.issuer);
         let token = Renewed::new(issuer, &policy.document.tenant.name, &agent.spiffe_id)?;
         let authorization = move || token.authorization();
-        Ok(Door::new(tls, authorization, &self.hostname, self.address, port)?)
+        let (authority, address) = (format!("{}:{}", self.hostname, self.address.port()), self.address);
+        let here: Resolver = BoxCloneSyncService::new(tower::service_fn(move |_: Name| async move {
+            Ok::<vec::IntoIter<SocketAddr>, BoxError>(vec![address].into_iter())
+        }));
+        Ok(Door::new(tls, authorization, &authority, here, port)?)
     }
 }

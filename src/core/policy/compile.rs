@@ -14,7 +14,9 @@ use crate::{
     credential,
     json::{self, Limits},
     policy::{
-        document::{Agent, AgentLimits, ClientFeatures, FORMAT, PolicyDocument, Tenant, Upstream},
+        document::{
+            Agent, AgentLimits, ClientFeatures, FORMAT, KeyExchange, PolicyDocument, Tenant, Upstream,
+        },
         resources::{self, ResourceGrant, ResourceRule},
     },
     reason::Reason,
@@ -64,6 +66,7 @@ pub struct CompiledPolicy {
     audience: String,
     hostnames: BTreeSet<String>,
     upstream: Upstream,
+    key_exchange: KeyExchange,
     /// By SPIFFE ID.
     agents: HashMap<Arc<str>, CompiledAgent>,
     pub(super) tools: Callables,
@@ -108,6 +111,7 @@ impl CompiledPolicy {
             server,
             hostnames,
             upstream,
+            key_exchange,
             agents,
             tools,
             prompts,
@@ -149,6 +153,7 @@ impl CompiledPolicy {
             server,
             hostnames,
             upstream,
+            key_exchange,
             tools,
             prompts,
             features: client_features,
@@ -183,6 +188,11 @@ impl CompiledPolicy {
     /// Host names that clients may use, without port, lower case.
     pub fn hostnames(&self) -> &BTreeSet<String> {
         &self.hostnames
+    }
+
+    /// How keys are agreed on with clients.
+    pub fn key_exchange(&self) -> KeyExchange {
+        self.key_exchange
     }
 
     /// Where the server listens.

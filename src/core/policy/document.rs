@@ -29,6 +29,9 @@ pub struct PolicyDocument {
     pub hostnames: BTreeSet<String>,
     /// Where the MCP server listens.
     pub upstream: Upstream,
+    /// How keys are agreed on with clients.
+    #[serde(default, skip_serializing_if = "KeyExchange::is_default")]
+    pub key_exchange: KeyExchange,
     /// Who may call, by SPIFFE ID.
     pub agents: Vec<Agent>,
     /// The tools that may be called. One that isn't here doesn't exist.
@@ -62,6 +65,24 @@ pub struct Upstream {
     pub port: u16,
     /// Path of the Streamable HTTP endpoint, with its leading slash.
     pub path: String,
+}
+
+/// How the keys of a TLS connection are agreed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KeyExchange {
+    /// By a hybrid with ML-KEM where the client can.
+    #[default]
+    PostQuantumPreferred,
+    /// By a hybrid with ML-KEM only.
+    PostQuantumRequired,
+}
+
+impl KeyExchange {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A client of the server.

@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 
 use bulkhead_api::tenant;
-use bulkhead_core::policy::document::{Agent, AgentLimits, FORMAT, PolicyDocument, Tenant, Upstream};
+use bulkhead_core::policy::document::{
+    Agent, AgentLimits, FORMAT, KeyExchange, PolicyDocument, Tenant, Upstream,
+};
 
 use crate::{
     settings::Settings,
@@ -46,6 +48,10 @@ pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) ->
         upstream: Upstream {
             port: server.http.port,
             path: server.http.path.clone(),
+        },
+        key_exchange: match tenant.key_exchange {
+            tenant::KeyExchange::PostQuantumPreferred => KeyExchange::PostQuantumPreferred,
+            tenant::KeyExchange::PostQuantumRequired => KeyExchange::PostQuantumRequired,
         },
         agents: tenant
             .agents

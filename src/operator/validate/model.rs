@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_api::tenant::{AgentLimits, Dns, EnvVar, Http, Probes, Subject};
+use bulkhead_api::tenant::{AgentLimits, Dns, EnvVar, Http, KeyExchange, Probes, Subject};
 use ipnet::IpNet;
 
 use super::Offers;
@@ -31,6 +31,8 @@ pub struct ValidatedTenant {
     pub quota: Quota,
     /// Lifetime of its leaf certificates.
     pub certificates: Lifetime,
+    /// How keys are agreed on between its agents and servers.
+    pub key_exchange: KeyExchange,
     /// Its agents.
     pub agents: Vec<Agent>,
     /// Its servers.

@@ -40,6 +40,8 @@ async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
         .peer_certificates()
         .unwrap_or_default()
         .to_vec();
+    // Between replicas it is the best that there is. How the agent came, the other one saw.
+    let group = server::group(stream.get_ref().1);
     let (Some(peers), Some(leaf)) = (peers, presented.first()) else {
         return;
     };
@@ -52,7 +54,7 @@ async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
             let refusal = stranger
                 .as_ref()
                 .map_or(EdgeRefusal::IdentityInvalid, |_| EdgeRefusal::AgentUnknown);
-            let stranger = Connection::new(shared, stranger, presented, false, link);
+            let stranger = Connection::new(shared, stranger, group, presented, false, link);
             exchange::refused(&stranger, refusal);
             return;
         }
@@ -68,7 +70,7 @@ async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
                     .first()
                     .ok_or(IdentityError::Malformed)
                     .and_then(identity::identify);
-                let connection = Connection::new(shared, identity, chain, true, link);
+                let connection = Connection::new(shared, identity, group, chain, true, link);
                 Ok::<_, Infallible>(endpoint::answer(&connection, request).await)
             }
         }

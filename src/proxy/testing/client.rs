@@ -12,6 +12,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     version::TLS13,
 };
@@ -92,11 +93,23 @@ pub async fn connect_tls(
     leaf: Option<&Leaf>,
     alpn: Option<&[u8]>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_tls_by(tls::provider(), address, name, servers_ca, leaf, alpn).await
+}
+
+/// The same by this cryptography.
+pub async fn connect_tls_by(
+    provider: CryptoProvider,
+    address: SocketAddr,
+    name: &str,
+    servers_ca: &str,
+    leaf: Option<&Leaf>,
+    alpn: Option<&[u8]>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(servers_ca.as_bytes()) {
         roots.add(root.unwrap()).unwrap();
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(tls::provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&TLS13])
         .unwrap()
         .with_root_certificates(roots);
@@ -133,6 +146,16 @@ impl Client {
             Protocol::Http2 => b"h2",
         };
         let stream = connect_tls(address, name, servers_ca, leaf, Some(alpn)).await?;
+        Self::over(stream, name, path, protocol).await
+    }
+
+    /// Speaks over a TLS connection.
+    pub async fn over(
+        stream: TlsStream<TcpStream>,
+        name: &str,
+        path: &str,
+        protocol: Protocol,
+    ) -> anyhow::Result<Self> {
         let server_certificate = stream
             .get_ref()
             .1

@@ -11,7 +11,8 @@ use std::{
 };
 
 use bulkhead_core::policy::document::{
-    Agent, AgentLimits, Bounds, Callable, ClientFeatures, FORMAT, Forced, PolicyDocument, Tenant, Upstream,
+    Agent, AgentLimits, Bounds, Callable, ClientFeatures, FORMAT, Forced, KeyExchange, PolicyDocument,
+    Tenant, Upstream,
 };
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::Value;
@@ -112,6 +113,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
             port: upstream_port,
             path: PATH.into(),
         },
+        key_exchange: KeyExchange::default(),
         agents: vec![agent("billing", "reader"), agent("support", "admin")],
         tools: vec![tool("list_invoices", "reader"), tool("delete_invoice", "admin")],
         prompts: Vec::new(),

@@ -11,10 +11,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use kubectl_bulkhead::{
-    dev::{door, sidecar::Sidecar},
-    offline::Tenant,
-};
+use kubectl_bulkhead::{dev::sidecar::Sidecar, door, offline::Tenant};
 use rmcp::{
     RoleClient,
     service::{ClientLifecycleMode, ClientServiceExt as _, RunningService},
@@ -25,7 +22,10 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::watch,
+};
 
 /// What stands on this machine.
 pub struct Here {
@@ -61,7 +61,8 @@ impl Here {
             .await
             .unwrap();
         let door = sidecar.door(policy, agent, port).unwrap();
-        tokio::spawn(door::serve(listener, Arc::new(door)));
+        let doors = watch::Sender::new(Arc::new(door));
+        tokio::spawn(async move { door::serve(listener, doors.subscribe()).await });
         Self {
             upstream,
             port,

@@ -1,7 +1,10 @@
 //! Who comes in between replicas, and what a replica that goes to another one finds there.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bulkhead_core::handles::{Handle, Handles};
+use bulkhead_core::{
+    handles::{Handle, Handles},
+    policy::document::KeyExchange,
+};
 use bulkhead_proxy::tls::{self, Credentials, Trust};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{io::AsyncReadExt, net::TcpListener};
@@ -170,7 +173,9 @@ async fn a_replica_that_does_not_answer_is_no_reason_to_ask_twice() {
     let leaf = servers_ca.server(&[HOST], SPIFFE_ID);
     let credentials = Credentials::from_pem(leaf.certificate.as_bytes(), leaf.key.as_bytes()).unwrap();
     let trust = Trust::from_pem("servers.pem", servers_ca.pem().as_bytes()).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&credentials, &trust).unwrap()));
+    let acceptor = TlsAcceptor::from(Arc::new(
+        tls::server_config(&credentials, &trust, KeyExchange::default()).unwrap(),
+    ));
     let asked = tokio::spawn(async move {
         let mut asked = 0;
         while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_secs(2), listener.accept()).await

@@ -6,7 +6,7 @@
 //! browser of this machine can send requests to any loopback port. What it can't do is to name this endpoint as their
 //! origin, nor, after DNS rebinding, as their host; and the sidecar serves no other names than its own.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, vec};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -17,17 +17,16 @@ use http_body_util::{Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{HttpConnector, dns::Name},
-    },
+    client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use rustls::ClientConfig;
-use tokio::{net::TcpListener, time::sleep};
-use tower::{BoxError, util::BoxCloneSyncService};
+use tokio::{net::TcpListener, sync::watch, time::sleep};
 
 use crate::agent_call::http::Resolver;
+
+/// After a failed accept.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Of one connection and not of the message (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -55,18 +54,15 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door at this port to the sidecar of this name at this address. Each request is given this `Authorization`.
+    /// A door at this port to the sidecar of this name and port, found by this resolver. Each request is given this
+    /// `Authorization`.
     pub fn new(
         tls: ClientConfig,
         authorization: impl Fn() -> anyhow::Result<HeaderValue> + Send + Sync + 'static,
-        hostname: &str,
-        sidecar: SocketAddr,
+        authority: &str,
+        resolver: Resolver,
         port: u16,
     ) -> Result<Self, InvalidHeaderValue> {
-        let authority = format!("{hostname}:{}", sidecar.port());
-        let resolver: Resolver = BoxCloneSyncService::new(tower::service_fn(move |_: Name| async move {
-            Ok::<vec::IntoIter<SocketAddr>, BoxError>(vec![sidecar].into_iter())
-        }));
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -80,9 +76,9 @@ impl Door {
                 .retry_canceled_requests(false)
                 .build(connector),
             authorization: Box::new(authorization),
-            name: HeaderValue::from_str(&authority)?,
+            name: HeaderValue::from_str(authority)?,
             origin: HeaderValue::from_str(&format!("https://{authority}"))?,
-            authority,
+            authority: authority.to_owned(),
             hosts: ["127.0.0.1", "localhost"].map(|host| format!("{host}:{port}")),
         })
     }
@@ -146,23 +142,23 @@ impl Door {
     }
 }
 
-/// Serves for as long as it is polled; its connections end with the process.
-pub async fn serve(listener: TcpListener, door: Arc<Door>) {
+/// Serves for as long as it is polled, each request by the door of that moment; its connections end with the process.
+pub async fn serve(listener: TcpListener, doors: watch::Receiver<Arc<Door>>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 // Out of file descriptors, say: not a busy loop.
-                sleep(super::LOOK).await;
+                sleep(PAUSE).await;
                 continue;
             }
         };
         // Without it small answers wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let door = Arc::clone(&door);
+        let doors = doors.clone();
         let service = service_fn(move |request| {
-            let door = Arc::clone(&door);
+            let door = Arc::clone(&doors.borrow());
             async move { Ok::<_, Infallible>(door.pass(request).await) }
         });
         tokio::spawn(async move {
