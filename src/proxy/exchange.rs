@@ -24,7 +24,6 @@ use bulkhead_core::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, StatusCode};
-use hyper::body::Incoming;
 
 use crate::{
     authentication::authenticate,
@@ -36,7 +35,7 @@ use crate::{
     sealer::OpenSession,
     server::Connection,
     tokens::Token,
-    upstream::{Lease, Target},
+    upstream::Target,
 };
 
 pub use session::{end_session, stream};
@@ -365,6 +364,3 @@ impl Exchange {
         body
     }
 }
-
-/// A connection to the server that is still on loan.
-pub(crate) type Loan = Option<(Incoming, Lease)>;

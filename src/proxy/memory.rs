@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What each message may hold without being counted: most need no more, and the bound on calls under way bounds it.
@@ -92,7 +92,11 @@ fn resize(budget: &Budget, held: &mut Option<OwnedSemaphorePermit>, units: usize
 }
 
 /// Reads a body of at most `most` bytes, holding room for what has come. One that comes in one piece isn't copied.
-pub async fn read(mut body: Incoming, most: usize, held: &mut Held) -> Result<Bytes, ReadError> {
+pub async fn read(
+    mut body: impl Body<Data = Bytes> + Unpin,
+    most: usize,
+    held: &mut Held,
+) -> Result<Bytes, ReadError> {
     let mut only = Bytes::new();
     let mut pieces = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -117,8 +117,18 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The token that a connection presented last.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Presented(ArcSwapOption<(Box<str>, Arc<Token>)>);
+
+impl fmt::Debug for Presented {
+    /// Never the token's text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.0.load();
+        f.debug_tuple("Presented")
+            .field(&token.as_deref().map(|(_, token)| &token.id))
+            .finish()
+    }
+}
 
 /// Verifies the tokens of one tenant's agents.
 pub struct Tokens {

@@ -5,9 +5,11 @@
 //! [`OpenSession`], which its seal alone can make: forgetting to check doesn't compile. Nothing is sent without a
 //! credential that was made for it; the client's own goes no further.
 
+mod connection;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,22 +20,17 @@ use bulkhead_core::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use tokio::{net::TcpStream, time::timeout};
+
+pub use connection::AnswerBody;
+use connection::{Connection, Pool};
 
 use crate::{
     gate::PROTOCOL_VERSION,
     limits::Limits,
     sealer::{OpenEvent, OpenSession},
 };
-
-/// Headers of an answer that are read at most, in bytes and number.
-const MAX_HEADER_BYTES: usize = 32 * 1024;
-const MAX_HEADERS: usize = 64;
 
 /// Why the MCP server gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -95,39 +92,6 @@ pub struct Target {
 #[error("upstream.path is not a path")]
 pub struct BadTarget;
 
-#[derive(Debug)]
-struct Pool {
-    idle: Mutex<Vec<Connection>>,
-    most: usize,
-}
-
-#[derive(Debug)]
-struct Connection {
-    port: u16,
-    sender: SendRequest<Full<Bytes>>,
-}
-
-/// A connection on loan. It goes back to the pool when its answer was read to the end, and is
-/// closed when dropped before.
-#[derive(Debug)]
-pub struct Lease {
-    connection: Connection,
-    pool: Arc<Pool>,
-}
-
-impl Lease {
-    /// Gives the connection back.
-    pub fn recycle(self) {
-        if self.connection.sender.is_closed() {
-            return;
-        }
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.pool.most {
-            idle.push(self.connection);
-        }
-    }
-}
-
 impl Target {
     /// The endpoint at a port and path.
     pub fn new(port: u16, path: &str) -> Result<Self, BadTarget> {
@@ -154,10 +118,7 @@ impl Upstream {
     /// A client with no connection yet.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            pool: Arc::new(Pool {
-                idle: Mutex::default(),
-                most: limits.upstream_idle,
-            }),
+            pool: Arc::new(Pool::new(limits.upstream_idle)),
             connect: limits.upstream_connect,
             silence: limits.upstream_silence,
         }
@@ -171,7 +132,7 @@ impl Upstream {
         session: Option<&OpenSession>,
         credential: HeaderValue,
         client: &HeaderMap,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut request = Request::new(Full::new(permitted.body().clone()));
         *request.method_mut() = Method::POST;
         let headers = request.headers_mut();
@@ -191,7 +152,7 @@ impl Upstream {
         session: &OpenSession,
         version: Option<ProtocolVersion>,
         credential: HeaderValue,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
         let request = of_session(Method::DELETE, version);
         self.exchange(target, request, Some(session), credential).await
     }
@@ -204,7 +165,7 @@ impl Upstream {
         version: Option<ProtocolVersion>,
         after: Option<&OpenEvent>,
         credential: HeaderValue,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut request = of_session(Method::GET, version);
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
@@ -221,7 +182,7 @@ impl Upstream {
         mut request: Request<Full<Bytes>>,
         session: Option<&OpenSession>,
         mut credential: HeaderValue,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
         // Not into logs.
         credential.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, credential);
@@ -234,13 +195,13 @@ impl Upstream {
         // An idle connection may have been closed by the server in this moment. Only when hyper says
         // that nothing of the request was sent is it tried on another one: a call must never be
         // made twice.
-        while let Some(mut connection) = self.take(target.port) {
+        while let Some(mut connection) = self.pool.take(target.port) {
             // One whose server answered without reading its request never gets ready.
-            if !matches!(timeout(self.connect, connection.sender.ready()).await, Ok(Ok(()))) {
+            if !matches!(timeout(self.connect, connection.ready()).await, Ok(Ok(()))) {
                 continue;
             }
-            match timeout(self.silence, connection.sender.try_send_request(request)).await {
-                Ok(Ok(response)) => return Ok((response, self.lease(connection))),
+            match timeout(self.silence, connection.try_send(request)).await {
+                Ok(Ok(response)) => return Ok(self.answer(response, connection)),
                 Ok(Err(mut failure)) => match failure.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(failure.into_error().into()),
@@ -249,27 +210,15 @@ impl Upstream {
             }
         }
         let mut connection = self.dial(target.port).await?;
-        match timeout(self.silence, connection.sender.send_request(request)).await {
-            Ok(response) => Ok((response?, self.lease(connection))),
+        match timeout(self.silence, connection.try_send(request)).await {
+            Ok(Ok(response)) => Ok(self.answer(response, connection)),
+            Ok(Err(failure)) => Err(failure.into_error().into()),
             Err(_) => Err(UpstreamError::Timeout),
         }
     }
 
-    fn take(&self, port: u16) -> Option<Connection> {
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let connection = idle.pop()?;
-            if connection.port == port && !connection.sender.is_closed() {
-                return Some(connection);
-            }
-        }
-    }
-
-    fn lease(&self, connection: Connection) -> Lease {
-        Lease {
-            connection,
-            pool: Arc::clone(&self.pool),
-        }
+    fn answer(&self, response: Response<Incoming>, connection: Connection) -> Response<AnswerBody> {
+        response.map(|body| AnswerBody::new(body, connection, Arc::clone(&self.pool)))
     }
 
     async fn dial(&self, port: u16) -> Result<Connection, UpstreamError> {
@@ -279,17 +228,7 @@ impl Upstream {
             .map_err(|_| UpstreamError::ConnectTimeout)?
             .map_err(UpstreamError::Connect)?;
         stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEADER_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the MCP server ended");
-            }
-        });
-        Ok(Connection { port, sender })
+        Ok(Connection::open(port, stream).await?)
     }
 }
 

@@ -11,7 +11,6 @@ use bulkhead_core::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -23,7 +22,7 @@ use crate::{
     refusal::{self, EdgeRefusal},
     sealer::{OpenSession, seal_session},
     server::Connection,
-    upstream::{Lease, UpstreamError},
+    upstream::{AnswerBody, UpstreamError},
 };
 
 /// Entries of one list that are logged when they are not offered; all are counted.
@@ -168,9 +167,9 @@ pub(crate) fn judge(
 /// record as such, so a failure is no refusal of ours, though the client may be told in its words.
 pub(crate) async fn answer(
     exchange: Exchange,
-    sent: Result<(Response<Incoming>, Lease), UpstreamError>,
+    sent: Result<Response<AnswerBody>, UpstreamError>,
 ) -> Response<Body> {
-    let (response, lease) = match sent {
+    let response = match sent {
         Ok(answered) => answered,
         Err(error) => {
             warn!(%error, "the MCP server gave no answer");
@@ -180,12 +179,12 @@ pub(crate) async fn answer(
     let (parts, body) = response.into_parts();
     // The server has forgotten the session: the client has to begin a new one.
     if parts.status == StatusCode::NOT_FOUND && exchange.session.is_some() {
-        discard(body, lease);
+        discard(body);
         exchange.intent.close(Completion::Failed, None);
         return EdgeRefusal::SessionUnknown.response();
     }
     if exchange.permitted.expected().is_none() {
-        discard(body, lease);
+        discard(body);
         return if parts.status.is_success() {
             exchange.intent.close(Completion::Completed, None);
             empty(StatusCode::ACCEPTED)
@@ -196,17 +195,17 @@ pub(crate) async fn answer(
     let session = match sealed_session(&exchange, &parts.headers) {
         Ok(session) => session,
         Err(why) => {
-            discard(body, lease);
+            discard(body);
             return failed(exchange, why);
         }
     };
     let mut answered = match media_type(&parts.headers) {
-        Some("application/json") => whole(exchange, parts.status, body, lease).await,
+        Some("application/json") => whole(exchange, parts.status, body).await,
         Some("text/event-stream") if parts.status == StatusCode::OK => {
-            events::stream(events::Flow::of_answer(exchange), body, lease)
+            events::stream(events::Flow::of_answer(exchange), body)
         }
         _ => {
-            discard(body, lease);
+            discard(body);
             warn!(
                 status = parts.status.as_u16(),
                 "the server's HTTP response is no answer"
@@ -221,7 +220,7 @@ pub(crate) async fn answer(
 }
 
 /// A JSON answer.
-async fn whole(exchange: Exchange, status: StatusCode, body: Incoming, lease: Lease) -> Response<Body> {
+async fn whole(exchange: Exchange, status: StatusCode, body: AnswerBody) -> Response<Body> {
     let limits = &exchange.connection.shared.limits;
     let mut held = exchange.connection.memory();
     let read = memory::read(body, limits.response_bytes, &mut held);
@@ -232,7 +231,6 @@ async fn whole(exchange: Exchange, status: StatusCode, body: Incoming, lease: Le
         Ok(Err(ReadError::Broken)) => return failed(exchange, Failure::Broken),
         Err(_) => return failed(exchange, Failure::Timeout),
     };
-    lease.recycle();
     let Some(expected) = exchange.permitted.expected() else {
         return failed(exchange, Failure::NotMcp);
     };
@@ -306,15 +304,12 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// Reads the little that may be left, so that the connection can be used again.
-pub(crate) fn discard(body: Incoming, lease: Lease) {
+pub(crate) fn discard(body: AnswerBody) {
     use http_body::Body as _;
-    if body.is_end_stream() {
-        lease.recycle();
-        return;
+    if !body.is_end_stream() {
+        // The connection goes back with the end of the body.
+        tokio::spawn(
+            async move { drop(timeout(REMAINDER_TIME, Limited::new(body, REMAINDER).collect()).await) },
+        );
     }
-    tokio::spawn(async move {
-        if let Ok(Ok(_)) = timeout(REMAINDER_TIME, Limited::new(body, REMAINDER).collect()).await {
-            lease.recycle();
-        }
-    });
 }

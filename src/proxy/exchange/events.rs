@@ -20,21 +20,17 @@ use bulkhead_core::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::{
     sync::watch,
     time::{Instant, Sleep, sleep},
 };
 
-use super::{
-    Loan,
-    answer::{self, Failure, Judged},
-};
+use super::answer::{self, Failure, Judged};
 use crate::{
     body::{Body, CutOff},
     limits::Limits,
     memory::Held,
-    upstream::Lease,
+    upstream::AnswerBody,
 };
 
 pub(crate) use flow::Flow;
@@ -58,7 +54,7 @@ enum Wake {
 /// The stream. Dropped before its end (the client went away), it drops the server's with it.
 struct EventStream {
     flow: Flow,
-    server: Loan,
+    server: Option<AnswerBody>,
     reader: SseReader,
     frames: Vec<SseFrame>,
     received: usize,
@@ -71,7 +67,7 @@ struct EventStream {
 }
 
 /// The response that streams it.
-pub(crate) fn stream(flow: Flow, body: Incoming, lease: Lease) -> Response<Body> {
+pub(crate) fn stream(flow: Flow, body: AnswerBody) -> Response<Body> {
     let limits = flow.limits();
     let (changes, ending) = (flow.connection.shared.live.changes(), flow.connection.ending());
     let stream = EventStream {
@@ -81,7 +77,7 @@ pub(crate) fn stream(flow: Flow, body: Incoming, lease: Lease) -> Response<Body>
         held: flow.connection.memory(),
         silence: Box::pin(sleep(limits.upstream_silence)),
         quiet: Box::pin(sleep(limits.keep_alive)),
-        server: Some((body, lease)),
+        server: Some(body),
         wake: Box::pin(woken(changes.clone(), ending.clone(), flow.expires())),
         changes,
         ending,
@@ -183,8 +179,8 @@ impl EventStream {
             Judged::Last(body, ended, _) => {
                 message(&body).write(out);
                 self.flow.answered(ended);
-                if let Some((body, lease)) = self.server.take() {
-                    answer::discard(body, lease);
+                if let Some(body) = self.server.take() {
+                    answer::discard(body);
                 }
             }
         }
@@ -275,7 +271,7 @@ impl http_body::Body for EventStream {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         let this = self.get_mut();
         loop {
-            let Some((server, _)) = &mut this.server else {
+            let Some(server) = &mut this.server else {
                 return Poll::Ready(None);
             };
             let mut out = Vec::new();

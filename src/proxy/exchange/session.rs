@@ -153,9 +153,9 @@ pub async fn end_session(
         .end_session(&call.target, &call.session, call.version, call.credential)
         .await;
     let ended = match ended {
-        Ok((response, lease)) => {
+        Ok(response) => {
             let status = response.status();
-            answer::discard(response.into_body(), lease);
+            answer::discard(response.into_body());
             if status.is_success() {
                 Ok(empty(StatusCode::NO_CONTENT))
             } else {
@@ -199,7 +199,7 @@ pub async fn stream(
         )
         .await;
     let refusal = match opened {
-        Ok((response, lease)) => {
+        Ok(response) => {
             let (parts, body) = response.into_parts();
             if parts.status == StatusCode::OK
                 && answer::media_type(&parts.headers) == Some("text/event-stream")
@@ -212,9 +212,9 @@ pub async fn stream(
                     call.event,
                     call.intent,
                 );
-                return Ok(events::stream(flow, body, lease).map(|body| body.holding(room)));
+                return Ok(events::stream(flow, body).map(|body| body.holding(room)));
             }
-            answer::discard(body, lease);
+            answer::discard(body);
             refusal_of(parts.status)
         }
         Err(error) => unreachable(&error),

@@ -35,7 +35,7 @@ impl Connected {
         let host = url
             .strip_prefix("http://")
             .and_then(|rest| rest.strip_suffix("/mcp"));
-        let host = host.unwrap_or_else(|| panic!("a URL: {line:?}")).to_owned();
+        let host = host.expect("a URL is printed").to_owned();
         assert!(line.contains("acme/ledger, as agent billing, for 10m"), "{line}");
         Self { plugin, host }
     }
@@ -68,7 +68,7 @@ impl Connected {
                 .next()?
                 .ok()
         });
-        Ok((head.to_lowercase(), message.unwrap_or_default()))
+        Ok((head.to_owned(), message.unwrap_or_default()))
     }
 
     fn end(&mut self, signal: &str) -> i32 {
@@ -108,7 +108,7 @@ fn a_client_without_certificate_and_token_works_for_as_long_as_its_person_is_the
         .post(&[("authorization", "Bearer mine")], &initialize)
         .unwrap();
     assert!(
-        head.starts_with("http/1.1 200") && answer["result"].is_object(),
+        head.starts_with("HTTP/1.1 200") && answer["result"].is_object(),
         "{head}"
     );
     let session = head
@@ -138,7 +138,7 @@ fn a_client_without_certificate_and_token_works_for_as_long_as_its_person_is_the
     // A page in a browser of this machine can't use it, whatever name it made the browser resolve.
     for header in [("host", "rebound.example"), ("origin", "https://page.example")] {
         let (head, _) = connected.post(&[header], &call).unwrap();
-        assert!(head.starts_with("http/1.1 403"), "{header:?}: {head}");
+        assert!(head.starts_with("HTTP/1.1 403"), "{header:?}: {head}");
     }
 
     assert_eq!(connected.end("-TERM"), 130);

@@ -223,7 +223,7 @@ const IN_A_NAMESPACE: [Local; 34] = [
     ("GET", "pods/agent/exec?command=id&stdout=1", NO, NO),
     ("POST", "pods/agent/exec?command=id&stdout=1", NO, NO),
     ("POST", "pods/agent/attach?stdout=1", NO, NO),
-    ("POST", "pods/agent/portforward?ports=3000", NO, NO),
+    ("POST", "pods/agent/portforward?ports=3000", NO, [403, 400]),
     ("PATCH", "pods/agent/ephemeralcontainers?dryRun=All", NO, NO),
     ("POST", "pods/agent/eviction", NO, NO),
     ("GET", "services/notes/proxy/", NO, NO),
