@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -243,7 +243,7 @@ impl TestSidecar {
             pod_name: "crm-0".into(),
             pod_uid: "pod-uid".into(),
             policy_revision: PolicyDocument::revision_of(json.as_bytes()),
-            canary: Some(setup.canary.unwrap_or_else(closed_port)),
+            canary: Some(setup.canary.unwrap_or(CLOSED)),
             kubernetes_service_host: None,
             kubernetes_service_port: 443,
             mtls_port: 0,
@@ -380,13 +380,8 @@ impl TestSidecar {
     }
 }
 
-/// An address where nothing listens.
-fn closed_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
+/// Where nothing listens, and never will: a port that was free a moment ago may be another test's by now.
+const CLOSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 fn write_leaf(folder: &Path, leaf: &Leaf) {
     write(&folder.join("tls/tls.crt"), &leaf.certificate);
