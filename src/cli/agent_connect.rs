@@ -12,7 +12,8 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -30,8 +31,12 @@ pub const LIFELINE_PORT: u16 = 8081;
 /// What is said to the person's side once everything listens.
 pub const GREETING: u8 = b'+';
 
-/// How long the person's side may be away: at first, and when its connection breaks.
+/// How long the person's side may be away or silent: at first, and when its connection breaks.
 const AWAY: Duration = Duration::from_secs(30);
+
+/// How often the person's side says that it is there. What is silent for long is cut off on the way, by the kubelet
+/// after four hours, by others much sooner.
+pub const BEAT: Duration = Duration::from_secs(10);
 
 /// How often the certificate is read again. The kubelet replaces it in place.
 const LOOK: Duration = Duration::from_secs(30);
@@ -63,15 +68,23 @@ pub async fn run(args: AgentConnect) -> Result<Exit> {
 
 /// Ends when nobody has held on for a while.
 async fn hold(lifeline: &TcpListener) {
-    while let Ok(Ok((stream, _))) = timeout(AWAY, lifeline.accept()).await {
-        // However it ends, there is the same patience for the next one.
-        drop(until_let_go(stream).await);
+    let mut held = JoinSet::new();
+    loop {
+        tokio::select! {
+            // One that breaks is followed by another, perhaps before it is known here to be broken.
+            accepted = lifeline.accept() => if let Ok((stream, _)) = accepted {
+                held.spawn(until_let_go(stream));
+            },
+            Some(_) = held.join_next() => {}
+            () = sleep(AWAY), if held.is_empty() => return,
+        }
     }
 }
 
+/// Ends when the other side has gone, or is silent.
 async fn until_let_go(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(&[GREETING]).await?;
-    while stream.read(&mut [0; 64]).await? > 0 {}
+    while timeout(AWAY, stream.read(&mut [0; 64])).await?? > 0 {}
     Ok(())
 }
 

@@ -3,20 +3,20 @@
 //! Certificate, key and token stay in the cluster: a pod of the agent's has them, and what clients send goes to it by the
 //! API server (port-forward), so a person needs no right to read them.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, pin::Pin, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 
 use crate::{
-    agent_connect::{DOOR_PORT, GREETING, LIFELINE_PORT},
+    agent_connect::{BEAT, DOOR_PORT, GREETING, LIFELINE_PORT},
     call::{follow, job, known_tenant, place, target, target::Target, trace::Trace},
     connection::Connection,
     exit::Exit,
@@ -29,6 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(250);
+
+/// A connection by which the pod knows that somebody is here.
+type Lifeline = Pin<Box<dyn Stream>>;
+
+trait Stream: AsyncRead + AsyncWrite {}
+impl<S: AsyncRead + AsyncWrite> Stream for S {}
 
 /// Serves an MCP endpoint on this machine for a server in the cluster, as an agent.
 #[derive(Args, Debug)]
@@ -110,8 +116,24 @@ fn announce(args: &Connect, url: &str) -> Result<()> {
     ))
 }
 
+/// Says again and again that somebody is here. Ends when nobody can hear it any more.
+async fn until_broken(lifeline: &mut Lifeline) {
+    let mut beats = interval(BEAT);
+    let mut rest = [0; 64];
+    loop {
+        tokio::select! {
+            read = lifeline.read(&mut rest) => if !matches!(read, Ok(read) if read > 0) {
+                return;
+            },
+            _ = beats.tick() => if lifeline.write_all(&[GREETING]).await.is_err() {
+                return;
+            },
+        }
+    }
+}
+
 /// The connection by which the pod knows that somebody is here. Had once everything listens there.
-async fn hold(pods: &Api<Pod>, pod: &str) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
+async fn hold(pods: &Api<Pod>, pod: &str) -> Result<Lifeline> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let tried = async {
@@ -120,7 +142,7 @@ async fn hold(pods: &Api<Pod>, pod: &str) -> Result<impl AsyncRead + AsyncWrite 
             if greeting != GREETING {
                 bail!("something else listens in the pod");
             }
-            anyhow::Ok(stream)
+            anyhow::Ok(Box::pin(stream) as Lifeline)
         };
         match tried.await {
             Ok(stream) => return Ok(stream),
@@ -153,19 +175,19 @@ async fn forward(
 }
 
 /// Carries each client's connection to the pod, for as long as the pod is there.
-async fn serve(
-    listener: TcpListener,
-    pods: &Api<Pod>,
-    pod: &str,
-    mut lifeline: impl AsyncRead + Unpin,
-) -> Result<Exit> {
-    let mut gone = std::pin::pin!(async move {
-        let mut rest = [0; 64];
-        while matches!(lifeline.read(&mut rest).await, Ok(read) if read > 0) {}
+async fn serve(listener: TcpListener, pods: &Api<Pod>, pod: &str, mut lifeline: Lifeline) -> Result<Exit> {
+    let mut gone = std::pin::pin!(async {
+        loop {
+            until_broken(&mut lifeline).await;
+            match hold(pods, pod).await {
+                Ok(again) => lifeline = again,
+                Err(error) => break error,
+            }
+        }
     });
-    loop {
+    let error = loop {
         tokio::select! {
-            () = &mut gone => break,
+            error = &mut gone => break error,
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
                     let (pods, pod) = (pods.clone(), pod.to_owned());
@@ -181,14 +203,14 @@ async fn serve(
                 }
             },
         }
-    }
+    };
     match pods.get_opt(pod).await {
         Ok(Some(found)) if is_over(&found) => {
             output::note("its time is over");
             Ok(Exit::Success)
         }
         Ok(None) => bail!("pod {pod} was deleted"),
-        _ => bail!("the connection to pod {pod} broke"),
+        _ => Err(error),
     }
 }
 

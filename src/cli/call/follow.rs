@@ -18,6 +18,7 @@ use tokio::{
     time::{Instant, interval, sleep_until},
 };
 
+use super::job::CALL;
 use crate::{
     agent_call::report::Report,
     exit::{Exit, ExitError},
@@ -149,7 +150,7 @@ async fn follow(
 async fn read(pods: &Api<Pod>, pod: &Pod) -> Result<Report> {
     let name = pod.name_any();
     let params = LogParams {
-        container: Some("call".into()),
+        container: Some(CALL.into()),
         ..LogParams::default()
     };
     let log = pods

@@ -28,6 +28,9 @@ const TOKEN_SECONDS: i64 = 600;
 /// A Job that nobody deleted is gone after this time.
 const KEEP_FINISHED_SECONDS: i32 = 60;
 
+/// The only container of a call's Job.
+pub const CALL: &str = "call";
+
 /// What the Job's pod does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
@@ -46,7 +49,7 @@ impl Work {
     /// The name of the only container, and of the component.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Call(_) => "call",
+            Self::Call(_) => CALL,
             Self::Connect { .. } => "connect",
         }
     }
