@@ -350,8 +350,12 @@ async fn keys_change_without_a_failed_call_and_a_key_that_is_gone_proves_nothing
 
     // What can't be read leaves the last good keys in force; so do keys that can verify nothing.
     let secret = json!({"format": 1, "serviceAccounts": {"issuer": "x", "keys": [{"kty": "oct", "kid": "k3", "k": "c2VjcmV0"}]}});
+    let for_encryption = second.document(&[]).replace(r#""use":"sig""#, r#""use":"enc""#);
     let newer = second.document(&[]).replace(r#""format":1"#, r#""format":2"#);
-    for (count, broken) in ["{", &secret.to_string(), &newer].into_iter().enumerate() {
+    for (count, broken) in ["{", &secret.to_string(), &newer, &for_encryption]
+        .into_iter()
+        .enumerate()
+    {
         sidecar.mount("trust/tokens.json", broken);
         let line = loaded(count + 1, "refused");
         until(&line, || sidecar.metrics().contains(&line)).await;
