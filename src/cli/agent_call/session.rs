@@ -38,7 +38,9 @@ pub enum Ask {
     },
 }
 
-/// Asks one thing of the server at this URL, as the one whose token it is. All that is sent carries `traceparent`, by which the audit records are
+/// Asks one thing of the server at this URL, as the one whose token it is.
+///
+/// All that is sent carries `traceparent`, by which the audit records are
 /// found: as a header, also where a message is refused unread, and in the call's own `_meta` (SEP-414).
 pub async fn run(client: MtlsClient, token: &str, url: &str, ask: Ask, traceparent: &str) -> Report {
     let mut config = StreamableHttpClientTransportConfig::with_uri(url);

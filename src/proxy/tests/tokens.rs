@@ -4,7 +4,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bulkhead_proxy::testing::{
-    Client, Issuer, Protocol, RecordingUpstream, Setup, Stream, Streams, TestSidecar,
+    Client, Issuer, PATIENCE, Protocol, RecordingUpstream, Setup, Stream, Streams, TestSidecar,
     sidecar::spiffe,
     tokens::{ISSUER, now},
     until,
@@ -401,7 +401,9 @@ async fn streams_end_with_the_token_that_they_were_asked_for_with() {
     let mut stream = Stream::open(listens, "GET", &[("mcp-session-id", &session)], "").await;
     let mut answer = Stream::open(calls, "POST", &[], CALL).await;
     // A stream of the session ends as its server would end it: nothing was owed.
-    assert_eq!(stream.next().await, None);
+    // Comments that keep it alive would keep this waiting, too.
+    let end = tokio::time::timeout(PATIENCE, stream.next()).await;
+    assert_eq!(end.expect("the stream must end with its token"), None);
     // An answer that was owed won't come, and the client is told.
     assert_eq!(answer.message().await["error"]["data"]["reason"], "withdrawn");
     assert_eq!(answer.next().await, None);
