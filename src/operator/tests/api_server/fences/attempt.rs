@@ -156,19 +156,18 @@ impl Fixture {
         self.until_fenced(false).await;
     }
 
-    /// The API server follows its policies some time after they change.
+    /// The API server follows its policies some time after they change, in the order in which they did. So one request for
+    /// the last of them, `bulkhead-writers`, which no other refuses, tells of all that came before it.
     async fn until_fenced(&self, wanted: bool) {
         let claim = named(&json!({}), "claim-probe");
+        let trust = named(&json!({}), "bulkhead-trust");
         for (path, body) in [
             ("/api/v1/namespaces/bulkhead-system/configmaps?dryRun=All", &claim),
             (
                 "/api/v1/namespaces?dryRun=All",
                 &json!({"metadata": {"name": "more", "labels": {"bulkhead.dev/tenant": "more"}}}),
             ),
-            (
-                "/api/v1/namespaces/probe-agents/services?dryRun=All",
-                &json!({"metadata": {"name": "x"}, "spec": {"ports": [{"port": 1}]}}),
-            ),
+            ("/api/v1/namespaces/probe-agents/configmaps?dryRun=All", &trust),
         ] {
             until("the API server follows the fences", async || {
                 let outcome = self.ask("root", &Method::POST, path, body).await;
