@@ -24,6 +24,8 @@ pub mod reasons {
     pub const UNREADABLE: &str = "Unreadable";
     /// `spec.identity` has a value that another tenant of the cluster holds.
     pub const IDENTITY_TAKEN: &str = "IdentityTaken";
+    /// An issuer and audience of `spec.issuers` is one that another tenant of the cluster holds.
+    pub const AUDIENCE_TAKEN: &str = "AudienceTaken";
     /// A namespace of this name exists, or is claimed, and isn't this tenant's.
     pub const NAMESPACE_TAKEN: &str = "NamespaceTaken";
     /// Somebody else's `ClusterRole` or `ClusterRoleBinding` has the name of the one with which the tenant's people read
@@ -41,6 +43,8 @@ pub mod reasons {
     pub const WAITING_FOR_CERTIFICATES: &str = "WaitingForCertificates";
     /// A Deployment is held back until what it mounts exists.
     pub const WAITING_FOR_TRUST: &str = "WaitingForTrust";
+    /// The keys of an issuer of persons' tokens can't be had, so those tokens are refused.
+    pub const WAITING_FOR_ISSUER: &str = "WaitingForIssuer";
     /// A Deployment has not rolled out.
     pub const ROLLING_OUT: &str = "RollingOut";
     /// A pod can't be made or doesn't run.

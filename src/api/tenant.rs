@@ -2,6 +2,7 @@
 
 mod agents;
 mod isolation;
+mod issuers;
 mod resources;
 mod schema;
 mod servers;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agents::{Agent, AgentLimits, EgressPeer, EgressRule};
 pub use isolation::{Isolation, Sandbox, Tier};
+pub use issuers::{AgentClient, Issuer, PersonRoles};
 pub use resources::{ClientFeatures, ElicitationMode, Resource};
 pub use servers::{
     ClientPeer, ComputeResources, Dns, EnvVar, ExecAction, Http, HttpGetAction, ImagePullSecret,
@@ -63,7 +65,11 @@ pub use tools::{ArgumentType, Arguments, Bounds, ForcedValue, IdentityKey, Owned
     validation = Rule::new("!has(self.servers) || self.servers.all(server, !has(server.tools) || server.tools.all(tool, !has(tool.arguments.forced) || tool.arguments.forced.all(name, !has(tool.arguments.forced[name].attribute) || (has(self.attributes) && tool.arguments.forced[name].attribute in self.attributes))))")
         .message("a forced argument takes an attribute that spec.attributes doesn't have: add it there, or correct the name"),
     validation = Rule::new("!has(self.servers) || self.servers.map(server, server.replicas).sum() <= self.quota.pods")
-        .message("the replicas of all servers together are more than quota.pods: raise the quota or lower the replicas")
+        .message("the replicas of all servers together are more than quota.pods: raise the quota or lower the replicas"),
+    validation = Rule::new("!has(self.agents) || self.agents.all(agent, !has(agent.clients) || agent.clients.all(client, has(self.issuers) && self.issuers.exists(issuer, issuer.name == client.issuer)))")
+        .message("an agent's client is one of an issuer that spec.issuers doesn't have: add it there, or correct the name"),
+    validation = Rule::new("!has(self.agents) || !has(self.issuers) || self.agents.all(agent, !has(agent.clients) || agent.clients.all(client, self.issuers.all(issuer, issuer.name != client.issuer || !(client.id in issuer.audiences))))")
+        .message("an issuer's audience is also the id of an agent's client, and so ID tokens would be taken, which tell a client who logged in and give no access: have tokens issued for an audience of the servers' own")
 )]
 pub struct McpTenantSpec {
     /// How strongly the tenant's pods are separated from others.
@@ -93,6 +99,10 @@ pub struct McpTenantSpec {
     /// TLS between the tenant's agents and its servers.
     #[serde(default)]
     pub tls: Tls,
+    /// Whose tokens prove the persons that agents act for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub issuers: Vec<Issuer>,
     /// The tenant's agents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

@@ -220,8 +220,14 @@ fn announce(policy: &Policy, agent: &Agent, port: u16) {
 }
 
 fn in_force(policy: &Policy, agent: &Agent) -> String {
-    let (revision, tools) = (policy.compiled.revision(), tools(policy.caller(agent)));
-    format!("policy {revision}, tools of {}: {tools}", agent.name)
+    let tools = policy
+        .caller(agent, None)
+        .map_or_else(|error| error.to_string(), |caller| tools(&caller));
+    format!(
+        "policy {}, tools of {}: {tools}",
+        policy.compiled.revision(),
+        agent.name
+    )
 }
 
 /// Puts a changed file in force, for as long as the session lasts. One that can't be used changes nothing.

@@ -4,14 +4,15 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use bulkhead_core::policy::Person;
 use bytes::Bytes;
 use clap::Args;
 
 use crate::{
     exit::Exit,
     offline::{
-        self, Tenant,
+        self, Policy, Tenant,
         headers::{self, Headers},
         outcome::{self, Outcome, Verdict},
     },
@@ -41,6 +42,9 @@ pub struct Explain {
     /// The agent that calls; may be left out when the tenant has one.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// The person that the agent acts for: a file with the claims of their verified token, as JSON.
+    #[arg(long, value_name = "FILE")]
+    person: Option<PathBuf>,
     /// What the server replies, as a JSON-RPC message: shows what becomes of it.
     #[arg(long, value_name = "FILE")]
     reply: Option<PathBuf>,
@@ -57,7 +61,12 @@ pub struct Explain {
 
 /// Explains one request.
 pub fn run(args: &Explain) -> Result<Exit> {
-    let files = [Some(&args.tenant), Some(&args.request), args.reply.as_ref()];
+    let files = [
+        Some(&args.tenant),
+        Some(&args.request),
+        args.reply.as_ref(),
+        args.person.as_ref(),
+    ];
     if files
         .into_iter()
         .flatten()
@@ -65,21 +74,27 @@ pub fn run(args: &Explain) -> Result<Exit> {
         .count()
         > 1
     {
-        bail!("only one of tenant, request and reply can be read from stdin");
+        bail!("only one of tenant, request, reply and person can be read from stdin");
     }
     let tenant = Tenant::load(&args.tenant)?;
     let policy = tenant.server(args.server.as_deref())?;
     let agent = policy.agent(args.agent.as_deref())?;
+    let person = args
+        .person
+        .as_deref()
+        .map(|file| person(policy, file))
+        .transpose()?;
+    let caller = policy.caller(agent, person.as_ref())?;
     let request = bytes(&args.request)?;
     let reply = args.reply.as_deref().map(bytes).transpose()?;
     let mut headers = Headers::of(&request);
     for (name, value) in &args.headers {
         headers.set(name, value);
     }
-    let outcome = outcome::of(policy, agent, &request, &headers, reply.as_ref());
+    let outcome = outcome::of(policy, &caller, &request, &headers, reply.as_ref());
     match args.output {
         Some(format) => output::document(&outcome, format)?,
-        None => output::text(&text::of(&outcome, &outcome::tools(policy.caller(agent))))?,
+        None => output::text(&text::of(&outcome, &outcome::tools(&caller)))?,
     }
     if reply.is_some() && outcome.answer.is_none() {
         output::note("the reply is not looked at: nothing of this request waits for one");
@@ -100,6 +115,13 @@ fn exit(outcome: &Outcome) -> Exit {
         (Verdict::Refuse, Some(told)) if told.tool_error => Exit::ToolError,
         (Verdict::Refuse, _) => Exit::Refused,
     }
+}
+
+/// The person whose token claims what is in a file.
+fn person(policy: &Policy, file: &Path) -> Result<Person> {
+    let claims = serde_json::from_slice(&bytes(file)?);
+    let claims = claims.with_context(|| format!("{} holds no claims", file.display()))?;
+    policy.person(&claims).with_context(|| file.display().to_string())
 }
 
 /// A file's bytes, without the line feed that editors end a file with.

@@ -10,12 +10,13 @@ use std::{
     fs,
     io::{Read as _, stdin},
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
 use bulkhead_api::McpTenant;
 use bulkhead_core::policy::{
-    CompiledAgent, CompiledPolicy, PolicyDocument, Target,
+    CompiledAgent, CompiledPolicy, Person, PolicyDocument, Target,
     document::{Agent, Callable},
 };
 use bulkhead_operator::{
@@ -24,6 +25,7 @@ use bulkhead_operator::{
     validate::validate,
 };
 use clap::{Args as _, FromArgMatches as _};
+use serde_json::Value;
 
 use crate::{exit::ExitError, render::documents};
 
@@ -111,9 +113,31 @@ impl Policy {
             .with_context(|| format!("tenant {}", self.document.tenant.name))
     }
 
-    /// The agent as the sidecar looks it up: by the URI in its certificate.
-    pub fn caller(&self, agent: &Agent) -> Option<&CompiledAgent> {
-        self.compiled.agent(&agent.spiffe_id)
+    /// The agent as the sidecar looks it up, by the URI in its certificate; with a person, as it acts for them.
+    pub fn caller(&self, agent: &Agent, person: Option<&Person>) -> Result<Arc<CompiledAgent>> {
+        let alone = self
+            .compiled
+            .acting_alone(&agent.spiffe_id)
+            .context("the policy has no such agent")?;
+        let Some(person) = person else {
+            return Ok(Arc::clone(alone));
+        };
+        let acting = self.compiled.acting_for(alone, person).with_context(|| {
+            let issuer = person.issuer();
+            format!("a token of {issuer} would be refused (token_issuer): spec.issuers doesn't name it")
+        })?;
+        Ok(Arc::new(acting))
+    }
+
+    /// The person whose verified token claims this. `iss` may be left out when the tenant has one issuer.
+    pub fn person(&self, claims: &Value) -> Result<Person> {
+        let issuers = self.compiled.issuers();
+        let only = issuers.first().filter(|_| issuers.len() == 1).copied();
+        let issuer =
+            claims.get("iss").and_then(Value::as_str).or(only).context(
+                "the person's claims need iss, the issuer's URL: the tenant hasn't just one issuer",
+            )?;
+        Person::new(issuer, claims.clone()).context("the person's claims need sub, a text of 1 to 255 bytes")
     }
 
     /// Roles for which something exists, if it is listed. Which template a URI belongs to only the decision says.

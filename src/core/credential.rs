@@ -36,6 +36,9 @@ pub struct Claims<'a> {
     tenant_uid: &'a str,
     server: &'a str,
     agent: &'a str,
+    /// The person that the agent acts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person: Option<Person<'a>>,
     /// The JSON-RPC method; of a session's stream and end, and of an answer to the server, the HTTP method.
     method: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +50,13 @@ pub struct Claims<'a> {
     /// SHA-256 of the call's arguments in their canonical form (RFC 8785), base64url.
     #[serde(skip_serializing_if = "Option::is_none")]
     arguments_digest: Option<&'a str>,
+}
+
+/// A person: whom the issuer `iss` calls `sub`.
+#[derive(Debug, Serialize)]
+struct Person<'a> {
+    iss: &'a str,
+    sub: &'a str,
 }
 
 /// When a token is made, and what makes it unlike every other.
@@ -102,6 +112,10 @@ impl<'a> Claims<'a> {
             tenant_uid: &policy.tenant().uid,
             server: policy.server(),
             agent: agent.name(),
+            person: agent.person().map(|person| Person {
+                iss: &person.issuer,
+                sub: &person.subject,
+            }),
             method,
             tool: None,
             prompt: None,

@@ -181,7 +181,8 @@ pub struct Handles<'a> {
 }
 
 impl<'a> Handles<'a> {
-    /// Handles of an agent, by its SPIFFE ID, in the session with the server's id `session`.
+    /// Handles of an agent, by its [`owner`](crate::policy::CompiledAgent::owner), in the session with the server's id
+    /// `session`.
     pub fn new(seal: &'a dyn Seal, agent: &'a str, session: Option<&'a str>) -> Self {
         Self { seal, agent, session }
     }
@@ -213,8 +214,8 @@ impl<'a> Handles<'a> {
         })
     }
 
-    /// What a handle is bound to. No part of it can hold a line feed: it is in no SPIFFE ID and, as
-    /// ids are visible ASCII, in no session id.
+    /// What a handle is bound to. Line feeds part an agent from a person, and both from a session, and no part can hold
+    /// one: it is in no SPIFFE ID, issuer and subject and, as ids are visible ASCII, in no session id.
     fn context(&self, kind: Kind) -> Vec<u8> {
         let mut context = format!("{kind:?}\n{}", self.agent);
         if matches!(kind, Kind::Event | Kind::Request) {

@@ -13,6 +13,7 @@ mod events;
 mod legible;
 mod lists;
 mod permit;
+mod persons;
 mod records;
 mod resources;
 mod results;
@@ -20,10 +21,11 @@ mod schema;
 mod splice;
 
 pub use answer::{Answer, Channel, DroppedEntry, FinalAnswer};
-pub use compile::{CompileError, CompiledAgent, CompiledPolicy};
+pub use compile::{ActsFor, CompileError, CompiledAgent, CompiledPolicy};
 pub use decide::{Context, Decision, Reach, Target};
 pub use document::PolicyDocument;
 pub use permit::{Expected, Forward, Permitted};
+pub use persons::Person;
 pub use records::Records;
 
 #[cfg(test)]

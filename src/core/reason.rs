@@ -96,6 +96,9 @@ reasons! {
     HandleUnknown = "handle_unknown",
     /// A forced argument takes an attribute that the agent doesn't have. Set the attribute on the agent.
     AgentAttributeMissing = "agent_attribute_missing",
+    /// A rule takes a claim of the person that the agent acts for, and there is no person, or not that claim. Present
+    /// a token of a person that has it.
+    ClaimMissing = "claim_missing",
     /// `arguments` is neither an object, null nor absent. Send an object.
     ArgumentsNotObject = "arguments_not_object",
     /// An argument is not within the bounds of its rule. Correct the argument.

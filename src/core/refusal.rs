@@ -217,6 +217,7 @@ impl Refusal {
             | Reason::ResourceNotGranted
             | Reason::HandleUnknown
             | Reason::AgentAttributeMissing
+            | Reason::ClaimMissing
             | Reason::ArgumentEntangled
             | Reason::ForcedArgumentUndeclared
             | Reason::InvalidMirror
@@ -318,6 +319,7 @@ mod tests {
             Reason::ToolUnknown,
             Reason::ToolNotGranted,
             Reason::AgentAttributeMissing,
+            Reason::ClaimMissing,
             Reason::ArgumentEntangled,
             Reason::ForcedArgumentUndeclared,
             Reason::InvalidMirror,

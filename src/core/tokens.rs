@@ -3,6 +3,7 @@
 //!
 //! The token is one of the agent's own `ServiceAccount`, made by the kubelet for this tenant (a projected volume,
 //! KEP-1205). It proves that the caller runs in a pod of that account now; a copied certificate alone proves nothing.
+//! Or it is an access token of a person that the agent acts for, of an issuer that the tenant names.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,6 +36,9 @@ pub struct TokenKeys {
     pub format: u32,
     /// Of the cluster's `ServiceAccount` tokens.
     pub service_accounts: IssuerKeys,
+    /// Of the tenant's issuers of persons' tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<IssuerKeys>,
 }
 
 /// The keys of one issuer.
@@ -48,6 +52,15 @@ pub struct IssuerKeys {
 }
 
 impl TokenKeys {
+    /// In today's format.
+    pub fn new(service_accounts: IssuerKeys, issuers: Vec<IssuerKeys>) -> Self {
+        Self {
+            format: FORMAT,
+            service_accounts,
+            issuers,
+        }
+    }
+
     /// The document as it is mounted: compact JSON, keys in a fixed order.
     #[allow(clippy::expect_used, clippy::missing_panics_doc)]
     pub fn to_json(&self) -> String {

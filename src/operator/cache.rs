@@ -15,14 +15,17 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use bulkhead_core::tokens::TokenKeys;
+use bulkhead_core::tokens::IssuerKeys;
 pub use live::{Body, Live, reference};
 pub use report::{
     CertificateState, ClaimState, DeploymentState, IssuedCertificate, PodState, QuotaState, Report,
     ServiceState, SidecarState, Wall, namespace_of,
 };
 
-use crate::kinds::Kind;
+use crate::{
+    issuers::{IssuerRef, IssuerState},
+    kinds::Kind,
+};
 
 /// Kind and name of an object in its namespace.
 pub type Key = (Kind, String);
@@ -31,7 +34,8 @@ pub type Key = (Kind, String);
 #[derive(Debug, Default)]
 pub struct Cache {
     namespaces: RwLock<HashMap<String, BTreeMap<Key, Arc<Live>>>>,
-    token_keys: RwLock<Option<TokenKeys>>,
+    token_keys: RwLock<Option<IssuerKeys>>,
+    issuers: RwLock<HashMap<IssuerRef, IssuerState>>,
 }
 
 impl Cache {
@@ -57,17 +61,36 @@ impl Cache {
     }
 
     /// Takes in the keys of `ServiceAccount` tokens. Answers whether they are others than before.
-    pub fn put_token_keys(&self, keys: TokenKeys) -> bool {
+    pub fn put_token_keys(&self, keys: IssuerKeys) -> bool {
         let mut known = self.token_keys.write().unwrap_or_else(PoisonError::into_inner);
         known.replace(keys) != *known
     }
 
     /// The keys of `ServiceAccount` tokens.
-    pub fn token_keys(&self) -> Option<TokenKeys> {
+    pub fn token_keys(&self) -> Option<IssuerKeys> {
         self.token_keys
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Takes in what is known of an issuer. Answers whether it is something else than before.
+    pub fn put_issuer(&self, issuer: IssuerRef, state: IssuerState) -> bool {
+        let mut issuers = self.issuers.write().unwrap_or_else(PoisonError::into_inner);
+        let before = issuers.insert(issuer, state.clone());
+        before != Some(state)
+    }
+
+    /// What is known of an issuer.
+    pub fn issuer(&self, issuer: &IssuerRef) -> Option<IssuerState> {
+        let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
+        issuers.get(issuer).cloned()
+    }
+
+    /// Forgets all issuers but these.
+    pub fn retain_issuers(&self, wanted: impl Fn(&IssuerRef) -> bool) {
+        let mut issuers = self.issuers.write().unwrap_or_else(PoisonError::into_inner);
+        issuers.retain(|issuer, _| wanted(issuer));
     }
 
     /// Forgets an object that is gone since `resource_version`. Answers whether it was known.

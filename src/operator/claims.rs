@@ -1,4 +1,5 @@
-//! What a tenant must hold alone in the cluster: its identity value and its two namespace names.
+//! What a tenant must hold alone in the cluster: its identity value, its two namespace names, and the audiences of the
+//! tokens that it takes.
 //!
 //! A claim is a `ConfigMap` in the operator's namespace whose name follows from what is claimed. It is made by create,
 //! which is atomic, so of two tenants that race exactly one wins. It has no owner reference: a claim whose holder
@@ -102,13 +103,38 @@ async fn take_one(
 
 /// Releases every claim of a tenant.
 pub async fn release(context: &Context, tenant: &str, uid: &str) -> Result<(), Error> {
+    release_others(context, tenant, uid, &[]).await
+}
+
+/// Releases what a tenant holds and no longer claims.
+pub async fn release_others(
+    context: &Context,
+    tenant: &str,
+    uid: &str,
+    keep: &[(ClaimKind, String)],
+) -> Result<(), Error> {
+    let keep: Vec<_> = keep
+        .iter()
+        .map(|(kind, value)| names::claim_name(*kind, value))
+        .collect();
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.settings.namespace);
     let selector = format!("{LABEL_CLAIM},{}={tenant}", names::LABEL_TENANT);
     let claims = api
         .list(&ListParams::default().labels(&selector))
         .await
         .doing("list claims")?;
-    for claim in claims.items.into_iter().filter(|claim| held_by(claim, uid)) {
+    let is_kept = |claim: &ConfigMap| {
+        claim
+            .metadata
+            .name
+            .as_ref()
+            .is_some_and(|name| keep.contains(name))
+    };
+    let unwanted = claims
+        .items
+        .into_iter()
+        .filter(|claim| held_by(claim, uid) && !is_kept(claim));
+    for claim in unwanted {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: claim.metadata.uid,

@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
 
-use bulkhead_api::{McpTenant, McpTenantStatus, conditions::reasons};
+use bulkhead_api::{
+    McpTenant, McpTenantStatus,
+    conditions::{reasons, types},
+};
 use futures::{Stream, StreamExt, TryFutureExt, stream};
 use kube::{
     Resource, ResourceExt,
@@ -192,6 +195,9 @@ async fn pursue(
     if let Some(taken) = claims::take(context, &name, uid, &valid.claims()).await? {
         return Ok(taken_by_another(taken));
     }
+    if is_new(tenant, before) {
+        claims::release_others(context, &name, uid, &valid.claims()).await?;
+    }
     let children = build::build(&valid, &observed, &context.settings);
     let trust_known = observed.trust_is_known();
     let certificates: Vec<_> = children
@@ -230,9 +236,28 @@ async fn pursue(
     if let Some(refusal) = &applied.refused {
         return Ok(unusable(refusal));
     }
-    let view = View::gather(&context.cache, &applied, &certificates, servers, trust_known);
+    let mut view = View::gather(&context.cache, &applied, &certificates, servers, trust_known);
+    view.issuers_unknown = valid
+        .issuers
+        .iter()
+        .filter_map(|issuer| {
+            let state = observed.issuers.get(&issuer.rules.url);
+            let known = state.is_some_and(|state| state.keys.is_some());
+            let problem = state.and_then(|state| state.problem.clone());
+            (!known).then(|| (issuer.rules.name.clone(), problem))
+        })
+        .collect();
     let Applied { namespaces, .. } = applied;
     Ok(Outcome::Applied { namespaces, view })
+}
+
+/// Whether this specification has not been built yet.
+fn is_new(tenant: &McpTenant, before: &McpTenantStatus) -> bool {
+    let accepted = before
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == types::ACCEPTED && condition.status == "True");
+    accepted.and_then(|condition| condition.observed_generation) != tenant.metadata.generation
 }
 
 /// The revision of the policy that a server's pods are told to enforce.
@@ -266,6 +291,11 @@ fn taken_by_another(claim: ClaimKind) -> Outcome {
             reasons::IDENTITY_TAKEN,
             "spec.identity.tenantId is held by another tenant of this cluster. Nothing was built. Give this tenant a \
              value of its own; the field can't be changed, so delete this object and make it anew.",
+        ),
+        ClaimKind::Audience => (
+            reasons::AUDIENCE_TAKEN,
+            "An audience of spec.issuers, of its issuer, is held by another tenant of this cluster: a token that both would \
+             take could be used on either. Nothing was built. Have tokens issued for an audience of this tenant's own.",
         ),
         ClaimKind::Namespace => (
             reasons::NAMESPACE_TAKEN,

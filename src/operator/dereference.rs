@@ -12,6 +12,7 @@ use crate::{
     build::{Observed, Overhead, PeerService, Pem},
     cache::{Cache, Report},
     context::Context,
+    issuers::IssuerRef,
     kinds::{API_SERVER, Kind, tenants_of_namespace},
     names::{AGENTS_CA, SERVERS_CA},
     ranges::ClusterRanges,
@@ -44,6 +45,12 @@ pub fn dereference(context: &Context, tenant: &McpTenant) -> Observed {
         servers_ca: root(cache, &name, SERVERS_CA),
         agents_ca: root(cache, &agents, AGENTS_CA),
         token_keys: cache.token_keys(),
+        issuers: tenant
+            .spec
+            .issuers
+            .iter()
+            .filter_map(|issuer| Some((issuer.url.clone(), cache.issuer(&IssuerRef::of(issuer))?)))
+            .collect(),
         services: declared
             .iter()
             .flat_map(|namespace| services(cache, namespace))
@@ -105,7 +112,7 @@ pub fn root(cache: &Cache, namespace: &str, ca: &str) -> Option<Pem> {
 }
 
 /// Where the cluster's own addresses are, as far as it tells.
-fn cluster_ranges(cache: &Cache) -> ClusterRanges {
+pub(crate) fn cluster_ranges(cache: &Cache) -> ClusterRanges {
     let (namespace, service) = API_SERVER;
     let mut ranges = ClusterRanges::default();
     for live in [

@@ -19,6 +19,7 @@ pub mod controller;
 pub mod dereference;
 pub mod error;
 pub mod events;
+pub mod issuers;
 pub mod kinds;
 pub mod lease;
 pub mod metrics;

@@ -271,6 +271,8 @@ pub enum ClaimKind {
     TenantId,
     /// A namespace.
     Namespace,
+    /// An issuer of persons' tokens and an audience of them.
+    Audience,
 }
 
 impl ClaimKind {
@@ -279,6 +281,7 @@ impl ClaimKind {
         match self {
             Self::TenantId => "tenantId",
             Self::Namespace => "namespace",
+            Self::Audience => "audience",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
+use ipnet::IpNet;
 use kube::{Client, runtime::reflector};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -14,10 +15,11 @@ use crate::{
     controller,
     duration::GoDuration,
     events::Events,
+    issuers::Guard,
     lease::{Lease, Lost},
     metrics::Metrics,
     server,
-    settings::Settings,
+    settings::{Settings, range},
     watch::{Readiness, Watches},
 };
 
@@ -42,6 +44,9 @@ pub struct Options {
         value_name = "IP:PORT"
     )]
     pub listen: SocketAddr,
+    /// Ranges that are not public, or the cluster's own, in which issuers of persons' tokens may be.
+    #[arg(long, env = "BULKHEAD_ISSUER_CIDRS", value_name = "CIDR", value_delimiter = ',', value_parser = range)]
+    pub issuer_cidrs: Vec<IpNet>,
     /// Name of this replica, which no other has.
     #[arg(long, env = "POD_NAME", default_value_t = identity(), hide_default_value = true, value_name = "NAME")]
     pub identity: String,
@@ -102,7 +107,7 @@ pub async fn run(
         readiness: readiness.clone(),
         metrics: metrics.clone(),
     }
-    .start(writer, &mut watches);
+    .start(writer, Guard::new(options.issuer_cidrs, &settings), &mut watches);
 
     // Served to the very end, so that a replica that drains still answers its probes.
     let stop_serving = CancellationToken::new();

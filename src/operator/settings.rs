@@ -143,7 +143,7 @@ fn namespace(text: &str) -> Result<String, &'static str> {
 }
 
 /// Bits beyond the prefix would say that another range was meant.
-fn range(text: &str) -> Result<IpNet, String> {
+pub(crate) fn range(text: &str) -> Result<IpNet, String> {
     let range: IpNet = text
         .trim()
         .parse()

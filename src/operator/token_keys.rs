@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bulkhead_core::tokens::{FORMAT, IssuerKeys, TokenKeys};
+use bulkhead_core::tokens::IssuerKeys;
 use kube::Client;
 use serde::Deserialize;
 use serde_json::Value;
@@ -56,7 +56,7 @@ pub async fn follow(watches: Watches) {
     loop {
         match fetch(&watches.client).await {
             Ok(keys) => {
-                let issuer = keys.service_accounts.issuer.clone();
+                let issuer = keys.issuer.clone();
                 if watches.cache.put_token_keys(keys) {
                     info!(%issuer, "the keys of service account tokens are new");
                     watches.request_all();
@@ -73,7 +73,7 @@ pub async fn follow(watches: Watches) {
     }
 }
 
-async fn fetch(client: &Client) -> Result<TokenKeys, FetchError> {
+async fn fetch(client: &Client) -> Result<IssuerKeys, FetchError> {
     let Discovery { issuer } = get(client, DISCOVERY).await?;
     let Jwks { mut keys } = get(client, KEYS).await?;
     if keys.is_empty() {
@@ -81,10 +81,7 @@ async fn fetch(client: &Client) -> Result<TokenKeys, FetchError> {
     }
     // Several API servers may have them in several orders.
     keys.sort_by_cached_key(Value::to_string);
-    Ok(TokenKeys {
-        format: FORMAT,
-        service_accounts: IssuerKeys { issuer, keys },
-    })
+    Ok(IssuerKeys { issuer, keys })
 }
 
 async fn get<T: serde::de::DeserializeOwned>(client: &Client, path: &'static str) -> Result<T, FetchError> {

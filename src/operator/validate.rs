@@ -2,6 +2,7 @@
 //! (references, quantities, expressions, ranges, the state of the cluster). All that is wrong is
 //! told at once.
 
+mod issuers;
 mod model;
 mod offers;
 mod peers;
@@ -24,8 +25,8 @@ use crate::{
 };
 
 pub use model::{
-    Agent, Amounts, EgressPeer, EgressRule, Lifetime, PodPeer, Quota, Resources, Server, ValidatedTenant,
-    Volume, VolumeSource,
+    Agent, Amounts, EgressPeer, EgressRule, Issuer, Lifetime, PodPeer, Quota, Resources, Server,
+    ValidatedTenant, Volume, VolumeSource,
 };
 pub use offers::Offers;
 pub use peers::Closed;
@@ -148,6 +149,7 @@ fn check(
     let runtime_class = runtime_class(tenant, observed, findings);
     let certificates = lifetime(tenant, findings);
 
+    let issuers = issuers::issuers(tenant, findings);
     let peers = peers::Peers::new(tenant, settings, observed);
     findings.unique("spec.agents", spec.agents.iter().map(|agent| agent.name.as_str()));
     let mut agents = Vec::new();
@@ -164,6 +166,7 @@ fn check(
             roles: agent.roles.iter().cloned().collect(),
             attributes: agent.attributes.clone(),
             limits: agent.limits.unwrap_or_default(),
+            clients: agent.clients.iter().map(issuers::client).collect(),
             egress,
         }));
     }
@@ -189,6 +192,7 @@ fn check(
         quota,
         certificates: certificates?,
         key_exchange: spec.tls.key_exchange,
+        issuers,
         agents,
         servers,
     })

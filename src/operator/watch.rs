@@ -31,6 +31,7 @@ use tracing::{debug, warn};
 
 use crate::{
     cache::{Cache, Live, Report},
+    issuers::{self, Guard},
     kinds::{API_SERVER, Kind, Watched, tenants_of_namespace},
     metrics::Metrics,
     names, token_keys,
@@ -38,6 +39,9 @@ use crate::{
 
 /// Label of an `EndpointSlice`: the Service whose endpoints it has.
 const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// How the watch of tenants is called.
+pub const TENANTS: &str = "McpTenant";
 
 /// A tenant as the watch gives it: one that can't be read must not stop the others' watch.
 pub type Guarded = DeserializeGuard<McpTenant>;
@@ -61,6 +65,16 @@ impl Readiness {
     /// The kinds that were not listed yet.
     pub fn waiting(&self) -> Vec<&'static str> {
         self.0.borrow().iter().copied().collect()
+    }
+
+    /// Waits for the first list of this kind.
+    pub async fn wait_for(&self, name: &'static str) {
+        // The sender lives as long as this does.
+        let _ = self
+            .0
+            .subscribe()
+            .wait_for(|waiting| !waiting.contains(name))
+            .await;
     }
 
     /// Waits for the first list of every kind.
@@ -91,14 +105,15 @@ pub struct Watches {
 
 impl Watches {
     /// Starts all watches as tasks of this set. They never end by themselves.
-    pub fn start(self, writer: Writer<Guarded>, tasks: &mut tokio::task::JoinSet<()>) {
-        const TENANTS: &str = "McpTenant";
+    pub fn start(self, writer: Writer<Guarded>, guard: Guard, tasks: &mut tokio::task::JoinSet<()>) {
         self.readiness.expect(TENANTS);
         self.readiness.expect(token_keys::NAME);
+        self.readiness.expect(issuers::NAME);
         for kind in Kind::ALL {
             self.readiness.expect(kind.name());
         }
         tasks.spawn(token_keys::follow(self.clone()));
+        tasks.spawn(issuers::follow(self.clone(), guard));
         tasks.spawn(self.clone().follow_tenants(TENANTS, writer));
         for kind in Kind::ALL {
             tasks.spawn(self.clone().follow(kind));
@@ -211,7 +226,8 @@ impl Watches {
         }
     }
 
-    fn request(&self, tenant: &str) {
+    /// Asks for a reconcile of one tenant, if there is one of this name.
+    pub fn request(&self, tenant: &str) {
         // Most namespaces are nobody's.
         let tenant = ObjectRef::new(tenant);
         if self.tenants.get(&tenant).is_some() {

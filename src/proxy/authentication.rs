@@ -8,6 +8,7 @@ use std::{
     time::SystemTime,
 };
 
+use bulkhead_core::policy::CompiledAgent;
 use http::HeaderMap;
 
 use crate::{
@@ -64,21 +65,29 @@ pub fn token(connection: &Connection, headers: &HeaderMap) -> Result<Arc<Token>,
     Ok(tokens.verify(&connection.presented, text, &keys, audience)?)
 }
 
-/// Who calls, by certificate and token.
+/// Who calls, by certificate and token: the agent, or the agent as it acts for a person.
 pub fn authenticate<'a>(
     connection: &'a Connection,
     token: &Token,
     policy: &LoadedPolicy,
-) -> Result<&'a Identity, EdgeRefusal> {
+) -> Result<(&'a Identity, Arc<CompiledAgent>), EdgeRefusal> {
     let identity = certificate(connection, policy)?;
     let keys = connection
         .shared
         .live
         .token_keys()
         .ok_or(EdgeRefusal::TokenKeysMissing)?;
-    let subject = policy
+    let agent = policy
         .agent(&identity.spiffe_id)
-        .and_then(bulkhead_core::policy::CompiledAgent::subject);
-    token.check(subject, &keys)?;
-    Ok(identity)
+        .ok_or(EdgeRefusal::AgentUnknown)?;
+    let leaf = connection.chain.first().ok_or(EdgeRefusal::IdentityInvalid)?;
+    let caller = token.caller(agent, leaf, policy.compiled(), &keys)?;
+    Ok((identity, caller))
+}
+
+/// Who called, as the policy in force knows them: for what comes back after the call was let through. `None`: it doesn't
+/// know them any more.
+pub fn caller(connection: &Connection, token: &Token, policy: &LoadedPolicy) -> Option<Arc<CompiledAgent>> {
+    let identity = connection.identity.as_ref().ok()?;
+    token.acting(policy.agent(&identity.spiffe_id)?, policy.compiled())
 }

@@ -13,7 +13,7 @@ use crate::{
     admission::Full,
     authentication,
     body::Body,
-    exchange,
+    challenge, exchange,
     gate::{self, Intent},
     memory::{self, Held, ReadError},
     refusal::EdgeRefusal,
@@ -23,22 +23,35 @@ use crate::{
 /// Answers one request. Its guards live until the answer's last byte was handed over.
 pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let guards = (connection.shared.drain.call(), connection.begin_call());
-    let response = match serve(connection, request).await {
+    let (parts, body) = request.into_parts();
+    let response = match serve(connection, &parts, body).await {
         Ok(response) => response,
         Err(refusal) => {
             exchange::refused(connection, refusal);
-            refusal.response()
+            told(connection, &parts, refusal)
         }
     };
     response.map(|body| body.holding(guards))
 }
 
+/// The response to a refused request. Whoever lacks a token is told where to get one, if persons' are taken.
+fn told(connection: &Connection, parts: &Parts, refusal: EdgeRefusal) -> Response<Body> {
+    let mut response = refusal.response();
+    if let (EdgeRefusal::Token(_), Some(policy)) = (refusal, connection.shared.live.policy())
+        && let Some(authority) = challenge::authority(parts)
+        && !policy.compiled().issuers().is_empty()
+    {
+        challenge::refer(response.headers_mut(), authority, policy.target().path());
+    }
+    response
+}
+
 async fn serve(
     connection: &Arc<Connection>,
-    request: Request<Incoming>,
+    parts: &Parts,
+    body: Incoming,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let (parts, body) = request.into_parts();
-    let (intent, limits) = check(connection, &parts)?;
+    let (intent, limits) = check(connection, parts)?;
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
     let admitted = connection
         .shared
@@ -50,18 +63,28 @@ async fn serve(
             Full::Sidecar => EdgeRefusal::Overloaded,
         })?;
     // Only now, so that wrong tokens are counted against the agent like calls.
-    let token = authentication::token(connection, &parts.headers)?;
+    let token = || authentication::token(connection, &parts.headers);
     let response = match intent {
+        Intent::Metadata => metadata(connection, parts)?,
         Intent::Message => {
+            let token = token()?;
             let mut held = connection.memory();
-            let body = read(connection, &parts, body, &mut held).await?;
+            let body = read(connection, parts, body, &mut held).await?;
             let response = exchange::message(connection, &token, &parts.headers, body).await?;
             response.map(|body| body.holding(held))
         }
-        Intent::Stream => exchange::stream(connection, &token, &parts.headers).await?,
-        Intent::EndSession => exchange::end_session(connection, &token, &parts.headers).await?,
+        Intent::Stream => exchange::stream(connection, &token()?, &parts.headers).await?,
+        Intent::EndSession => exchange::end_session(connection, &token()?, &parts.headers).await?,
     };
     Ok(response.map(|body| body.holding(admitted)))
+}
+
+/// How to get a token: for whoever has none yet.
+fn metadata(connection: &Connection, parts: &Parts) -> Result<Response<Body>, EdgeRefusal> {
+    let policy = connection.shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
+    let authority = challenge::authority(parts).ok_or(EdgeRefusal::HostNotAllowed)?;
+    let issuers = policy.compiled().issuers();
+    Ok(challenge::metadata(authority, policy.target().path(), &issuers))
 }
 
 /// Everything that is known before the body: no policy snapshot is held while the body arrives.
@@ -77,7 +100,7 @@ fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits)
     let limits = policy
         .agent(&identity.spiffe_id)
         .filter(|_| !connection.relayed)
-        .map(bulkhead_core::policy::CompiledAgent::limits);
+        .map(|agent| agent.limits());
     Ok((intent, limits.unwrap_or_default()))
 }
 

@@ -20,13 +20,13 @@ use bulkhead_core::{
         self, Era, Message, MirroredHeaders,
         methods::{self, Direction, Method},
     },
-    policy::{Channel, Context, Forward, Permitted, Reach},
+    policy::{Channel, CompiledAgent, Context, Forward, Permitted, Reach},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, StatusCode};
 
 use crate::{
-    authentication::authenticate,
+    authentication::{self, authenticate},
     body::Body,
     metrics::MethodLabel,
     peers::relay::{RelayError, relay},
@@ -177,20 +177,19 @@ fn decide(
 ) -> Result<Decided, EdgeRefusal> {
     let shared = &connection.shared;
     let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
-    let identity = authenticate(connection, token, &policy)?;
+    let (identity, agent) = authenticate(connection, token, &policy)?;
     let limits = json::Limits {
         bytes: shared.limits.body_bytes,
         depth: DEPTH,
     };
-    let agent = policy.agent(&identity.spiffe_id);
     // Sessions are the legacy era's; in the modern one the header means nothing and goes no further.
-    let presented = session::presented(connection, &identity.spiffe_id, headers);
+    let presented = session::presented(connection, &agent, headers);
     let mut caller = Caller {
         connection,
         policy: &policy,
         identity,
         token,
-        agent,
+        agent: &agent,
         headers,
         session: None,
     };
@@ -220,7 +219,9 @@ fn decide(
             .map(OpenSession::upstream_id),
         reach,
     };
-    let decision = policy.compiled().decide(agent, &message, &mirrored, context);
+    let decision = policy
+        .compiled()
+        .decide(Some(&agent), &message, &mirrored, context);
     let id = match &message {
         Message::Request(request) => Some(request.id.raw().to_owned()),
         _ => None,
@@ -254,11 +255,9 @@ fn decide(
     let target = Arc::clone(policy.target());
     match decision.outcome {
         Ok(permitted) => {
-            // Only an agent of the policy is permitted anything.
-            let agent = agent.ok_or(EdgeRefusal::AgentUnknown)?;
             let mut jti = String::new();
             let credential = shared.minter.authorization(
-                |moment| Claims::of_message(policy.compiled(), agent, &permitted, moment),
+                |moment| Claims::of_message(policy.compiled(), &agent, &permitted, moment),
                 &mut jti,
             );
             shared.metrics.decided("permit", "granted");
@@ -287,14 +286,13 @@ fn unrecorded(connection: &Connection, error: &std::io::Error) -> EdgeRefusal {
     EdgeRefusal::AuditUnavailable
 }
 
-/// The handles of the connection's agent, in a session. `None`: the connection names nobody.
-pub(crate) fn handles<'a>(connection: &'a Connection, session: Option<&'a str>) -> Option<Handles<'a>> {
-    let identity = connection.identity.as_ref().ok()?;
-    Some(Handles::new(
-        &*connection.shared.keyring,
-        &identity.spiffe_id,
-        session,
-    ))
+/// The handles of a caller, in a session.
+pub(crate) fn handles<'a>(
+    connection: &'a Connection,
+    agent: &'a CompiledAgent,
+    session: Option<&'a str>,
+) -> Handles<'a> {
+    Handles::new(&*connection.shared.keyring, agent.owner(), session)
 }
 
 /// The response that tells a client why core refused its message.
@@ -312,17 +310,14 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
 /// Decides one message of the server by the policy that is in force now; `None` when there is none.
 pub(crate) fn decide_answer(
     connection: &Connection,
+    token: &Token,
     channel: Channel<'_>,
     session: Option<&str>,
     message: &Bytes,
 ) -> Option<bulkhead_core::policy::Answer> {
     let shared = &connection.shared;
     let policy = shared.live.policy()?;
-    let caller = connection
-        .identity
-        .as_ref()
-        .ok()
-        .and_then(|identity| policy.agent(&identity.spiffe_id));
+    let caller = authentication::caller(connection, token, &policy);
     let inventory = shared.live.inventory();
     let context = Context {
         inventory: &inventory,
@@ -334,7 +329,11 @@ pub(crate) fn decide_answer(
         session,
         reach: Reach::ThisReplica,
     };
-    Some(policy.compiled().answer(caller, channel, message, context))
+    Some(
+        policy
+            .compiled()
+            .answer(caller.as_deref(), channel, message, context),
+    )
 }
 
 fn count(connection: &Connection, message: &Message<'_>, era: Option<Era>) {
@@ -354,6 +353,12 @@ impl Exchange {
     /// Whether the answer may carry a new session id.
     pub(crate) fn opens_session(&self) -> bool {
         self.permitted.method() == Some(Method::Initialize)
+    }
+
+    /// Who called, by the policy that is in force now.
+    pub(crate) fn caller(&self) -> Option<Arc<CompiledAgent>> {
+        let policy = self.connection.shared.live.policy()?;
+        authentication::caller(&self.connection, &self.token, &policy)
     }
 
     /// Ends the exchange without an answer of the server.

@@ -19,7 +19,12 @@ pub enum Intent {
     Stream,
     /// The end of a session.
     EndSession,
+    /// How to get a token (RFC 9728).
+    Metadata,
 }
+
+/// Where a protected resource says how to get a token for it: this, followed by the resource's own path (RFC 9728 §3.1).
+pub const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// What the gate compares with.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +35,21 @@ pub struct Endpoint<'a> {
     pub port: u16,
     /// The only path.
     pub path: &'a str,
+    /// Whether persons' tokens are taken, and so there is something to say about them.
+    pub has_issuers: bool,
 }
 
 /// Checks a request's head.
 pub fn check(request: &Parts, endpoint: Endpoint<'_>) -> Result<Intent, EdgeRefusal> {
     check_host(request, endpoint)?;
     check_origin(&request.headers, endpoint)?;
+    let about = request.uri.path().strip_prefix(METADATA);
+    if endpoint.has_issuers && about == Some(endpoint.path) && request.uri.query().is_none() {
+        return match request.method {
+            Method::GET => Ok(Intent::Metadata),
+            _ => Err(EdgeRefusal::MetadataMethod),
+        };
+    }
     if request.uri.path() != endpoint.path || request.uri.query().is_some() {
         return Err(EdgeRefusal::PathUnknown);
     }
@@ -174,6 +188,7 @@ mod tests {
                 hostnames: &hostnames,
                 port: 8443,
                 path: "/mcp",
+                has_issuers: uri.ends_with("/mcp"),
             },
         )
     }
@@ -272,6 +287,26 @@ mod tests {
             ("POST", "/%6dcp", Err(EdgeRefusal::PathUnknown)),
             ("POST", "/mcp?a=b", Err(EdgeRefusal::PathUnknown)),
             ("GET", "/sse", Err(EdgeRefusal::PathUnknown)),
+            (
+                "GET",
+                "/.well-known/oauth-protected-resource/mcp",
+                Ok(Intent::Metadata),
+            ),
+            (
+                "POST",
+                "/.well-known/oauth-protected-resource/mcp",
+                Err(EdgeRefusal::MetadataMethod),
+            ),
+            (
+                "GET",
+                "/.well-known/oauth-protected-resource",
+                Err(EdgeRefusal::PathUnknown),
+            ),
+            (
+                "GET",
+                "/.well-known/oauth-protected-resource/mcp?a=/mcp",
+                Err(EdgeRefusal::PathUnknown),
+            ),
         ] {
             assert_eq!(verdict(method, uri, &[host, JSON]), expected, "{method} {uri}");
         }

@@ -12,6 +12,7 @@ pub mod audit;
 pub mod authentication;
 pub mod body;
 pub mod canary;
+pub mod challenge;
 pub mod config;
 pub mod detached;
 pub mod drain;

@@ -47,8 +47,8 @@ impl LoadedPolicy {
     }
 
     /// The agent of a SPIFFE ID.
-    pub fn agent(&self, spiffe_id: &str) -> Option<&CompiledAgent> {
-        self.compiled.agent(spiffe_id)
+    pub fn agent(&self, spiffe_id: &str) -> Option<&Arc<CompiledAgent>> {
+        self.compiled.acting_alone(spiffe_id)
     }
 
     /// Where the MCP server is.
@@ -62,6 +62,7 @@ impl LoadedPolicy {
             hostnames: self.compiled.hostnames(),
             port,
             path: self.target.path(),
+            has_issuers: !self.compiled.issuers().is_empty(),
         }
     }
 }

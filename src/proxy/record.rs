@@ -91,8 +91,8 @@ pub struct Caller<'a> {
     pub identity: &'a Identity,
     /// The token of the request.
     pub token: &'a Token,
-    /// The agent, if the policy knows it.
-    pub agent: Option<&'a CompiledAgent>,
+    /// The agent, or the agent as it acts for a person.
+    pub agent: &'a CompiledAgent,
     /// The request's headers.
     pub headers: &'a HeaderMap,
     /// Stands for the session.
@@ -104,7 +104,8 @@ impl Caller<'_> {
     pub fn intent(&self, message: &Message<'_>, decision: &Decision) -> io::Result<OpenIntent> {
         let time = now();
         let call = self.call(&time);
-        let record = IntentRecord::decided(self.policy.compiled(), self.agent, &call, message, decision);
+        let record =
+            IntentRecord::decided(self.policy.compiled(), Some(self.agent), &call, message, decision);
         let shared = &self.connection.shared;
         shared.audit.write(&record.line())?;
         Ok(OpenIntent {
@@ -118,7 +119,8 @@ impl Caller<'_> {
     pub fn refused(&self, message: &Message<'_>, decision: &Decision) {
         let time = now();
         let call = self.call(&time);
-        let record = IntentRecord::decided(self.policy.compiled(), self.agent, &call, message, decision);
+        let record =
+            IntentRecord::decided(self.policy.compiled(), Some(self.agent), &call, message, decision);
         self.write(&record.line());
     }
 
@@ -126,7 +128,7 @@ impl Caller<'_> {
     pub fn unreadable(&self, refusal: &Refusal) {
         let time = now();
         let call = self.call(&time);
-        self.write(&IntentRecord::refused(self.policy.compiled(), self.agent, &call, refusal).line());
+        self.write(&IntentRecord::refused(self.policy.compiled(), Some(self.agent), &call, refusal).line());
     }
 
     fn write(&self, line: &[u8]) {
@@ -140,7 +142,7 @@ impl Caller<'_> {
             spiffe_id: &self.identity.spiffe_id,
             certificate_serial: &self.identity.serial,
             token: &self.token.id,
-            pod: self.token.pod.as_deref(),
+            pod: self.token.pod(),
             session: self.session.as_deref(),
             traceparent: self
                 .headers
@@ -165,6 +167,10 @@ struct EdgeRecord<'a> {
     server: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spiffe_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,6 +207,8 @@ impl<'a> EdgeRecord<'a> {
             tenant_uid: compiled.map(|policy| policy.tenant().uid.as_str()),
             server: compiled.map(CompiledPolicy::server),
             agent: agent.map(|agent| &**agent.name()),
+            person: None,
+            issuer: None,
             spiffe_id: identity.map(|identity| identity.spiffe_id.as_str()),
             certificate_serial: identity.map(|identity| identity.serial.as_str()),
             token: None,
@@ -230,6 +238,7 @@ pub fn of_session(
     connection: &Connection,
     token: &Token,
     policy: &LoadedPolicy,
+    caller: &CompiledAgent,
     session: &str,
     what: SessionCall,
 ) -> io::Result<OpenIntent> {
@@ -240,7 +249,9 @@ pub fn of_session(
     let time = now();
     let record = EdgeRecord {
         token: Some(&token.id),
-        pod: token.pod.as_deref(),
+        pod: token.pod(),
+        person: caller.person().map(|person| person.subject.as_str()),
+        issuer: caller.person().map(|person| person.issuer_name.as_str()),
         session: Some(session),
         method: Some(method),
         rule: Some(rule),

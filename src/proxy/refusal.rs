@@ -5,7 +5,7 @@ use bulkhead_core::refusal::CODE_DENIED;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use crate::{body::Body, tokens::TokenError};
+use crate::{body::Body, challenge, tokens::TokenError};
 
 /// Why the edge refused a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -51,6 +51,9 @@ pub enum EdgeRefusal {
     /// Neither POST, nor GET or DELETE of a session.
     #[error("the method is not allowed here: POST a message, GET a session's stream, or DELETE a session")]
     MethodNotAllowed,
+    /// Anything but GET of the metadata.
+    #[error("the metadata of the resource is there to GET")]
+    MetadataMethod,
     /// GET or DELETE in the modern era.
     #[error("2026-07-28 has neither GET nor DELETE: POST a message, subscriptions/listen for a stream")]
     LegacyMethod,
@@ -123,7 +126,7 @@ impl EdgeRefusal {
             Self::HostNotAllowed => "host_not_allowed",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::PathUnknown => "path_unknown",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MethodNotAllowed | Self::MetadataMethod => "method_not_allowed",
             Self::LegacyMethod => "legacy_method",
             Self::NotAcceptable => "not_acceptable",
             Self::VersionUnsupported => "unsupported_version",
@@ -166,7 +169,7 @@ impl EdgeRefusal {
             // 2025-11-25, "Security Warning": an invalid Origin is answered with 403.
             | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
             Self::PathUnknown | Self::SessionUnknown | Self::EventUnknown => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed | Self::LegacyMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed | Self::MetadataMethod | Self::LegacyMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeaderMalformed
@@ -192,7 +195,8 @@ impl EdgeRefusal {
         let extra: Option<(HeaderName, HeaderValue)> = match self {
             Self::MethodNotAllowed => Some((header::ALLOW, text("POST, GET, DELETE"))),
             Self::LegacyMethod => Some((header::ALLOW, text("POST"))),
-            Self::Token(error) => Some((header::WWW_AUTHENTICATE, challenge(error))),
+            Self::MetadataMethod => Some((header::ALLOW, text("GET"))),
+            Self::Token(error) => Some((header::WWW_AUTHENTICATE, challenge::of(error))),
             Self::RateLimited(seconds) => Some((header::RETRY_AFTER, seconds.into())),
             Self::AgentBusy
             | Self::Overloaded
@@ -208,16 +212,6 @@ impl EdgeRefusal {
         }
         response
     }
-}
-
-/// How a client may prove itself, and what was wrong with how it did (RFC 6750 §3).
-fn challenge(error: TokenError) -> HeaderValue {
-    let plain = HeaderValue::from_static("Bearer realm=\"bulkhead\"");
-    if error == TokenError::Missing {
-        return plain;
-    }
-    let challenge = format!(r#"Bearer realm="bulkhead", error="invalid_token", error_description="{error}""#);
-    HeaderValue::try_from(challenge).unwrap_or(plain)
 }
 
 /// A JSON response.

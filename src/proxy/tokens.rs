@@ -1,29 +1,32 @@
-//! Verifies the token that a request carries beside the connection's certificate, offline: signature, kind, issuer,
-//! audience, times ([`bulkhead_core::tokens`]). Whose it is, is compared with the certificate's agent on every use.
+//! Verifies the token that a request carries beside the connection's certificate, offline: signature, kind, issuer and
+//! times. For whom it is good, is asked on every use.
+//!
+//! Of a pod of the agent's own account ([`bulkhead_core::tokens`]) the token proves the agent. Of a person, whose issuer
+//! the tenant names, it proves whom the agent acts for.
 //!
 //! A verified token is remembered: on its connection, where comparing it is all that the next request costs, and in a
 //! bounded cache by its digest. What changes (time, keys, the policy) is asked again for each request.
 
+mod error;
 mod keys;
+mod person;
+mod pod;
+mod verify;
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
-use bulkhead_core::tokens::MAX_LIFETIME;
+use bulkhead_core::policy::{CompiledAgent, CompiledPolicy};
 use http::{HeaderMap, header};
-use jsonwebtoken::{Validation, decode, decode_header, errors::ErrorKind};
 use quick_cache::sync::Cache;
-use serde::Deserialize;
+use rustls::pki_types::CertificateDer;
 
-use crate::hex;
-
-use keys::{Key, KeyDigest};
+pub use error::TokenError;
+use keys::KeyDigest;
 pub use keys::{Keys, KeysError};
+use person::PersonToken;
+use pod::PodToken;
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -37,72 +40,21 @@ const LEEWAY: u64 = 10;
 /// What a verified token says.
 #[derive(Debug)]
 pub struct Token {
-    /// Whom it is about.
-    pub subject: String,
     /// Its `jti`; of a token without one, hex digits of its digest.
     pub id: String,
-    /// The pod that it was made for, if it says one.
-    pub pod: Option<String>,
     /// When it expires.
     pub expires: SystemTime,
+    proves: Proof,
     signed_by: KeyDigest,
 }
 
-/// Why a token proves nothing. The message is a client's to read and must not repeat the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum TokenError {
-    /// There is none.
-    #[error("Authorization must carry the agent's ServiceAccount token: Bearer TOKEN")]
-    Missing,
-    /// It is no JWT, or lacks a claim.
-    #[error("the token is no JWT with iss, sub, aud, iat and exp")]
-    Malformed,
-    /// It is of a type or algorithm that isn't taken, or has critical extensions.
-    #[error("the token is of a kind that is not taken here; use the token of a projected volume")]
-    Kind,
-    /// No key of its issuer has its `kid`.
-    #[error("the token is signed by no known key of its issuer")]
-    KeyUnknown,
-    /// The signature is another's.
-    #[error("the token's signature is wrong")]
-    Signature,
-    /// Another issuer.
-    #[error("the token's issuer is not this cluster")]
-    Issuer,
-    /// Another audience.
-    #[error("the token's audience is not this tenant; project it with the audience bulkhead:TENANT")]
-    Audience,
-    /// It was good.
-    #[error("the token has expired; read it again from its volume")]
-    Expired,
-    /// It isn't good yet.
-    #[error("the token is not valid yet; the clocks differ")]
-    NotYetValid,
-    /// Good for longer than is taken.
-    #[error("the token is good for more than an hour; project it with expirationSeconds 3600 or less")]
-    Lifetime,
-    /// It is somebody else's.
-    #[error("the token is not of the service account that the certificate names")]
-    Subject,
-}
-
-impl TokenError {
-    /// The stable code, for audit and metrics.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Missing => "token_missing",
-            Self::Malformed => "token_malformed",
-            Self::Kind => "token_kind",
-            Self::KeyUnknown => "token_key_unknown",
-            Self::Signature => "token_signature",
-            Self::Issuer => "token_issuer",
-            Self::Audience => "token_audience",
-            Self::Expired => "token_expired",
-            Self::NotYetValid => "token_not_yet_valid",
-            Self::Lifetime => "token_lifetime",
-            Self::Subject => "token_subject",
-        }
-    }
+/// What a token proves.
+#[derive(Debug)]
+enum Proof {
+    /// That a pod of a service account calls.
+    Pod(PodToken),
+    /// For whom an agent acts.
+    Person(PersonToken),
 }
 
 /// The token that a request carries (RFC 6750 §2.1). `None`: none, or several.
@@ -150,7 +102,7 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Verifies a request's token, or knows it. It must still be [`checked`](Token::check).
+    /// Verifies a request's token, or knows it. Whether it is good is still to be [asked](Token::caller).
     pub fn verify(
         &self,
         presented: &Presented,
@@ -175,7 +127,7 @@ impl Tokens {
         let token = if let Some(token) = known {
             token
         } else {
-            let token = Arc::new(verify(text, &digest, keys, audience)?);
+            let token = Arc::new(verify::verify(text, &digest, keys, audience)?);
             self.verified.insert(digest, Arc::clone(&token));
             token
         };
@@ -187,96 +139,41 @@ impl Tokens {
 }
 
 impl Token {
-    /// Whether it proves the subject now, by the keys in force.
-    pub fn check(&self, subject: Option<&str>, keys: &Keys) -> Result<(), TokenError> {
+    /// The pod that it was made for, if it says one.
+    pub fn pod(&self) -> Option<&str> {
+        match &self.proves {
+            Proof::Pod(token) => token.pod.as_deref(),
+            Proof::Person(_) => None,
+        }
+    }
+
+    /// Who calls, if the token is good now for this agent and its certificate, by the policy and the keys in force.
+    pub fn caller(
+        &self,
+        agent: &Arc<CompiledAgent>,
+        certificate: &CertificateDer<'_>,
+        policy: &CompiledPolicy,
+        keys: &Keys,
+    ) -> Result<Arc<CompiledAgent>, TokenError> {
         if SystemTime::now() >= self.expires {
             return Err(TokenError::Expired);
         }
         if !keys.holds(self.signed_by) {
             return Err(TokenError::KeyUnknown);
         }
-        if subject != Some(self.subject.as_str()) {
-            return Err(TokenError::Subject);
+        match &self.proves {
+            Proof::Pod(token) => token.check(agent)?,
+            Proof::Person(token) => token.check(agent, certificate, policy)?,
         }
-        Ok(())
+        self.acting(agent, policy).ok_or(TokenError::Issuer)
     }
-}
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-    iat: u64,
-    exp: u64,
-    jti: Option<String>,
-    #[serde(rename = "kubernetes.io")]
-    kubernetes: Option<Kubernetes>,
-}
-
-/// What the API server says of the token's object (KEP-1205).
-#[derive(Deserialize)]
-struct Kubernetes {
-    pod: Option<Pod>,
-}
-
-#[derive(Deserialize)]
-struct Pod {
-    name: String,
-}
-
-fn verify(text: &str, digest: &[u8; 32], keys: &Keys, audience: &str) -> Result<Token, TokenError> {
-    let head = decode_header(text).map_err(|_| TokenError::Malformed)?;
-    // The API server writes no type. Access tokens, ID-JAGs and whatever else is to come have types of their own
-    // (RFC 8725 §3.11).
-    if head.typ.is_some_and(|kind| !kind.eq_ignore_ascii_case("jwt")) || head.crit.is_some() {
-        return Err(TokenError::Kind);
+    /// The agent as it acts with this token, by the policy in force. `None`: the policy doesn't know the person's issuer
+    /// any more.
+    pub fn acting(&self, agent: &Arc<CompiledAgent>, policy: &CompiledPolicy) -> Option<Arc<CompiledAgent>> {
+        match &self.proves {
+            Proof::Pod(_) => Some(Arc::clone(agent)),
+            Proof::Person(token) => token.acting(agent, policy),
+        }
     }
-    let kid = head.kid.ok_or(TokenError::KeyUnknown)?;
-    let Key {
-        verifies,
-        algorithms,
-        digest: signed_by,
-    } = keys.get(&kid).ok_or(TokenError::KeyUnknown)?;
-    if !algorithms.contains(&head.alg) {
-        return Err(TokenError::Kind);
-    }
-    let mut validation = Validation::new(head.alg);
-    validation.set_required_spec_claims(&["iss", "sub", "aud", "exp"]);
-    validation.set_issuer(&[keys.issuer()]);
-    validation.set_audience(&[audience]);
-    validation.validate_nbf = true;
-    validation.leeway = LEEWAY;
-    let claims = decode::<Claims>(text, verifies, &validation)
-        .map_err(|error| match error.kind() {
-            ErrorKind::InvalidSignature => TokenError::Signature,
-            ErrorKind::InvalidIssuer => TokenError::Issuer,
-            ErrorKind::InvalidAudience => TokenError::Audience,
-            ErrorKind::ExpiredSignature => TokenError::Expired,
-            ErrorKind::ImmatureSignature => TokenError::NotYetValid,
-            _ => TokenError::Malformed,
-        })?
-        .claims;
-    let lifetime = claims.exp.checked_sub(claims.iat).ok_or(TokenError::Malformed)?;
-    if lifetime > MAX_LIFETIME + LEEWAY {
-        return Err(TokenError::Lifetime);
-    }
-    if claims.iat > now().saturating_add(LEEWAY) {
-        return Err(TokenError::NotYetValid);
-    }
-    let expires = SystemTime::UNIX_EPOCH
-        .checked_add(Duration::from_secs(claims.exp))
-        .ok_or(TokenError::Malformed)?;
-    Ok(Token {
-        subject: claims.sub,
-        id: claims.jti.unwrap_or_else(|| hex::encode(&digest[..16])),
-        pod: claims.kubernetes.and_then(|about| about.pod).map(|pod| pod.name),
-        expires,
-        signed_by: *signed_by,
-    })
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use bulkhead_core::{
     pod,
     policy::CompiledPolicy,
-    tokens::{self, IssuerKeys, TokenKeys},
+    tokens::{IssuerKeys, TokenKeys},
 };
 use serde_json::{Value, json};
 
@@ -131,13 +131,11 @@ fn mount(stage: &Stage<'_>, home: &Path, policy: &str) -> Result<()> {
     put("trust", pod::TRUST_FILE, &made("ca.crt")?)?;
     put("trust", pod::PEERS_TRUST_FILE, &made("ca.crt")?)?;
     let jwks: Value = serde_json::from_slice(&made("jwks.json")?)?;
-    let keys = TokenKeys {
-        format: tokens::FORMAT,
-        service_accounts: IssuerKeys {
-            issuer: ISSUER.to_owned(),
-            keys: jwks["keys"].as_array().cloned().unwrap_or_default(),
-        },
+    let cluster = IssuerKeys {
+        issuer: ISSUER.to_owned(),
+        keys: jwks["keys"].as_array().cloned().unwrap_or_default(),
     };
+    let keys = TokenKeys::new(cluster, Vec::new());
     put("trust", pod::TOKEN_KEYS_FILE, keys.to_json().as_bytes())
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{issuers::AgentClient, schema};
 
 /// An agent: a `ServiceAccount` and a client certificate (Secret `<name>-tls`) in the agents' namespace.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,11 @@ pub struct Agent {
     /// How much it may ask of a server of the tenant, of all its replicas together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<AgentLimits>,
+    /// What it is to the tenant's issuers: the OAuth clients whose tokens of persons it may present. One client is one
+    /// agent's. Not needed for tokens that are bound to its certificate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub clients: Vec<AgentClient>,
     /// What pods labelled `bulkhead.dev/agent: <name>` may dial besides the tenant's servers and the cluster's DNS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]

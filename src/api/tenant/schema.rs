@@ -14,6 +14,9 @@ pub(super) const DNS_LABEL_RFC1035: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// DNS labels joined by dots (RFC 1123), for names of Secrets and classes.
 pub(super) const DNS_SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
+/// Names of hosts: DNS labels joined by dots, at least two, and the last no number (an address is no name).
+pub(super) const HOSTNAME: &str = "^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?$";
+
 /// Names of roles.
 pub(super) const ROLE: &str = "^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$";
 

@@ -39,6 +39,15 @@ pub struct Server {
     pub replicas: u32,
     /// Where the server listens on its pod's loopback.
     pub http: Http,
+    /// Further names under which clients reach it, for example those of a gateway or of a DNS zone of the platform's: they
+    /// are in the server's certificate, and `Host` may be one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        inner(length(min = 3, max = 253), regex(pattern = schema::HOSTNAME)),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
+    pub hostnames: Vec<String>,
     /// Entrypoint, as in a Pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 4096)), extend("x-kubernetes-list-type" = "atomic"))]

@@ -117,8 +117,8 @@ pub struct Owned {
 
 /// Where a forced value comes from: exactly one source.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("[has(self.identity), has(self.attribute), has(self.agent), has(self.string), has(self.int), has(self.bool)].exists_one(given, given)")
-    .message("a forced value has exactly one source: identity, attribute, agent, string, int or bool"))]
+#[x_kube(validation = Rule::new("[has(self.identity), has(self.attribute), has(self.agent), has(self.claim), has(self.string), has(self.int), has(self.bool)].exists_one(given, given)")
+    .message("a forced value has exactly one source: identity, attribute, agent, claim, string, int or bool"))]
 pub struct ForcedValue {
     /// A value of `spec.identity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +131,12 @@ pub struct ForcedValue {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub agent: Option<String>,
+    /// Name of a claim of the person that the agent acts for, or a JSON pointer (RFC 6901) to one: a text, a whole number
+    /// or a truth value, from a token that one of `spec.issuers` signed. Without it, and for an agent that acts for nobody,
+    /// the tool doesn't exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub claim: Option<String>,
     /// A constant text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

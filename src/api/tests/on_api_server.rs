@@ -164,6 +164,17 @@ async fn one_more_than_each_maximum_is_refused() {
         ("/spec/agents/0/roles", "more".into()),
         ("/spec/servers/0/tools/0/roles", "more".into()),
         (
+            "/spec/issuers",
+            serde_json::json!({"name": "more", "url": "https://more.example.com", "audiences": ["more"]}),
+        ),
+        ("/spec/issuers/0/audiences", "more".into()),
+        ("/spec/issuers/0/roles", serde_json::json!({"roles": ["more"]})),
+        (
+            "/spec/agents/0/clients",
+            serde_json::json!({"issuer": "issuer-0", "id": "more"}),
+        ),
+        ("/spec/servers/0/hostnames", "more.example.com".into()),
+        (
             "/spec/admins",
             serde_json::json!({"kind": "User", "name": "more"}),
         ),

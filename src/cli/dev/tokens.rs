@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bulkhead_core::tokens::{FORMAT, IssuerKeys, MAX_LIFETIME, TokenKeys, audience, subject};
+use bulkhead_core::tokens::{IssuerKeys, MAX_LIFETIME, TokenKeys, audience, subject};
 use http::HeaderValue;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
 use rcgen::KeyPair;
@@ -33,14 +33,11 @@ impl Issuer {
     pub fn document(&self) -> Result<String> {
         let mut jwk = Jwk::from_encoding_key(&self.0, Algorithm::ES256)?;
         jwk.common.key_id = Some(KEY_ID.to_owned());
-        let document = TokenKeys {
-            format: FORMAT,
-            service_accounts: IssuerKeys {
-                issuer: ISSUER.to_owned(),
-                keys: vec![serde_json::to_value(jwk)?],
-            },
+        let keys = IssuerKeys {
+            issuer: ISSUER.to_owned(),
+            keys: vec![serde_json::to_value(jwk)?],
         };
-        Ok(document.to_json())
+        Ok(TokenKeys::new(keys, Vec::new()).to_json())
     }
 
     fn sign(&self, tenant: &str, subject: &str, now: Duration) -> Result<HeaderValue> {

@@ -11,7 +11,8 @@ fn outcome(agent: &str, request: &str, reply: Option<&str>) -> Outcome {
     let request = Bytes::from(request.to_owned());
     let reply = reply.map(|reply| Bytes::from(reply.to_owned()));
     let agent = policy.agent(Some(agent)).unwrap();
-    outcome::of(policy, agent, &request, &Headers::of(&request), reply.as_ref())
+    let caller = policy.caller(agent, None).unwrap();
+    outcome::of(policy, &caller, &request, &Headers::of(&request), reply.as_ref())
 }
 
 fn plain(outcome: &Outcome) -> String {

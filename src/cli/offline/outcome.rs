@@ -8,7 +8,7 @@ use bulkhead_core::{
     handles::{NoHandles, Seal},
     json::Limits,
     mcp::{self, Era, Inventory, Message, Params},
-    policy::{Answer, Channel, CompiledAgent, Context, Decision, Forward, Target, document::Agent},
+    policy::{Answer, Channel, CompiledAgent, Context, Decision, Forward, Target},
 };
 use bulkhead_proxy::keyring::Keyring;
 use bytes::Bytes;
@@ -37,6 +37,9 @@ pub struct Outcome {
     pub server: String,
     /// The agent that asks.
     pub agent: String,
+    /// The person that it acts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
     /// The revision of the policy, as it is without a cluster.
     pub policy_revision: String,
     /// The method, if the message can be read.
@@ -176,12 +179,11 @@ const OFFLINE: [u8; 32] = [0; 32];
 /// Decides a request of an agent, and the reply to it.
 pub fn of(
     policy: &Policy,
-    agent: &Agent,
+    caller: &CompiledAgent,
     request: &Bytes,
     headers: &Headers,
     reply: Option<&Bytes>,
 ) -> Outcome {
-    let caller = policy.caller(agent);
     let sidecar = bulkhead_proxy::limits::Limits::default();
     let at_most = |bytes| Limits {
         bytes,
@@ -193,7 +195,7 @@ pub fn of(
         Err(refusal) => {
             return Outcome {
                 rule: refusal.rule.as_deref().map(str::to_owned),
-                ..refused(Outcome::new(policy, agent), &refusal)
+                ..refused(Outcome::new(policy, caller), &refusal)
             };
         }
     };
@@ -205,15 +207,17 @@ pub fn of(
             .map_or(&NoHandles as &dyn Seal, |keyring| keyring),
         ..Context::offline(&inventory, limits)
     };
-    let decision = policy.compiled.decide(caller, &message, &headers.read(), context);
-    let outcome = Outcome::new(policy, agent).decided(policy, agent, &message, &decision);
+    let decision = policy
+        .compiled
+        .decide(Some(caller), &message, &headers.read(), context);
+    let outcome = Outcome::new(policy, caller).decided(policy, caller, &message, &decision);
     match &decision.outcome {
         Err(refusal) => refused(outcome, refusal),
         Ok(forward) => Outcome {
             answer: forward.expected().zip(reply).map(|(expected, reply)| {
                 answered(
                     policy.compiled.answer(
-                        caller,
+                        Some(caller),
                         Channel::Answer(expected),
                         reply,
                         Context {
@@ -230,10 +234,8 @@ pub fn of(
 }
 
 /// The tools that exist for a caller.
-pub fn tools(caller: Option<&CompiledAgent>) -> String {
-    let tools: Vec<_> = caller
-        .map(|agent| agent.tools().into_iter().collect())
-        .unwrap_or_default();
+pub fn tools(caller: &CompiledAgent) -> String {
+    let tools: Vec<_> = caller.tools().into_iter().collect();
     if tools.is_empty() {
         "none".into()
     } else {
@@ -243,11 +245,12 @@ pub fn tools(caller: Option<&CompiledAgent>) -> String {
 
 impl Outcome {
     /// Nothing is known yet, so nothing is permitted.
-    fn new(policy: &Policy, agent: &Agent) -> Self {
+    fn new(policy: &Policy, caller: &CompiledAgent) -> Self {
         Self {
             tenant: policy.document.tenant.name.clone(),
             server: policy.document.server.clone(),
-            agent: agent.name.clone(),
+            agent: caller.name().to_string(),
+            person: caller.person().map(|person| person.subject.clone()),
             policy_revision: policy.compiled.revision().to_string(),
             method: None,
             tool: None,
@@ -269,7 +272,13 @@ impl Outcome {
         }
     }
 
-    fn decided(self, policy: &Policy, agent: &Agent, message: &Message<'_>, decision: &Decision) -> Self {
+    fn decided(
+        self,
+        policy: &Policy,
+        caller: &CompiledAgent,
+        message: &Message<'_>,
+        decision: &Decision,
+    ) -> Self {
         let tool_roles = decision
             .target
             .as_ref()
@@ -291,7 +300,7 @@ impl Outcome {
                 Era::Modern => "modern",
             }),
             rule: decision.rule.as_deref().map(str::to_owned),
-            roles: tool_roles.intersection(&agent.roles).cloned().collect(),
+            roles: tool_roles.intersection(caller.roles()).cloned().collect(),
             tool_roles,
             ..self
         }

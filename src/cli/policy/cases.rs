@@ -37,6 +37,8 @@ pub struct Case {
     pub server: Option<String>,
     /// The agent that calls.
     pub agent: Option<String>,
+    /// The claims of the token of the person that the agent acts for. `iss` may be left out when the tenant has one issuer.
+    pub person: Option<Value>,
     /// The client's message.
     pub request: Given,
     /// Headers in place of those that are made from the message.

@@ -63,13 +63,19 @@ fn difference(cases: &CaseFile, case: &Case, tenant: &Tenant) -> Result<Option<D
     let named = |own: &Option<String>, usual: &Option<String>| own.clone().or_else(|| usual.clone());
     let policy = tenant.server(named(&case.server, &cases.server).as_deref())?;
     let agent = policy.agent(named(&case.agent, &cases.agent).as_deref())?;
+    let person = case
+        .person
+        .as_ref()
+        .map(|claims| policy.person(claims))
+        .transpose()?;
+    let caller = policy.caller(agent, person.as_ref())?;
     let request = case.request.request();
     let mut headers = Headers::of(&request);
     for (name, value) in &case.headers {
         headers.set(name, value);
     }
     let reply = case.reply.as_ref().map(|reply| reply.reply(&request));
-    let outcome = outcome::of(policy, agent, &request, &headers, reply.as_ref());
+    let outcome = outcome::of(policy, &caller, &request, &headers, reply.as_ref());
 
     let mut expected = case.expect.clone();
     if let Some(message) = expected

@@ -59,6 +59,11 @@ pub struct IntentRecord<'a> {
     server: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
+    /// Whom the agent acts for: the subject of the person's token, and the issuer's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person: Option<Bounded<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a str>,
     spiffe_id: Bounded<'a>,
     certificate_serial: Bounded<'a>,
     token: Bounded<'a>,
@@ -152,6 +157,8 @@ impl<'a> IntentRecord<'a> {
             tenant_uid: &policy.tenant().uid,
             server: policy.server(),
             agent: caller.map(|agent| agent.name().as_ref()),
+            person: caller.and_then(|agent| Some(Bounded(&agent.person()?.subject))),
+            issuer: caller.and_then(|agent| Some(agent.person()?.issuer_name.as_str())),
             spiffe_id: Bounded(call.spiffe_id),
             certificate_serial: Bounded(call.certificate_serial),
             token: Bounded(call.token),

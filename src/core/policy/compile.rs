@@ -15,8 +15,9 @@ use crate::{
     json::{self, Limits},
     policy::{
         document::{
-            Agent, AgentLimits, ClientFeatures, FORMAT, KeyExchange, PolicyDocument, Tenant, Upstream,
+            Agent, AgentLimits, ClientFeatures, FORMAT, Issuer, KeyExchange, PolicyDocument, Tenant, Upstream,
         },
+        persons::{self, Facts, Person},
         resources::{self, ResourceGrant, ResourceRule},
     },
     reason::Reason,
@@ -24,7 +25,7 @@ use crate::{
 };
 
 use callables::Grants;
-pub(super) use callables::{Callables, ForcedArgument, Grant, Rule, Value, value_of};
+pub(super) use callables::{Callables, ForcedArgument, Grant, Rule, Value, names_nothing, value_of};
 
 /// Limits of the document itself: what a `ConfigMap` can hold.
 const DOCUMENT: Limits = Limits {
@@ -68,23 +69,43 @@ pub struct CompiledPolicy {
     upstream: Upstream,
     key_exchange: KeyExchange,
     /// By SPIFFE ID.
-    agents: HashMap<Arc<str>, CompiledAgent>,
+    agents: HashMap<Arc<str>, Arc<CompiledAgent>>,
+    /// By `iss`.
+    issuers: HashMap<String, Arc<Issuer>>,
     pub(super) tools: Callables,
     pub(super) prompts: Callables,
+    resources: Vec<Arc<ResourceRule>>,
     pub(super) features: ClientFeatures,
 }
 
-/// An agent and what exists for it.
+/// An agent, or an agent that acts for a person, and what exists for it.
 #[derive(Debug)]
 pub struct CompiledAgent {
     name: Arc<str>,
     spiffe_id: Arc<str>,
-    /// Of its tokens.
+    /// Of its own tokens.
     subject: Option<String>,
-    limits: AgentLimits,
+    /// What it was compiled of.
+    source: Arc<Agent>,
+    /// Its roles; with a person, those that both have.
+    roles: BTreeSet<String>,
+    person: Option<ActsFor>,
+    /// Whose handles are its own.
+    owner: Arc<str>,
     tools: Grants,
     prompts: Grants,
     resources: Vec<Result<ResourceGrant, Reason>>,
+}
+
+/// The person that an agent acts for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActsFor {
+    /// The name of the issuer in the tenant.
+    pub issuer_name: String,
+    /// `iss` of the token.
+    pub issuer: String,
+    /// `sub` of the token.
+    pub subject: String,
 }
 
 pub(super) fn invalid(part: impl Into<String>, problem: impl Into<String>) -> CompileError {
@@ -113,6 +134,7 @@ impl CompiledPolicy {
             upstream,
             key_exchange,
             agents,
+            issuers,
             tools,
             prompts,
             resources,
@@ -141,11 +163,21 @@ impl CompiledPolicy {
                 "needs a port, and a path that begins with a slash",
             ));
         }
+        persons::check(&issuers)?;
+        check_agents(&agents, &issuers)?;
         let tools = Callables::compile("tools", tools)?;
         let prompts = Callables::compile("prompts", prompts)?;
         let resources = resources::compile(resources)?;
+        let agents = agents.into_iter().map(|agent| {
+            let compiled = compile_agent(&Arc::new(agent), None, &tools, &prompts, &resources);
+            (Arc::clone(&compiled.spiffe_id), Arc::new(compiled))
+        });
         Ok(Self {
-            agents: compile_agents(agents, &tools, &prompts, &resources)?,
+            agents: agents.collect(),
+            issuers: issuers
+                .into_iter()
+                .map(|issuer| (issuer.url.clone(), Arc::new(issuer)))
+                .collect(),
             revision: revision.into(),
             issuer: credential::issuer(&tenant.name, &server),
             audience: tokens::audience(&tenant.name),
@@ -156,6 +188,7 @@ impl CompiledPolicy {
             key_exchange,
             tools,
             prompts,
+            resources,
             features: client_features,
         })
     }
@@ -202,7 +235,36 @@ impl CompiledPolicy {
 
     /// The agent with this SPIFFE ID, exactly. `None` may do nothing.
     pub fn agent(&self, spiffe_id: &str) -> Option<&CompiledAgent> {
+        self.agents.get(spiffe_id).map(AsRef::as_ref)
+    }
+
+    /// The same, as it acts for nobody but itself.
+    pub fn acting_alone(&self, spiffe_id: &str) -> Option<&Arc<CompiledAgent>> {
         self.agents.get(spiffe_id)
+    }
+
+    /// The issuer of persons' tokens with this `iss`, exactly.
+    pub fn issuer_of(&self, iss: &str) -> Option<&Arc<Issuer>> {
+        self.issuers.get(iss)
+    }
+
+    /// The issuers of persons' tokens, by `iss`.
+    pub fn issuers(&self) -> BTreeSet<&str> {
+        self.issuers.keys().map(String::as_str).collect()
+    }
+
+    /// The agent as it acts for a person: it may do what both may. `None`: the tenant doesn't take the word of the
+    /// person's issuer.
+    pub fn acting_for(&self, agent: &CompiledAgent, person: &Person) -> Option<CompiledAgent> {
+        let issuer = self.issuers.get(person.issuer())?;
+        let granted = Some((person, &**issuer));
+        Some(compile_agent(
+            &agent.source,
+            granted,
+            &self.tools,
+            &self.prompts,
+            &self.resources,
+        ))
     }
 }
 
@@ -217,6 +279,27 @@ impl CompiledAgent {
         &self.spiffe_id
     }
 
+    /// The person that it acts for.
+    pub fn person(&self) -> Option<&ActsFor> {
+        self.person.as_ref()
+    }
+
+    /// Its roles; with a person, those that both have.
+    pub fn roles(&self) -> &BTreeSet<String> {
+        &self.roles
+    }
+
+    /// Whose handles are its own: the agent's, and with a person that person's only.
+    pub fn owner(&self) -> &Arc<str> {
+        &self.owner
+    }
+
+    /// Whether it is this OAuth client to an issuer, by the issuer's name.
+    pub fn is_client(&self, issuer: &str, id: &str) -> bool {
+        let mut clients = self.source.clients.iter();
+        clients.any(|client| client.issuer == issuer && client.id == id)
+    }
+
     /// The subject of its `ServiceAccount`'s tokens. `None`: no token can be its own.
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
@@ -224,7 +307,7 @@ impl CompiledAgent {
 
     /// How much it may ask of this sidecar.
     pub fn limits(&self) -> AgentLimits {
-        self.limits
+        self.source.limits
     }
 
     /// Names of the tools that exist for the agent, in their order.
@@ -297,42 +380,83 @@ fn is_path(path: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte))
 }
 
-fn compile_agents(
-    agents: Vec<Agent>,
+fn check_agents(agents: &[Agent], issuers: &[Issuer]) -> Result<(), CompileError> {
+    for (index, agent) in agents.iter().enumerate() {
+        let part = || format!("agents[{}]", agent.name);
+        let before = &agents[..index];
+        if agent.name.is_empty() || before.iter().any(|other| other.name == agent.name) {
+            return Err(invalid(part(), "has no name, or one that another agent has"));
+        }
+        if !agent.spiffe_id.starts_with("spiffe://") || agent.spiffe_id.contains('\n') {
+            return Err(invalid(part(), "has no SPIFFE ID"));
+        }
+        if before.iter().any(|other| other.spiffe_id == agent.spiffe_id) {
+            return Err(invalid(part(), "has the SPIFFE ID of another agent"));
+        }
+        for client in &agent.clients {
+            let issuer = issuers.iter().find(|issuer| issuer.name == client.issuer);
+            let Some(issuer) = issuer.filter(|_| !client.id.is_empty()) else {
+                return Err(invalid(
+                    part(),
+                    "has a client without an id, or of an issuer that isn't there",
+                ));
+            };
+            // OpenID Connect Core 1.0 §2: the audience of an ID token is the client.
+            if issuer.audiences.contains(&client.id) {
+                return Err(invalid(
+                    part(),
+                    "has a client that is an audience of its issuer, and so ID tokens would be taken",
+                ));
+            }
+            // Whose token it is must be plain: a client's are one agent's.
+            if before.iter().any(|other| other.clients.contains(client)) {
+                return Err(invalid(part(), "has a client that another agent has"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn compile_agent(
+    source: &Arc<Agent>,
+    acts_for: Option<(&Person, &Issuer)>,
     tools: &Callables,
     prompts: &Callables,
     resources: &[Arc<ResourceRule>],
-) -> Result<HashMap<Arc<str>, CompiledAgent>, CompileError> {
-    let mut names = BTreeSet::new();
-    let mut compiled = HashMap::with_capacity(agents.len());
-    for agent in agents {
-        let part = format!("agents[{}]", agent.name);
-        if agent.name.is_empty() || !names.insert(agent.name.clone()) {
-            return Err(invalid(part, "has no name, or one that another agent has"));
-        }
-        if !agent.spiffe_id.starts_with("spiffe://") || agent.spiffe_id.contains('\n') {
-            return Err(invalid(part, "has no SPIFFE ID"));
-        }
-        let spiffe_id: Arc<str> = agent.spiffe_id.as_str().into();
-        let resources = resources
-            .iter()
-            .filter(|rule| !rule.roles.is_disjoint(&agent.roles))
-            .map(|rule| ResourceGrant::new(rule, &agent.attributes))
-            .collect();
-        let grants = CompiledAgent {
-            name: agent.name.as_str().into(),
-            spiffe_id: spiffe_id.clone(),
-            subject: tokens::subject(&spiffe_id),
-            limits: agent.limits,
-            tools: tools.of(&agent, callables::as_json),
-            prompts: prompts.of(&agent, callables::as_text),
-            resources,
-        };
-        if compiled.insert(spiffe_id, grants).is_some() {
-            return Err(invalid(part, "has the SPIFFE ID of another agent"));
-        }
+) -> CompiledAgent {
+    let spiffe_id: Arc<str> = source.spiffe_id.as_str().into();
+    let mut roles = source.roles.clone();
+    let mut owner = Arc::clone(&spiffe_id);
+    if let Some((person, issuer)) = acts_for {
+        let persons = person.roles(issuer);
+        roles.retain(|role| persons.contains(role.as_str()));
+        owner = format!("{spiffe_id}\n{}\n{}", person.issuer(), person.subject()).into();
     }
-    Ok(compiled)
+    let facts = Facts {
+        attributes: &source.attributes,
+        person: acts_for.map(|(person, _)| person),
+    };
+    let has = |wanted: &BTreeSet<String>| !wanted.is_disjoint(&roles);
+    let tools = tools.of(has, facts, callables::as_json);
+    let prompts = prompts.of(has, facts, callables::as_text);
+    let resources = resources.iter().filter(|rule| has(&rule.roles));
+    let resources = resources.map(|rule| ResourceGrant::new(rule, facts)).collect();
+    CompiledAgent {
+        name: source.name.as_str().into(),
+        subject: tokens::subject(&spiffe_id),
+        owner,
+        spiffe_id,
+        source: Arc::clone(source),
+        roles,
+        person: acts_for.map(|(person, issuer)| ActsFor {
+            issuer_name: issuer.name.clone(),
+            issuer: issuer.url.clone(),
+            subject: person.subject().to_owned(),
+        }),
+        tools,
+        prompts,
+        resources,
+    }
 }
 
 #[cfg(test)]

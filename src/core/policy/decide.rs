@@ -82,7 +82,7 @@ impl<'a> Context<'a> {
 
     /// The handles of an agent.
     pub(super) fn handles(&self, agent: &'a CompiledAgent) -> Handles<'a> {
-        Handles::new(self.seal, agent.spiffe_id(), self.session)
+        Handles::new(self.seal, agent.owner(), self.session)
     }
 }
 
@@ -249,7 +249,7 @@ impl CompiledPolicy {
         let version = version::of_message(headers, message.params())?;
         trace.era = Some(version.era());
         let mut opener = Opener {
-            handles: Handles::new(context.seal, agent.spiffe_id(), context.session),
+            handles: context.handles(agent),
             opened: Vec::new(),
             reach: context.reach,
             elsewhere: None,

@@ -34,6 +34,9 @@ pub struct PolicyDocument {
     pub key_exchange: KeyExchange,
     /// Who may call, by SPIFFE ID.
     pub agents: Vec<Agent>,
+    /// Whose tokens prove the persons that agents act for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<Issuer>,
     /// The tools that may be called. One that isn't here doesn't exist.
     pub tools: Vec<Callable>,
     /// The prompts that may be got. One that isn't here doesn't exist.
@@ -101,6 +104,57 @@ pub struct Agent {
     /// How much it may ask of one sidecar.
     #[serde(default, skip_serializing_if = "AgentLimits::is_none")]
     pub limits: AgentLimits,
+    /// The OAuth clients that it is to the issuers: persons' tokens that were made for one of them are its to present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<Client>,
+}
+
+/// An OAuth client (RFC 6749 §2) of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Client {
+    /// Name of the issuer in this document.
+    pub issuer: String,
+    /// What `client_id` or `azp` of a token must be.
+    pub id: String,
+}
+
+/// An issuer of persons' access tokens (OpenID Connect Discovery 1.0, RFC 9068).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Issuer {
+    /// Its name in the tenant.
+    pub name: String,
+    /// `iss` of its tokens, exact.
+    pub url: String,
+    /// Of these a token must have one in `aud`.
+    pub audiences: BTreeSet<String>,
+    /// For how long a token may be good, from its making to its end, in seconds.
+    pub max_lifetime: u64,
+    /// The roles that persons have. A person without any may do nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<RolesOf>,
+}
+
+/// Roles of some persons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolesOf {
+    /// Whose: all persons' when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimValue>,
+    /// The roles.
+    pub roles: BTreeSet<String>,
+}
+
+/// What a token must claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClaimValue {
+    /// The claim: a name, or a JSON pointer (RFC 6901), which begins with a slash.
+    pub name: String,
+    /// Its value, or one of its values when it is a list.
+    pub value: String,
 }
 
 /// What an agent may ask of one sidecar: its share of what the tenant gives it, which is for all
@@ -246,6 +300,9 @@ pub enum Forced {
     Bool(bool),
     /// The value of this attribute of the calling agent. An agent without it can't call the tool.
     Agent(String),
+    /// The value of this claim of the token of the person that the agent acts for: a text, a whole number or a truth
+    /// value. Without a person, or without the claim, the tool can't be called.
+    Claim(String),
 }
 
 /// What a caller's argument must satisfy. An absent argument satisfies all but `required`.

@@ -15,8 +15,9 @@ use regex::Regex;
 
 use crate::{
     policy::{
-        compile::{CompileError, Value, invalid, value_of},
+        compile::{CompileError, Value, invalid, names_nothing, value_of},
         document::{Forced, Resource},
+        persons::Facts,
     },
     reason::Reason,
 };
@@ -81,8 +82,11 @@ pub(super) fn compile(resources: Vec<Resource>) -> Result<Vec<Arc<ResourceRule>>
                     "is no variable of the template",
                 ));
             }
-            if matches!(forced, Forced::Agent(attribute) if attribute.is_empty()) {
-                return Err(invalid(format!("{rule}.forced[{name}]"), "names no attribute"));
+            if names_nothing(forced) {
+                return Err(invalid(
+                    format!("{rule}.forced[{name}]"),
+                    "names no attribute or claim",
+                ));
             }
         }
         rules.push(Arc::new(ResourceRule {
@@ -137,11 +141,8 @@ fn parse(uri: &str) -> Result<Vec<Part>, &'static str> {
 }
 
 impl ResourceGrant {
-    /// The grant of an agent with these attributes.
-    pub(super) fn new(
-        rule: &Arc<ResourceRule>,
-        attributes: &BTreeMap<String, String>,
-    ) -> Result<Self, Reason> {
+    /// The grant of a caller of whom this is known.
+    pub(super) fn new(rule: &Arc<ResourceRule>, facts: Facts<'_>) -> Result<Self, Reason> {
         let mut uri = String::with_capacity(rule.uri.len());
         let mut pattern = String::from("^");
         let mut values = BTreeMap::new();
@@ -154,7 +155,7 @@ impl ResourceGrant {
                 }
                 Part::Variable { name, reserved } => {
                     if let Some(forced) = rule.forced.get(name) {
-                        let text = match value_of(forced, attributes)? {
+                        let text = match value_of(forced, facts)? {
                             Value::Text(text) => text.to_owned(),
                             Value::Int(int) => int.to_string(),
                             Value::Bool(value) => value.to_string(),
@@ -253,7 +254,12 @@ mod tests {
                 .collect(),
         };
         let rules = compile(vec![resource]).unwrap();
-        ResourceGrant::new(&rules[0], &BTreeMap::from([("place".into(), "n y".into())])).unwrap()
+        let attributes = BTreeMap::from([("place".into(), "n y".into())]);
+        let facts = Facts {
+            attributes: &attributes,
+            person: None,
+        };
+        ResourceGrant::new(&rules[0], facts).unwrap()
     }
 
     #[test]
@@ -363,8 +369,12 @@ mod tests {
             forced: BTreeMap::from([("place".into(), Forced::Agent("place".into()))]),
         };
         let rules = compile(vec![resource]).unwrap();
+        let nothing = Facts {
+            attributes: &BTreeMap::new(),
+            person: None,
+        };
         assert_eq!(
-            ResourceGrant::new(&rules[0], &BTreeMap::new()).err(),
+            ResourceGrant::new(&rules[0], nothing).err(),
             Some(Reason::AgentAttributeMissing)
         );
     }

@@ -127,7 +127,7 @@ fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> 
         lifetime.duration,
         lifetime.renew_before,
     );
-    certificate.spec.dns_names = server.name.hostnames(&tenant.name, domain).into();
+    certificate.spec.dns_names = server.all_hostnames(&tenant.name, domain);
     certificate.spec.uris = vec![uri];
     certificate
 }

@@ -1,6 +1,9 @@
 //! `ConfigMaps`: whom to trust, once it is known, and what is allowed.
 
-use bulkhead_core::{pod, tokens::TokenKeys};
+use bulkhead_core::{
+    pod,
+    tokens::{IssuerKeys, TokenKeys},
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{
@@ -16,7 +19,10 @@ pub(super) fn config_maps(
     settings: &Settings,
 ) -> Vec<ConfigMap> {
     let (agents, servers) = (observed.agents_ca.as_ref(), observed.servers_ca.as_ref());
-    let token_keys = observed.token_keys.as_ref().map(TokenKeys::to_json);
+    let token_keys = observed
+        .token_keys
+        .as_ref()
+        .map(|keys| token_keys(keys, tenant, observed));
     // Crosswise: in the servers' namespace the agents' root, in the agents' the servers'. A server's replicas know each
     // other by the servers' root, in a file of its own: it lets nobody in where agents are let in.
     let trust = [
@@ -53,6 +59,16 @@ pub(super) fn config_maps(
         ..ConfigMap::default()
     });
     trust.into_iter().flatten().chain(policies).collect()
+}
+
+/// The keys of the cluster's own tokens, and of the tenant's issuers as far as they are known.
+fn token_keys(cluster: &IssuerKeys, tenant: &ValidatedTenant, observed: &Observed) -> String {
+    let issuers = tenant.issuers.iter().filter_map(|issuer| {
+        let url = issuer.rules.url.clone();
+        let keys = observed.issuers.get(&url)?.keys.clone()?;
+        Some(IssuerKeys { issuer: url, keys })
+    });
+    TokenKeys::new(cluster.clone(), issuers.collect()).to_json()
 }
 
 fn trust<'a>(

@@ -1,12 +1,13 @@
 //! A tenant for tests, which uses every field. No two of its names are equal, so that swapped ones show.
 
 use bulkhead_api::McpTenant;
-use bulkhead_core::tokens::{self, IssuerKeys, TokenKeys};
+use bulkhead_core::tokens::IssuerKeys;
 use serde_json::{Value, json};
 
 use super::{Observed, Overhead, PeerService, Pem};
 use crate::{
-    quantity::Quantity, ranges::ClusterRanges, settings::Settings, validate, validate::ValidatedTenant,
+    issuers::IssuerState, quantity::Quantity, ranges::ClusterRanges, settings::Settings, validate,
+    validate::ValidatedTenant,
 };
 
 /// Root certificates, made once with `openssl req -x509`.
@@ -64,13 +65,20 @@ pub(crate) fn observed() -> Observed {
     Observed {
         servers_ca: Some(Pem::new(SERVERS_ROOT).unwrap()),
         agents_ca: Some(Pem::new(AGENTS_ROOT).unwrap()),
-        token_keys: Some(TokenKeys {
-            format: tokens::FORMAT,
-            service_accounts: IssuerKeys {
-                issuer: "https://api.cluster.example".into(),
-                keys: vec![json!({"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "AAAA"})],
-            },
+        token_keys: Some(IssuerKeys {
+            issuer: "https://api.cluster.example".into(),
+            keys: vec![json!({"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "AAAA"})],
         }),
+        issuers: [(
+            "https://login.example.com/realms/umbra".to_owned(),
+            IssuerState {
+                keys: Some(vec![
+                    json!({"kty": "OKP", "crv": "Ed25519", "kid": "b", "x": "BBBB"}),
+                ]),
+                problem: None,
+            },
+        )]
+        .into(),
         services: vec![
             service(
                 "stores",

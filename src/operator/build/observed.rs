@@ -5,9 +5,9 @@ use std::{
     net::IpAddr,
 };
 
-use bulkhead_core::tokens::TokenKeys;
+use bulkhead_core::tokens::IssuerKeys;
 
-use crate::{quantity::Quantity, ranges::ClusterRanges};
+use crate::{issuers::IssuerState, quantity::Quantity, ranges::ClusterRanges};
 
 /// What was read from the cluster. The default is knowing nothing, as when rendering offline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,10 @@ pub struct Observed {
     pub servers_ca: Option<Pem>,
     /// Root of the agents' CA, which sidecars trust. None: not issued yet.
     pub agents_ca: Option<Pem>,
-    /// The keys that verify the agents' tokens. None: not known yet.
-    pub token_keys: Option<TokenKeys>,
+    /// The keys that verify the tokens of the agents' service accounts. None: not known yet.
+    pub token_keys: Option<IssuerKeys>,
+    /// What is known of the issuers of persons' tokens that the tenant names, by `iss`.
+    pub issuers: BTreeMap<String, IssuerState>,
     /// Services of the namespaces that servers may dial.
     pub services: Vec<PeerService>,
     /// The cluster's runtime classes, and what each adds to a pod. None: not known, and not checked.

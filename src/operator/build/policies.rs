@@ -44,7 +44,7 @@ pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) ->
             uid: tenant.uid.as_deref().unwrap_or(NO_UID).to_owned(),
         },
         server: server.name.to_string(),
-        hostnames: server.name.hostnames(&tenant.name, domain).into(),
+        hostnames: server.all_hostnames(&tenant.name, domain).into_iter().collect(),
         upstream: Upstream {
             port: server.http.port,
             path: server.http.path.clone(),
@@ -62,8 +62,10 @@ pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) ->
                 roles: agent.roles.clone(),
                 attributes: agent.attributes.clone(),
                 limits: share(agent.limits, server.replicas),
+                clients: agent.clients.clone(),
             })
             .collect(),
+        issuers: tenant.issuers.iter().map(|issuer| issuer.rules.clone()).collect(),
         tools: server.offers.tools.clone(),
         prompts: server.offers.prompts.clone(),
         resources: server.offers.resources.clone(),

@@ -155,6 +155,9 @@ fn network_isolated(view: &View) -> Judgement {
 
 fn policy_enforced(view: &View) -> Judgement {
     let type_ = types::POLICY_ENFORCED;
+    if let Some(waiting) = issuers_unknown(view) {
+        return waiting;
+    }
     if let Some(unknown) = no_pods(type_, view) {
         return unknown;
     }
@@ -176,6 +179,22 @@ fn policy_enforced(view: &View) -> Judgement {
         let message = format!("Waiting for a sidecar of {unconfirmed} to be ready with the current policy.");
         Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message)
     }
+}
+
+fn issuers_unknown(view: &View) -> Option<Judgement> {
+    if view.issuers_unknown.is_empty() {
+        return None;
+    }
+    let issuers = view.issuers_unknown.iter().map(|(name, problem)| match problem {
+        Some(problem) => format!("{name} ({problem})"),
+        None => name.clone(),
+    });
+    let message = format!(
+        "Persons' tokens are refused until there are keys to verify them with, of the issuers {}.",
+        issuers.collect::<Vec<_>>().join(", ")
+    );
+    let reason = reasons::WAITING_FOR_ISSUER;
+    Some(Judgement::new(types::POLICY_ENFORCED, "False", reason, message))
 }
 
 fn no_pods(type_: &'static str, view: &View) -> Option<Judgement> {

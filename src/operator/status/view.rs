@@ -15,6 +15,8 @@ pub struct View {
     pub certificates_missing: Vec<(String, Option<String>)>,
     /// Whether both CAs' roots are known and published.
     pub trust_known: bool,
+    /// Issuers of persons' tokens whose keys aren't known, and why not, once they were asked.
+    pub issuers_unknown: Vec<(String, Option<String>)>,
     /// Somebody else's object in the place of the tenant's `ClusterRole` or of its binding.
     pub taken: Option<String>,
     /// Its servers.
@@ -125,6 +127,7 @@ impl View {
         Self {
             certificates_missing,
             trust_known,
+            issuers_unknown: Vec::new(),
             taken: applied.taken.clone(),
             servers,
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_api::tenant::{AgentLimits, Dns, EnvVar, Http, KeyExchange, Probes, Subject};
+use bulkhead_core::policy::document;
 use ipnet::IpNet;
 
 use super::Offers;
@@ -33,6 +34,8 @@ pub struct ValidatedTenant {
     pub certificates: Lifetime,
     /// How keys are agreed on between its agents and servers.
     pub key_exchange: KeyExchange,
+    /// Whose tokens prove the persons that its agents act for.
+    pub issuers: Vec<Issuer>,
     /// Its agents.
     pub agents: Vec<Agent>,
     /// Its servers.
@@ -41,13 +44,31 @@ pub struct ValidatedTenant {
 
 impl ValidatedTenant {
     /// What it must hold, alone in the cluster, before anything is built.
-    pub fn claims(&self) -> [(ClaimKind, String); 3] {
-        [
+    pub fn claims(&self) -> Vec<(ClaimKind, String)> {
+        let mut claims = vec![
             (ClaimKind::TenantId, self.tenant_id.clone()),
             (ClaimKind::Namespace, self.name.servers_namespace()),
             (ClaimKind::Namespace, self.name.agents_namespace()),
-        ]
+        ];
+        for Issuer { rules, .. } in &self.issuers {
+            // No URL has a line feed.
+            let pairs = rules
+                .audiences
+                .iter()
+                .map(|audience| format!("{}\n{audience}", rules.url));
+            claims.extend(pairs.map(|pair| (ClaimKind::Audience, pair)));
+        }
+        claims
     }
+}
+
+/// An issuer of persons' tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// Which of its tokens are taken, and what they give.
+    pub rules: document::Issuer,
+    /// By whom its server is trusted, in PEM. None: the public authorities.
+    pub certificate_authority: Option<String>,
 }
 
 /// What a tenant's servers may use in total.
@@ -83,6 +104,8 @@ pub struct Agent {
     pub attributes: BTreeMap<String, String>,
     /// How much it may ask of a server, of all its replicas together.
     pub limits: AgentLimits,
+    /// What it is to the issuers.
+    pub clients: Vec<document::Client>,
     /// What it may dial besides the tenant's servers and the cluster's DNS.
     pub egress: Vec<EgressRule>,
 }
@@ -143,6 +166,8 @@ pub struct Server {
     pub probes: Probes,
     /// Name resolution.
     pub dns: Dns,
+    /// Names under which clients reach it, besides those that follow from its own.
+    pub hostnames: Vec<String>,
     /// What it may dial.
     pub egress: Vec<EgressRule>,
     /// Pods besides the tenant's agents that may open its sidecar's port.
@@ -152,6 +177,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// All names under which clients reach it; the first is the one to use.
+    pub fn all_hostnames(&self, tenant: &TenantName, cluster_domain: &str) -> Vec<String> {
+        let own = self.name.hostnames(tenant, cluster_domain).into_iter();
+        own.chain(self.hostnames.iter().cloned()).collect()
+    }
+
     /// Whether it has a volume that one pod at a time may mount.
     pub fn has_persistent_volume(&self) -> bool {
         self.volumes

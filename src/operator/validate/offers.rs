@@ -186,72 +186,67 @@ impl Offer<'_> {
 
 /// A forced value with the tenant's own values in place.
 fn resolve(value: &ForcedValue, offer: Offer<'_>, path: &str, findings: &mut Findings) -> Option<Forced> {
-    let tenant = offer.tenant;
-    match value {
-        ForcedValue {
-            identity: Some(IdentityKey::TenantId),
-            attribute: None,
-            agent: None,
-            string: None,
-            int: None,
-            bool: None,
-        } => Some(Forced::String(tenant.spec.identity.tenant_id.clone())),
-        ForcedValue {
-            identity: None,
-            attribute: Some(name),
-            agent: None,
-            string: None,
-            int: None,
-            bool: None,
-        } => {
-            let value = tenant.spec.attributes.get(name);
+    let ForcedValue {
+        identity,
+        attribute,
+        agent,
+        claim,
+        string,
+        int,
+        bool,
+    } = value;
+    let sources = [
+        identity.map(Source::Identity),
+        attribute.as_deref().map(Source::Attribute),
+        agent.as_deref().map(Source::Agent),
+        claim.as_deref().map(Source::Claim),
+        string.as_deref().map(Source::String),
+        int.map(Source::Int),
+        bool.map(Source::Bool),
+    ];
+    let mut given = sources.into_iter().flatten();
+    let (Some(source), None) = (given.next(), given.next()) else {
+        let message = "give exactly one of identity, attribute, agent, claim, string, int and bool";
+        findings.add(Reason::InvalidToolRule, path, message);
+        return None;
+    };
+    let spec = &offer.tenant.spec;
+    match source {
+        Source::Identity(IdentityKey::TenantId) => Some(Forced::String(spec.identity.tenant_id.clone())),
+        Source::Attribute(name) => {
+            let value = spec.attributes.get(name);
             if value.is_none() {
                 let message = format!("spec.attributes has no `{name}`: add it there, or correct the name");
                 findings.add(Reason::UnknownReference, path, message);
             }
             value.cloned().map(Forced::String)
         }
-        ForcedValue {
-            identity: None,
-            attribute: None,
-            agent: Some(name),
-            string: None,
-            int: None,
-            bool: None,
-        } => {
+        Source::Agent(name) => {
             agents_have(name, offer, path, findings);
-            Some(Forced::Agent(name.clone()))
+            Some(Forced::Agent(name.to_owned()))
         }
-        ForcedValue {
-            identity: None,
-            attribute: None,
-            agent: None,
-            string: Some(text),
-            int: None,
-            bool: None,
-        } => Some(Forced::String(text.clone())),
-        ForcedValue {
-            identity: None,
-            attribute: None,
-            agent: None,
-            string: None,
-            int: Some(number),
-            bool: None,
-        } => Some(Forced::Int(*number)),
-        ForcedValue {
-            identity: None,
-            attribute: None,
-            agent: None,
-            string: None,
-            int: None,
-            bool: Some(truth),
-        } => Some(Forced::Bool(*truth)),
-        _ => {
-            let message = "give exactly one of identity, attribute, agent, string, int and bool";
-            findings.add(Reason::InvalidToolRule, path, message);
-            None
+        Source::Claim(name) => {
+            if spec.issuers.is_empty() {
+                let message = "takes a claim, and nobody's would be believed: name the issuer of the tokens in spec.issuers";
+                findings.add(Reason::UnknownReference, path, message);
+            }
+            Some(Forced::Claim(name.to_owned()))
         }
+        Source::String(text) => Some(Forced::String(text.to_owned())),
+        Source::Int(number) => Some(Forced::Int(number)),
+        Source::Bool(truth) => Some(Forced::Bool(truth)),
     }
+}
+
+/// Where a forced value comes from.
+enum Source<'a> {
+    Identity(IdentityKey),
+    Attribute(&'a str),
+    Agent(&'a str),
+    Claim(&'a str),
+    String(&'a str),
+    Int(i64),
+    Bool(bool),
 }
 
 /// Every agent that may use it must have the attribute, or it could only fail.

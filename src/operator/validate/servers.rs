@@ -88,6 +88,10 @@ pub(super) fn server(
             check_probe(probe, &format!("{path}.probes.{which}"), findings);
         }
     }
+    findings.unique(
+        &format!("{path}.hostnames"),
+        server.hostnames.iter().map(String::as_str),
+    );
     let resources = resources(&server.resources, &format!("{path}.resources"), findings);
     let volumes = volumes(server, path, findings);
     let offers = offers::offers(server, tenant, path, findings);
@@ -99,6 +103,7 @@ pub(super) fn server(
         image: server.image.clone(),
         replicas: server.replicas,
         http: server.http.clone(),
+        hostnames: server.hostnames.clone(),
         command: server.command.clone(),
         args: server.args.clone(),
         env: server.env.clone(),

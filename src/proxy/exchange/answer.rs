@@ -22,6 +22,7 @@ use crate::{
     refusal::{self, EdgeRefusal},
     sealer::{OpenSession, seal_session},
     server::Connection,
+    tokens::Token,
     upstream::{AnswerBody, UpstreamError},
 };
 
@@ -107,12 +108,13 @@ pub(crate) enum Judged {
 /// Decides one message of the server by the policy that is in force now.
 pub(crate) fn judge(
     connection: &Connection,
+    token: &Token,
     channel: Channel<'_>,
     session: Option<&str>,
     message: &Bytes,
 ) -> Judged {
     let shared = &connection.shared;
-    let Some(answer) = decide_answer(connection, channel, session, message) else {
+    let Some(answer) = decide_answer(connection, token, channel, session, message) else {
         return Judged::Dropped;
     };
     match answer {
@@ -235,7 +237,13 @@ async fn whole(exchange: Exchange, status: StatusCode, body: AnswerBody) -> Resp
         return failed(exchange, Failure::NotMcp);
     };
     let session = exchange.session.as_ref().map(OpenSession::upstream_id);
-    let response = match judge(&exchange.connection, Channel::Answer(expected), session, &message) {
+    let response = match judge(
+        &exchange.connection,
+        &exchange.token,
+        Channel::Answer(expected),
+        session,
+        &message,
+    ) {
         Judged::Last(body, ended, refusal) => {
             exchange.intent.answered(ended);
             match refusal {
@@ -284,9 +292,9 @@ fn sealed_session(exchange: &Exchange, headers: &HeaderMap) -> Result<Option<Hea
         return Ok(None);
     };
     let upstream = upstream.to_str().map_err(|_| Failure::BadSession)?;
-    let sealed = handles(&exchange.connection, None)
-        .and_then(|handles| seal_session(handles, upstream))
-        .ok_or(Failure::BadSession)?;
+    let agent = exchange.caller().ok_or(Failure::Withdrawn)?;
+    let sealed =
+        seal_session(handles(&exchange.connection, &agent, None), upstream).ok_or(Failure::BadSession)?;
     HeaderValue::try_from(sealed)
         .map(Some)
         .map_err(|_| Failure::BadSession)

@@ -4,7 +4,11 @@
 use std::sync::Arc;
 
 use bulkhead_core::{
-    audit::Completion, credential::Claims, handles::Replica, mcp::ProtocolVersion, policy::Reach,
+    audit::Completion,
+    credential::Claims,
+    handles::Replica,
+    mcp::ProtocolVersion,
+    policy::{CompiledAgent, Reach},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -48,14 +52,13 @@ struct Recorded {
 /// The session that a request presents, if it does.
 pub(super) fn presented(
     connection: &Connection,
-    agent: &str,
+    agent: &CompiledAgent,
     headers: &HeaderMap,
 ) -> Result<Option<OpenSession>, EdgeRefusal> {
     let Some(sealed) = gate::single(headers, &SESSION)? else {
         return Ok(None);
     };
-    let handles = bulkhead_core::handles::Handles::new(&*connection.shared.keyring, agent, None);
-    OpenSession::open(handles, sealed)
+    OpenSession::open(handles(connection, agent, None), sealed)
         .map(Some)
         .ok_or(EdgeRefusal::SessionUnknown)
 }
@@ -74,8 +77,8 @@ fn record(
 ) -> Result<Found, EdgeRefusal> {
     let shared = &connection.shared;
     let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
-    let identity = authenticate(connection, token, &policy)?;
-    let session = presented(connection, &identity.spiffe_id, headers)?.ok_or(EdgeRefusal::SessionMissing)?;
+    let (_, agent) = authenticate(connection, token, &policy)?;
+    let session = presented(connection, &agent, headers)?.ok_or(EdgeRefusal::SessionMissing)?;
     if let Some(replica) = session.elsewhere() {
         return match reach(connection) {
             Reach::ThisReplica => Err(EdgeRefusal::SessionUnknown),
@@ -88,25 +91,21 @@ fn record(
     let event = match gate::single(headers, &LAST_EVENT)?.filter(|_| what == SessionCall::Stream) {
         None => None,
         Some(sealed) => {
-            let opened = handles(connection, Some(session.upstream_id()))
-                .and_then(|handles| OpenEvent::open(handles, sealed));
-            Some(opened.ok_or(EdgeRefusal::EventUnknown)?)
+            let handles = handles(connection, &agent, Some(session.upstream_id()));
+            Some(OpenEvent::open(handles, sealed).ok_or(EdgeRefusal::EventUnknown)?)
         }
     };
     let version = gate::single(headers, &gate::PROTOCOL_VERSION)?.and_then(ProtocolVersion::parse);
-    let intent = record::of_session(connection, token, &policy, &stand_in(&session), what)
+    let intent = record::of_session(connection, token, &policy, &agent, &stand_in(&session), what)
         .map_err(|error| unrecorded(connection, &error))?;
     shared.metrics.decided("permit", "granted");
-    let agent = policy
-        .agent(&identity.spiffe_id)
-        .ok_or(EdgeRefusal::AgentUnknown)?;
     let method = match what {
         SessionCall::Stream => "GET",
         SessionCall::End => "DELETE",
     };
     let mut id = String::new();
     let credential = shared.minter.authorization(
-        |moment| Claims::of_http(policy.compiled(), agent, method, moment),
+        |moment| Claims::of_http(policy.compiled(), &agent, method, moment),
         &mut id,
     );
     Ok(Found::Here(Box::new(Recorded {

@@ -249,6 +249,11 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> anyhow::Result<Reply> {
         let request = self.request(method, headers, body);
+        self.read(request).await
+    }
+
+    /// Sends any request and reads its answer.
+    pub async fn read(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Reply> {
         let (parts, body) = self.send(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         Ok(Reply {

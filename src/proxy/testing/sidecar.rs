@@ -14,6 +14,7 @@ use bulkhead_core::policy::document::{
     Agent, AgentLimits, Bounds, Callable, ClientFeatures, FORMAT, Forced, KeyExchange, PolicyDocument,
     Tenant, Upstream,
 };
+use bulkhead_core::tokens::TokenKeys;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -86,6 +87,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
         roles: BTreeSet::from([role.to_owned()]),
         attributes: BTreeMap::new(),
         limits: AgentLimits::default(),
+        clients: Vec::new(),
     };
     let tool = |name: &str, role: &str| Callable {
         name: name.into(),
@@ -115,6 +117,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
         },
         key_exchange: KeyExchange::default(),
         agents: vec![agent("billing", "reader"), agent("support", "admin")],
+        issuers: Vec::new(),
         tools: vec![tool("list_invoices", "reader"), tool("delete_invoice", "admin")],
         prompts: Vec::new(),
         resources: Vec::new(),
@@ -353,6 +356,16 @@ impl TestSidecar {
     /// Mounts another certificate of the sidecar.
     pub fn mount_leaf(&self, leaf: &Leaf) {
         write_leaf(self.folder.path(), leaf);
+    }
+
+    /// Mounts other keys of tokens and waits until they are in force.
+    pub async fn mount_keys(&self, keys: &TokenKeys) {
+        let before = self.shared.live.token_keys().unwrap();
+        self.mount("trust/tokens.json", &keys.to_json());
+        until("the keys are in force", || {
+            !Arc::ptr_eq(&before, &self.shared.live.token_keys().unwrap())
+        })
+        .await;
     }
 
     /// Mounts any file.

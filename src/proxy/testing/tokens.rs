@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use bulkhead_core::tokens::{FORMAT, IssuerKeys, TokenKeys, audience, subject};
+use bulkhead_core::tokens::{IssuerKeys, TokenKeys, audience, subject};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PublicKeyData};
 use serde::Serialize;
@@ -38,15 +38,17 @@ impl Issuer {
 
     /// The keys as a sidecar has them mounted, with those of others.
     pub fn document(&self, others: &[&Self]) -> String {
+        self.keys(others).to_json()
+    }
+
+    /// The same, to be added to.
+    pub fn keys(&self, others: &[&Self]) -> TokenKeys {
         let all = [self].into_iter().chain(others.iter().copied());
-        TokenKeys {
-            format: FORMAT,
-            service_accounts: IssuerKeys {
-                issuer: ISSUER.into(),
-                keys: all.map(Self::jwk).collect(),
-            },
-        }
-        .to_json()
+        let keys = IssuerKeys {
+            issuer: ISSUER.into(),
+            keys: all.map(Self::jwk).collect(),
+        };
+        TokenKeys::new(keys, Vec::new())
     }
 
     /// What the token of an agent of the tenant `acme` claims, by its SPIFFE ID.

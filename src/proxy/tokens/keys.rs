@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use bulkhead_core::{
     Reason,
     json::{self, Limits},
-    tokens::{FORMAT, IssuerKeys, TokenKeys},
+    tokens::{self, FORMAT, TokenKeys},
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey,
@@ -31,10 +31,13 @@ pub(super) struct Key {
     pub(super) digest: KeyDigest,
 }
 
-/// The keys of one issuer.
+/// The keys of one issuer, by their ids.
+pub(super) struct IssuerKeys(HashMap<String, Key>);
+
+/// The keys in force, by issuer.
 pub struct Keys {
-    issuer: String,
-    by_id: HashMap<String, Key>,
+    service_accounts: String,
+    by_issuer: HashMap<String, IssuerKeys>,
 }
 
 /// Why a mounted document can't be used.
@@ -49,8 +52,8 @@ pub enum KeysError {
     /// It is of another format.
     #[error("the token keys have format {0}, this sidecar reads format {FORMAT}")]
     Format(u32),
-    /// None of the keys can be used.
-    #[error("there is no key that can verify a token")]
+    /// None of the keys of service accounts can be used.
+    #[error("there is no key that can verify a service account's token")]
     None,
 }
 
@@ -61,45 +64,72 @@ impl Keys {
         json::check(bytes, DOCUMENT).map_err(KeysError::Json)?;
         let TokenKeys {
             format,
-            service_accounts: IssuerKeys { issuer, keys },
+            service_accounts,
+            issuers,
         } = serde_json::from_slice(bytes).map_err(|error| KeysError::Shape(error.to_string()))?;
         if format != FORMAT {
             return Err(KeysError::Format(format));
         }
-        let mut by_id = HashMap::with_capacity(keys.len());
-        for jwk in keys {
-            if let Some((id, key)) = usable(&jwk) {
-                by_id.insert(id, key);
-            } else {
-                warn!(%issuer, "a key of the issuer can't verify tokens and is left out");
-            }
-        }
-        if by_id.is_empty() {
+        let of_accounts = IssuerKeys::of(&service_accounts);
+        if of_accounts.0.is_empty() {
             return Err(KeysError::None);
         }
-        Ok(Self { issuer, by_id })
+        let mut by_issuer: HashMap<_, _> = issuers
+            .into_iter()
+            .map(|issuer| (issuer.issuer.clone(), IssuerKeys::of(&issuer)))
+            .collect();
+        // Last: nobody else's keys make tokens of the cluster's.
+        by_issuer.insert(service_accounts.issuer.clone(), of_accounts);
+        Ok(Self {
+            service_accounts: service_accounts.issuer,
+            by_issuer,
+        })
     }
 
-    pub(super) fn issuer(&self) -> &str {
-        &self.issuer
+    /// The keys of an issuer.
+    pub(super) fn issuer(&self, issuer: &str) -> Option<&IssuerKeys> {
+        self.by_issuer.get(issuer)
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&Key> {
-        self.by_id.get(id)
+    /// Whether it is the issuer of the cluster's service accounts.
+    pub(super) fn is_of_service_accounts(&self, issuer: &str) -> bool {
+        self.service_accounts == issuer
     }
 
     /// Whether the key is in force.
     pub(super) fn holds(&self, key: KeyDigest) -> bool {
-        self.by_id.values().any(|held| held.digest == key)
+        let mut all = self.by_issuer.values().flat_map(|keys| keys.0.values());
+        all.any(|held| held.digest == key)
+    }
+}
+
+impl IssuerKeys {
+    /// A key of a kind that isn't known is left out, and said.
+    fn of(issuer: &tokens::IssuerKeys) -> Self {
+        let mut by_id = HashMap::with_capacity(issuer.keys.len());
+        for jwk in &issuer.keys {
+            if let Some((id, key)) = usable(jwk) {
+                by_id.insert(id, key);
+            } else {
+                warn!(
+                    issuer = issuer.issuer,
+                    "a key of the issuer can't verify tokens and is left out"
+                );
+            }
+        }
+        Self(by_id)
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Key> {
+        self.0.get(id)
     }
 }
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keys")
-            .field("issuer", &self.issuer)
-            .field("ids", &self.by_id.keys())
-            .finish()
+            .field("issuers", &self.by_issuer.keys())
+            .finish_non_exhaustive()
     }
 }
 

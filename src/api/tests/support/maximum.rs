@@ -18,17 +18,29 @@ pub fn tenant() -> Value {
             "admins": people,
             "developers": people,
             "quota": {"cpu": "64", "memory": "64Gi", "ephemeralStorage": "64Gi", "pods": 1024},
+            "issuers": (0..4).map(|number| json!({
+                "name": format!("issuer-{number}"),
+                "url": format!("https://login.example.com/realms/{number}"),
+                "audiences": (0..8).map(|number| format!("api://greatest/{number}")).collect::<Vec<_>>(),
+                "roles": (0..if number == 0 { 32 } else { 1 }).map(|number| json!({
+                    "claim": "groups", "value": format!("group-{number:02}"), "roles": &roles[..1],
+                })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
             "agents": (0..64).map(|number| json!({
                 "name": format!("agent-{number:02}"),
                 "roles": roles,
                 "attributes": attributes(),
                 "limits": {"requestsPerMinute": 1_000_000, "concurrent": 1024},
+                "clients": (0..if number == 0 { 8 } else { 1 }).map(|client| json!({
+                    "issuer": "issuer-3", "id": format!("client-{number:02}-{client}"),
+                })).collect::<Vec<_>>(),
                 "egress": egress(),
             })).collect::<Vec<_>>(),
             "servers": (0..16).map(|number| json!({
                 "name": format!("server-{number:02}"),
                 "image": "registry.example.com/server:1",
                 "replicas": 64,
+                "hostnames": (0..if number == 0 { 8 } else { 1 }).map(|name| format!("server-{number:02}.zone-{name}.example.com")).collect::<Vec<_>>(),
                 "http": {"port": 3000},
                 // One server has them all; what they are multiplied by is in the schema.
                 "env": (0..if number == 0 { 64 } else { 4 }).map(|number| json!({"name": format!("VARIABLE_{number:02}"), "value": "value"})).collect::<Vec<_>>(),

@@ -11,7 +11,8 @@ use crate::{
     json::text::{quoted, same_ignoring_case},
     policy::{
         bounds::{self, CompiledBounds},
-        document::{Agent, Callable, Forced, Results},
+        document::{Callable, Forced, Results},
+        persons::Facts,
         records::{OwnedPaths, OwnedRule, ResultRule},
     },
     reason::Reason,
@@ -116,15 +117,17 @@ impl Callables {
         self.0.get(name)
     }
 
-    /// What an agent may use. `written` writes forced values.
-    pub(super) fn of(&self, agent: &Agent, written: fn(&Value<'_>) -> String) -> Grants {
-        let granted = self
-            .0
-            .values()
-            .filter(|rule| !rule.roles.is_disjoint(&agent.roles));
+    /// What a caller may use. `has` tells whether it has one of some roles, `written` writes forced values.
+    pub(super) fn of(
+        &self,
+        has: impl Fn(&BTreeSet<String>) -> bool,
+        facts: Facts<'_>,
+        written: fn(&Value<'_>) -> String,
+    ) -> Grants {
+        let granted = self.0.values().filter(|rule| has(&rule.roles));
         Grants(
             granted
-                .map(|rule| (rule.name.clone(), rule.resolve(&agent.attributes, written)))
+                .map(|rule| (rule.name.clone(), rule.resolve(facts, written)))
                 .collect(),
         )
     }
@@ -155,19 +158,34 @@ pub(super) fn as_text(value: &Value<'_>) -> String {
     }
 }
 
-/// The value of a forced argument for an agent with these attributes.
-pub(in crate::policy) fn value_of<'a>(
-    forced: &'a Forced,
-    attributes: &'a BTreeMap<String, String>,
-) -> Result<Value<'a>, Reason> {
+/// The value of a forced argument for a caller of whom this is known.
+pub(in crate::policy) fn value_of<'a>(forced: &'a Forced, facts: Facts<'a>) -> Result<Value<'a>, Reason> {
     Ok(match forced {
         Forced::String(text) => Value::Text(text),
         Forced::Int(int) => Value::Int(*int),
         Forced::Bool(value) => Value::Bool(*value),
-        Forced::Agent(attribute) => {
-            Value::Text(attributes.get(attribute).ok_or(Reason::AgentAttributeMissing)?)
-        }
+        Forced::Agent(attribute) => Value::Text(
+            facts
+                .attributes
+                .get(attribute)
+                .ok_or(Reason::AgentAttributeMissing)?,
+        ),
+        Forced::Claim(name) => claimed(name, facts).ok_or(Reason::ClaimMissing)?,
     })
+}
+
+fn claimed<'a>(name: &str, facts: Facts<'a>) -> Option<Value<'a>> {
+    match facts.person?.claim(name)? {
+        serde_json::Value::String(text) if !text.is_empty() => Some(Value::Text(text)),
+        serde_json::Value::Bool(value) => Some(Value::Bool(*value)),
+        serde_json::Value::Number(number) => number.as_i64().map(Value::Int),
+        _ => None,
+    }
+}
+
+/// Whether a source of a value names nothing.
+pub(in crate::policy) fn names_nothing(forced: &Forced) -> bool {
+    matches!(forced, Forced::Agent(name) | Forced::Claim(name) if name.is_empty())
 }
 
 impl Rule {
@@ -189,8 +207,11 @@ impl Rule {
             }
         }
         for (name, forced) in &callable.forced {
-            if matches!(forced, Forced::Agent(attribute) if attribute.is_empty()) {
-                return Err(invalid(format!("{rule}.forced[{name}]"), "names no attribute"));
+            if names_nothing(forced) {
+                return Err(invalid(
+                    format!("{rule}.forced[{name}]"),
+                    "names no attribute or claim",
+                ));
             }
         }
         let results = callable
@@ -228,20 +249,20 @@ impl Rule {
 
     fn resolve(
         self: &Arc<Self>,
-        attributes: &BTreeMap<String, String>,
+        facts: Facts<'_>,
         written: fn(&Value<'_>) -> String,
     ) -> Result<Grant, Reason> {
         let forced = self.forced.iter().map(|name| {
             let source = self.sources.get(&**name).ok_or(Reason::AgentAttributeMissing)?;
             Ok(ForcedArgument {
                 name: name.clone(),
-                value: written(&value_of(source, attributes)?),
+                value: written(&value_of(source, facts)?),
             })
         });
         let results = self.results.as_ref();
         Ok(Grant {
             forced: forced.collect::<Result<_, _>>()?,
-            results: results.map(|results| results.resolve(attributes)).transpose()?,
+            results: results.map(|results| results.resolve(facts)).transpose()?,
             rule: Arc::clone(self),
         })
     }
@@ -274,8 +295,8 @@ impl CompiledResults {
             return Err("has maxRecords without owned, which says where records are");
         }
         let owned = results.owned.map(|owned| {
-            if matches!(&owned.equals, Forced::Agent(attribute) if attribute.is_empty()) {
-                return Err("names no attribute");
+            if names_nothing(&owned.equals) {
+                return Err("names no attribute or claim");
             }
             let paths = OwnedPaths::parse(&owned)
                 .ok_or("has a path that is neither $ nor $.name.name, or a field that is no name.name")?;
@@ -289,11 +310,11 @@ impl CompiledResults {
         })
     }
 
-    fn resolve(&self, attributes: &BTreeMap<String, String>) -> Result<ResultRule, Reason> {
+    fn resolve(&self, facts: Facts<'_>) -> Result<ResultRule, Reason> {
         let owned = self
             .owned
             .as_ref()
-            .map(|(paths, equals)| Ok(OwnedRule::new(paths, &value_of(equals, attributes)?)));
+            .map(|(paths, equals)| Ok(OwnedRule::new(paths, &value_of(equals, facts)?)));
         Ok(ResultRule {
             owned: owned.transpose()?,
             max_records: self.max_records,

@@ -34,6 +34,7 @@ fn view() -> View {
     View {
         certificates_missing: Vec::new(),
         trust_known: true,
+        issuers_unknown: Vec::new(),
         taken: None,
         servers: vec![server()],
     }
@@ -69,7 +70,7 @@ type Change = fn(&mut View);
 #[test]
 #[allow(clippy::too_many_lines)] // One table.
 fn each_condition_follows_what_was_confirmed() {
-    let cases: [(&str, Change, Said<&str>); 13] = [
+    let cases: [(&str, Change, Said<&str>); 14] = [
         ("all is well", |_| {}, [T, T, T, T]),
         (
             "no pods",
@@ -95,6 +96,19 @@ fn each_condition_follows_what_was_confirmed() {
             "a stranger's role under the tenant's name",
             |view| view.taken = Some("ClusterRole x".to_owned()),
             [("False", "ClusterRoleTaken"), T, T, T],
+        ),
+        (
+            "an issuer without keys, and no pods either",
+            |view| {
+                view.servers[0].pods.clear();
+                view.issuers_unknown = vec![("corp".to_owned(), None)];
+            },
+            [
+                ("False", "NoPods"),
+                ("Unknown", "NoPods"),
+                T,
+                ("False", "WaitingForIssuer"),
+            ],
         ),
         (
             "a canary that answers",

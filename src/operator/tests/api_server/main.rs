@@ -13,6 +13,7 @@ mod fence_benchmark;
 mod fence_people;
 mod fences;
 mod fixture;
+mod issuers;
 mod leading;
 mod narrowing;
 mod people;

@@ -17,7 +17,7 @@ use super::super::{
     handles,
 };
 use crate::{
-    authentication::authenticate,
+    authentication::{self, authenticate},
     limits::Limits,
     record::{Ended, OpenIntent},
     sealer::{OpenEvent, OpenSession},
@@ -129,7 +129,9 @@ impl Flow {
             call: self.call,
         };
         let session = self.session.as_ref().map(OpenSession::upstream_id);
-        let sealed = handles(&self.connection, session)?.seal(&handle)?;
+        let policy = self.connection.shared.live.policy()?;
+        let agent = authentication::caller(&self.connection, &self.token, &policy)?;
+        let sealed = handles(&self.connection, &agent, session).seal(&handle)?;
         self.marked = true;
         Some(sealed)
     }
@@ -140,7 +142,7 @@ impl Flow {
             None => Channel::Session(self.version),
         };
         let session = self.session.as_ref().map(OpenSession::upstream_id);
-        answer::judge(&self.connection, channel, session, message)
+        answer::judge(&self.connection, &self.token, channel, session, message)
     }
 
     /// When the client's right to it ends.
