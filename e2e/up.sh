@@ -60,6 +60,8 @@ cat > "$values" <<VALUES
 operator: {image: {repository: "${image[operator]%:*}", tag: "${image[operator]##*:}"}}
 proxy: {image: {repository: "${image[proxy]%:*}", tag: "${image[proxy]##*:}"}}
 VALUES
+# Here issuers of persons' tokens are behind Services, and their pods listen on 8443.
+[ -n "$CONTEXT" ] || echo 'issuers: {cidrs: [10.96.0.0/16], ports: [443, 8443]}' >> "$values"
 
 export KUBECONFIG="$kubeconfig"
 # On somebody's cluster nothing is taken over that was there before: what stands there must come from an earlier run.

@@ -74,6 +74,14 @@ impl Agent {
         Self::run_pod(&Kubectl::admin(), namespace, name, &pod)
     }
 
+    /// A pod that runs already.
+    pub(crate) fn existing(namespace: &str, pod: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+        }
+    }
+
     /// The pod's address.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 
 mod agent;
 mod dialler;
+mod issuer;
 mod kubectl;
 mod ledger;
 mod objects;
@@ -14,6 +15,7 @@ mod wait;
 
 pub use agent::{Agent, Load, PROOF, call_message, dialled, said};
 pub use dialler::{Dialler, Open};
+pub use issuer::Issuer;
 pub use kubectl::{Kubectl, Outcome};
 pub use ledger::Ledger;
 pub use objects::{find, gone, object, objects};

@@ -17,6 +17,7 @@ mod scenarios {
     mod first_contact;
     mod operator_restart;
     mod people;
+    mod persons;
     mod renewal;
     mod replicas;
     mod sandbox;
