@@ -17,7 +17,7 @@ use bulkhead_api::tenant::Issuer;
 use bulkhead_core::{pod, tokens::TokenKeys};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, ResourceExt};
+use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 use serde_json::Value;
 use tokio::{
     task::JoinSet,
@@ -26,6 +26,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    kinds::Kind,
     names::TRUST,
     watch::{TENANTS, Watches},
 };
@@ -83,6 +84,7 @@ pub async fn follow(watches: Watches, guard: Guard) {
     let mut due: HashMap<IssuerRef, Instant> = HashMap::new();
     let mut asked = JoinSet::new();
     watches.readiness.wait_for(TENANTS).await;
+    watches.readiness.wait_for(Kind::Namespace.name()).await;
     loop {
         let wanted = wanted(&watches);
         watches.cache.retain_issuers(|issuer| wanted.contains_key(issuer));
@@ -143,6 +145,20 @@ fn wanted(watches: &Watches) -> BTreeMap<IssuerRef, Vec<String>> {
     wanted
 }
 
+/// Whether the servers' namespace of a tenant is the one that was made for it: what is in another's says nothing.
+fn is_its_own(watches: &Watches, tenant: &str) -> bool {
+    let Some(tenant) = watches.tenants.get(&ObjectRef::new(tenant)) else {
+        return false;
+    };
+    let status = tenant.0.as_ref().ok().and_then(|tenant| tenant.status.as_ref());
+    let made = status.and_then(|status| {
+        let name = tenant.name_any();
+        status.namespaces.iter().find(|namespace| namespace.name == name)
+    });
+    let there = made.and_then(|made| watches.cache.get(Kind::Namespace, &made.name, &made.name));
+    made.zip(there).is_some_and(|(made, there)| made.uid == there.uid)
+}
+
 fn take_in(
     watches: &Watches,
     issuer: IssuerRef,
@@ -182,7 +198,7 @@ fn take_in(
 
 /// The keys of an issuer that sidecars of these tenants have.
 async fn remembered(watches: &Watches, url: &str, tenants: &[String]) -> Option<Vec<Value>> {
-    for tenant in tenants {
+    for tenant in tenants.iter().filter(|tenant| is_its_own(watches, tenant)) {
         let maps: Api<ConfigMap> = Api::namespaced(watches.client.clone(), tenant);
         let Ok(Some(map)) = maps.get_opt(TRUST).await else {
             continue;

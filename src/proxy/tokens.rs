@@ -19,7 +19,7 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
 use bulkhead_core::policy::{CompiledAgent, CompiledPolicy};
 use http::{HeaderMap, header};
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 use rustls::pki_types::CertificateDer;
 
 pub use error::TokenError;
@@ -31,8 +31,14 @@ use pod::PodToken;
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 
-/// Verified tokens that are remembered.
-const REMEMBERED: usize = 1024;
+/// What verified tokens that are remembered may weigh together, roughly in bytes.
+const REMEMBERED: u64 = 4 * 1024 * 1024;
+
+/// What an agent that acts for a person weighs beside the person's token: its grants.
+const GRANTS: u64 = 16 * 1024;
+
+/// Tokens for which there is room from the start.
+const FEW: usize = 64;
 
 /// Seconds by which clocks may differ.
 const LEEWAY: u64 = 10;
@@ -45,7 +51,10 @@ pub struct Token {
     /// When it expires.
     pub expires: SystemTime,
     proves: Proof,
+    issuer: Box<str>,
     signed_by: KeyDigest,
+    /// Roughly in bytes.
+    weight: u64,
 }
 
 /// What a token proves.
@@ -84,13 +93,22 @@ impl fmt::Debug for Presented {
 
 /// Verifies the tokens of one tenant's agents.
 pub struct Tokens {
-    verified: Cache<[u8; 32], Arc<Token>>,
+    verified: Cache<[u8; 32], Arc<Token>, ByWeight>,
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<[u8; 32], Arc<Token>> for ByWeight {
+    fn weight(&self, _: &[u8; 32], token: &Arc<Token>) -> u64 {
+        token.weight
+    }
 }
 
 impl Default for Tokens {
     fn default() -> Self {
         Self {
-            verified: Cache::new(REMEMBERED),
+            verified: Cache::with_weighter(FEW, REMEMBERED, ByWeight),
         }
     }
 }
@@ -123,7 +141,7 @@ impl Tokens {
         let known = self
             .verified
             .get(&digest)
-            .filter(|token| keys.holds(token.signed_by));
+            .filter(|token| keys.holds(&token.issuer, token.signed_by));
         let token = if let Some(token) = known {
             token
         } else {
@@ -158,7 +176,7 @@ impl Token {
         if SystemTime::now() >= self.expires {
             return Err(TokenError::Expired);
         }
-        if !keys.holds(self.signed_by) {
+        if !keys.holds(&self.issuer, self.signed_by) {
             return Err(TokenError::KeyUnknown);
         }
         match &self.proves {

@@ -18,14 +18,16 @@ use crate::{
             Agent, AgentLimits, ClientFeatures, FORMAT, Issuer, KeyExchange, PolicyDocument, Tenant, Upstream,
         },
         persons::{self, Facts, Person},
-        resources::{self, ResourceGrant, ResourceRule},
+        resources::{self, ResourceGrant, ResourceOffer},
     },
     reason::Reason,
     tokens,
 };
 
 use callables::Grants;
-pub(super) use callables::{Callables, ForcedArgument, Grant, Rule, Value, names_nothing, value_of};
+pub(super) use callables::{
+    Callables, ForcedArgument, Grant, Rule, Value, depends_on_caller, names_nothing, value_of,
+};
 
 /// Limits of the document itself: what a `ConfigMap` can hold.
 const DOCUMENT: Limits = Limits {
@@ -74,7 +76,7 @@ pub struct CompiledPolicy {
     issuers: HashMap<String, Arc<Issuer>>,
     pub(super) tools: Callables,
     pub(super) prompts: Callables,
-    resources: Vec<Arc<ResourceRule>>,
+    resources: Vec<ResourceOffer>,
     pub(super) features: ClientFeatures,
 }
 
@@ -94,7 +96,7 @@ pub struct CompiledAgent {
     owner: Arc<str>,
     tools: Grants,
     prompts: Grants,
-    resources: Vec<Result<ResourceGrant, Reason>>,
+    resources: Vec<Result<Arc<ResourceGrant>, Reason>>,
 }
 
 /// The person that an agent acts for.
@@ -165,8 +167,8 @@ impl CompiledPolicy {
         }
         persons::check(&issuers)?;
         check_agents(&agents, &issuers)?;
-        let tools = Callables::compile("tools", tools)?;
-        let prompts = Callables::compile("prompts", prompts)?;
+        let tools = Callables::compile("tools", tools, callables::as_json)?;
+        let prompts = Callables::compile("prompts", prompts, callables::as_text)?;
         let resources = resources::compile(resources)?;
         let agents = agents.into_iter().map(|agent| {
             let compiled = compile_agent(&Arc::new(agent), None, &tools, &prompts, &resources);
@@ -341,14 +343,14 @@ impl CompiledAgent {
     pub(super) fn resource(&self, uri: &str) -> Result<&ResourceGrant, Reason> {
         self.resources
             .iter()
-            .filter_map(|grant| grant.as_ref().ok())
+            .filter_map(|grant| grant.as_deref().ok())
             .find(|grant| grant.covers(uri))
             .ok_or(Reason::ResourceNotGranted)
     }
 
     /// The grants of the agent's resources and templates.
     pub(super) fn resources(&self) -> impl Iterator<Item = &ResourceGrant> {
-        self.resources.iter().filter_map(|grant| grant.as_ref().ok())
+        self.resources.iter().filter_map(|grant| grant.as_deref().ok())
     }
 
     /// Whether results of some tool are filtered by owner.
@@ -422,7 +424,7 @@ fn compile_agent(
     acts_for: Option<(&Person, &Issuer)>,
     tools: &Callables,
     prompts: &Callables,
-    resources: &[Arc<ResourceRule>],
+    resources: &[ResourceOffer],
 ) -> CompiledAgent {
     let spiffe_id: Arc<str> = source.spiffe_id.as_str().into();
     let mut roles = source.roles.clone();
@@ -436,11 +438,11 @@ fn compile_agent(
         attributes: &source.attributes,
         person: acts_for.map(|(person, _)| person),
     };
-    let has = |wanted: &BTreeSet<String>| !wanted.is_disjoint(&roles);
-    let tools = tools.of(has, facts, callables::as_json);
-    let prompts = prompts.of(has, facts, callables::as_text);
-    let resources = resources.iter().filter(|rule| has(&rule.roles));
-    let resources = resources.map(|rule| ResourceGrant::new(rule, facts)).collect();
+    let (tools, prompts) = (tools.of(&roles, facts), prompts.of(&roles, facts));
+    let resources = resources
+        .iter()
+        .filter(|offer| !offer.rule.roles.is_disjoint(&roles));
+    let resources = resources.map(|offer| offer.grant(facts)).collect();
     CompiledAgent {
         name: source.name.as_str().into(),
         subject: tokens::subject(&spiffe_id),

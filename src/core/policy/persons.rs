@@ -79,6 +79,12 @@ impl Person {
     }
 }
 
+/// Of a caller of whom nothing is known.
+pub(super) const NOBODY: Facts<'_> = Facts {
+    attributes: &BTreeMap::new(),
+    person: None,
+};
+
 /// What values may be taken from, for one caller.
 #[derive(Clone, Copy)]
 pub(super) struct Facts<'a> {

@@ -15,9 +15,9 @@ use regex::Regex;
 
 use crate::{
     policy::{
-        compile::{CompileError, Value, invalid, names_nothing, value_of},
+        compile::{CompileError, Value, depends_on_caller, invalid, names_nothing, value_of},
         document::{Forced, Resource},
-        persons::Facts,
+        persons::{Facts, NOBODY},
     },
     reason::Reason,
 };
@@ -35,6 +35,24 @@ pub(super) struct ResourceRule {
     pub roles: BTreeSet<String>,
     parts: Vec<Part>,
     forced: BTreeMap<String, Forced>,
+}
+
+/// A resource or template.
+#[derive(Debug)]
+pub(super) struct ResourceOffer {
+    pub rule: Arc<ResourceRule>,
+    /// The grant of all who have a role for it, when nothing in it differs from caller to caller.
+    of_all: Option<Arc<ResourceGrant>>,
+}
+
+impl ResourceOffer {
+    /// The grant of a caller of whom this is known.
+    pub(super) fn grant(&self, facts: Facts<'_>) -> Result<Arc<ResourceGrant>, Reason> {
+        match &self.of_all {
+            Some(grant) => Ok(Arc::clone(grant)),
+            None => ResourceGrant::new(&self.rule, facts).map(Arc::new),
+        }
+    }
 }
 
 /// A resource or template as one agent may read it.
@@ -60,9 +78,9 @@ enum Part {
 }
 
 /// Compiles the rules.
-pub(super) fn compile(resources: Vec<Resource>) -> Result<Vec<Arc<ResourceRule>>, CompileError> {
+pub(super) fn compile(resources: Vec<Resource>) -> Result<Vec<ResourceOffer>, CompileError> {
     let mut seen = HashSet::new();
-    let mut rules = Vec::with_capacity(resources.len());
+    let mut offers = Vec::with_capacity(resources.len());
     for resource in resources {
         let rule = format!("resources[{}]", resource.uri);
         if !seen.insert(resource.uri.clone()) {
@@ -89,15 +107,21 @@ pub(super) fn compile(resources: Vec<Resource>) -> Result<Vec<Arc<ResourceRule>>
                 ));
             }
         }
-        rules.push(Arc::new(ResourceRule {
+        let rule = Arc::new(ResourceRule {
             path: rule.into(),
             uri: resource.uri,
             roles: resource.roles,
             parts,
             forced: resource.forced,
-        }));
+        });
+        let is_same = !rule.forced.values().any(depends_on_caller);
+        let of_all = is_same.then(|| ResourceGrant::new(&rule, NOBODY).ok()).flatten();
+        offers.push(ResourceOffer {
+            of_all: of_all.map(Arc::new),
+            rule,
+        });
     }
-    Ok(rules)
+    Ok(offers)
 }
 
 fn parse(uri: &str) -> Result<Vec<Part>, &'static str> {
@@ -253,13 +277,13 @@ mod tests {
                 .map(|(name, forced)| ((*name).to_owned(), forced.clone()))
                 .collect(),
         };
-        let rules = compile(vec![resource]).unwrap();
+        let offers = compile(vec![resource]).unwrap();
         let attributes = BTreeMap::from([("place".into(), "n y".into())]);
         let facts = Facts {
             attributes: &attributes,
             person: None,
         };
-        ResourceGrant::new(&rules[0], facts).unwrap()
+        ResourceGrant::new(&offers[0].rule, facts).unwrap()
     }
 
     #[test]
@@ -368,14 +392,7 @@ mod tests {
             roles: BTreeSet::new(),
             forced: BTreeMap::from([("place".into(), Forced::Agent("place".into()))]),
         };
-        let rules = compile(vec![resource]).unwrap();
-        let nothing = Facts {
-            attributes: &BTreeMap::new(),
-            person: None,
-        };
-        assert_eq!(
-            ResourceGrant::new(&rules[0], nothing).err(),
-            Some(Reason::AgentAttributeMissing)
-        );
+        let offers = compile(vec![resource]).unwrap();
+        assert_eq!(offers[0].grant(NOBODY).err(), Some(Reason::AgentAttributeMissing));
     }
 }

@@ -23,7 +23,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rustls::{
-    ClientConfig, RootCertStore,
+    CertificateError, ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -73,9 +73,9 @@ pub(super) enum FetchError {
     /// The answer breaks off, or is too long.
     #[error("the answer of {0} breaks off, or is longer than {max} KiB", max = MOST / 1024)]
     Body(Uri),
-    /// The answer isn't what it must be.
-    #[error("the answer of {0} isn't what it must be")]
-    Json(Uri, #[source] serde_json::Error),
+    /// The answer isn't what it must be. Where not, and never what is there instead.
+    #[error("the answer of {0} isn't what it must be, at line {line}, column {column}", line = .1.line(), column = .1.column())]
+    Json(Uri, serde_json::Error),
     /// It speaks for another.
     #[error("{0} tells of another issuer")]
     Issuer(Uri),
@@ -85,12 +85,19 @@ pub(super) enum FetchError {
 }
 
 impl FetchError {
-    /// The error and what is behind it.
+    /// The error and what is behind it, in words of our own: the tenant's author chose who answers, and must not read
+    /// by us what is there.
     pub(super) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(error) = source {
-            let words = error.to_string();
+            let words = match tls(error) {
+                // The names that are in it are another's.
+                Some(rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                )) => return format!("{text}: its certificate is for another name"),
+                _ => error.to_string(),
+            };
             // Some repeat what they come of.
             if !text.contains(&words) {
                 text = format!("{text}: {words}");
@@ -99,6 +106,14 @@ impl FetchError {
         }
         text
     }
+}
+
+/// What TLS says, if it is that; connectors wrap it, and wrap it again.
+fn tls<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    error.downcast_ref().or_else(|| {
+        let wrapped = error.downcast_ref::<io::Error>()?.get_ref()?;
+        tls(wrapped)
+    })
 }
 
 #[derive(Deserialize)]

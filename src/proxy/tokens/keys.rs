@@ -96,10 +96,10 @@ impl Keys {
         self.service_accounts == issuer
     }
 
-    /// Whether the key is in force.
-    pub(super) fn holds(&self, key: KeyDigest) -> bool {
-        let mut all = self.by_issuer.values().flat_map(|keys| keys.0.values());
-        all.any(|held| held.digest == key)
+    /// Whether the key of this issuer is in force.
+    pub(super) fn holds(&self, issuer: &str, key: KeyDigest) -> bool {
+        let keys = self.by_issuer.get(issuer);
+        keys.is_some_and(|keys| keys.0.values().any(|held| held.digest == key))
     }
 }
 

@@ -21,7 +21,10 @@ const OF_OTHER_KINDS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "even
 
 /// What the token of a person says.
 pub(super) struct PersonToken {
-    person: Person,
+    issuer: Box<str>,
+    subject: Box<str>,
+    /// What it claims, as JSON: read again when there is another policy.
+    claims: Box<str>,
     audiences: Vec<String>,
     /// Seconds from its making to its end.
     lifetime: u64,
@@ -38,7 +41,7 @@ pub(super) struct PersonToken {
 impl fmt::Debug for PersonToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PersonToken")
-            .field("subject", &self.person.subject())
+            .field("subject", &self.subject)
             .finish_non_exhaustive()
     }
 }
@@ -87,7 +90,12 @@ impl PersonToken {
             client: client.or(party),
             otherwise_bound: confirmation.is_some() && certificate.is_none(),
             certificate,
-            person: Person::new(issuer, claims).ok_or(TokenError::Malformed)?,
+            claims: claims.to_string().into(),
+            subject: Person::new(issuer, claims)
+                .ok_or(TokenError::Malformed)?
+                .subject()
+                .into(),
+            issuer: issuer.into(),
             acting: ArcSwapOption::empty(),
         })
     }
@@ -99,7 +107,7 @@ impl PersonToken {
         certificate: &CertificateDer<'_>,
         policy: &CompiledPolicy,
     ) -> Result<(), TokenError> {
-        let issuer = policy.issuer_of(self.person.issuer()).ok_or(TokenError::Issuer)?;
+        let issuer = policy.issuer_of(&self.issuer).ok_or(TokenError::Issuer)?;
         if !self
             .audiences
             .iter()
@@ -137,7 +145,8 @@ impl PersonToken {
         {
             return Some(Arc::clone(&last.1));
         }
-        let acting = Arc::new(policy.acting_for(agent, &self.person)?);
+        let person = Person::new(&self.issuer, serde_json::from_str(&self.claims).ok()?)?;
+        let acting = Arc::new(policy.acting_for(agent, &person)?);
         let memo = (Arc::clone(policy.revision()), Arc::clone(&acting));
         self.acting.store(Some(Arc::new(memo)));
         Some(acting)

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    LEEWAY, MAX_TOKEN, Proof, Token, TokenError,
+    GRANTS, LEEWAY, MAX_TOKEN, Proof, Token, TokenError,
     keys::{IssuerKeys, Key, Keys},
     person::{PersonToken, is_access_token},
     pod::PodToken,
@@ -110,10 +110,12 @@ pub(super) fn verify(
     let expires = SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_secs(exp))
         .ok_or(TokenError::Malformed)?;
-    let proves = if of_accounts {
-        of_pod(&claims, lifetime)?
+    let length = text.len() as u64;
+    let (proves, weight) = if of_accounts {
+        (of_pod(&claims, lifetime)?, length)
     } else if is_access_token(head.typ.as_deref(), &claims) {
-        Proof::Person(PersonToken::new(&iss, claims, lifetime)?)
+        let person = PersonToken::new(&iss, claims, lifetime)?;
+        (Proof::Person(person), length + GRANTS)
     } else {
         return Err(TokenError::Kind);
     };
@@ -121,7 +123,9 @@ pub(super) fn verify(
         id: jti.unwrap_or_else(|| hex::encode(&digest[..16])),
         expires,
         proves,
+        issuer: iss.into(),
         signed_by: key.digest,
+        weight,
     })
 }
 

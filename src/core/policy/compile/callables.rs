@@ -12,7 +12,7 @@ use crate::{
     policy::{
         bounds::{self, CompiledBounds},
         document::{Callable, Forced, Results},
-        persons::Facts,
+        persons::{Facts, NOBODY},
         records::{OwnedPaths, OwnedRule, ResultRule},
     },
     reason::Reason,
@@ -20,7 +20,21 @@ use crate::{
 
 /// Tools, or prompts, by name.
 #[derive(Debug)]
-pub(in crate::policy) struct Callables(HashMap<Arc<str>, Arc<Rule>>);
+pub(in crate::policy) struct Callables {
+    offers: HashMap<Arc<str>, Offer>,
+    written: Written,
+}
+
+/// Writes a forced value.
+type Written = fn(&Value<'_>) -> String;
+
+/// A tool or a prompt.
+#[derive(Debug)]
+struct Offer {
+    rule: Arc<Rule>,
+    /// The grant of all who have a role for it, when nothing in it differs from caller to caller.
+    of_all: Option<Arc<Grant>>,
+}
 
 /// The rule of a tool or a prompt, for whomever it exists.
 #[derive(Debug)]
@@ -73,12 +87,12 @@ pub(in crate::policy) struct ForcedArgument {
 
 /// What one agent may use, by name, and what it may not although it has a role for it.
 #[derive(Debug)]
-pub(in crate::policy) struct Grants(HashMap<Arc<str>, Result<Grant, Reason>>);
+pub(in crate::policy) struct Grants(HashMap<Arc<str>, Result<Arc<Grant>, Reason>>);
 
 impl Grants {
     /// How it may be used, or why not; `None` when no role of the agent is for it.
     pub fn get(&self, name: &str) -> Option<Result<&Grant, Reason>> {
-        Some(self.0.get(name)?.as_ref().map_err(|reason| *reason))
+        Some(self.0.get(name)?.as_deref().map_err(|reason| *reason))
     }
 
     /// Names of what may be used.
@@ -100,36 +114,47 @@ impl Grants {
 
 impl Callables {
     /// Compiles the rules of `part`, which is `tools` or `prompts`.
-    pub(super) fn compile(part: &str, callables: Vec<Callable>) -> Result<Self, CompileError> {
-        let mut rules = HashMap::with_capacity(callables.len());
+    pub(super) fn compile(
+        part: &str,
+        callables: Vec<Callable>,
+        written: Written,
+    ) -> Result<Self, CompileError> {
+        let mut offers = HashMap::with_capacity(callables.len());
         for callable in callables {
-            let rule = Rule::compile(part, callable)?;
-            let path = Arc::clone(&rule.path);
-            if rules.insert(rule.name.clone(), Arc::new(rule)).is_some() {
+            let rule = Arc::new(Rule::compile(part, callable)?);
+            let (name, path) = (Arc::clone(&rule.name), Arc::clone(&rule.path));
+            let is_same = !rule.depends_on_caller();
+            let of_all = is_same.then(|| rule.resolve(NOBODY, written).ok()).flatten();
+            let offer = Offer {
+                of_all: of_all.map(Arc::new),
+                rule,
+            };
+            if offers.insert(name, offer).is_some() {
                 return Err(invalid(&*path, "is there twice"));
             }
         }
-        Ok(Self(rules))
+        Ok(Self { offers, written })
     }
 
     /// The rule of a name, whoever may use it.
     pub fn get(&self, name: &str) -> Option<&Arc<Rule>> {
-        self.0.get(name)
+        self.offers.get(name).map(|offer| &offer.rule)
     }
 
-    /// What a caller may use. `has` tells whether it has one of some roles, `written` writes forced values.
-    pub(super) fn of(
-        &self,
-        has: impl Fn(&BTreeSet<String>) -> bool,
-        facts: Facts<'_>,
-        written: fn(&Value<'_>) -> String,
-    ) -> Grants {
-        let granted = self.0.values().filter(|rule| has(&rule.roles));
-        Grants(
-            granted
-                .map(|rule| (rule.name.clone(), rule.resolve(facts, written)))
-                .collect(),
-        )
+    /// What a caller with these roles may use.
+    pub(super) fn of(&self, roles: &BTreeSet<String>, facts: Facts<'_>) -> Grants {
+        let granted = self
+            .offers
+            .values()
+            .filter(|offer| !offer.rule.roles.is_disjoint(roles));
+        let grants = granted.map(|Offer { rule, of_all }| {
+            let grant = match of_all {
+                Some(grant) => Ok(Arc::clone(grant)),
+                None => rule.resolve(facts, self.written).map(Arc::new),
+            };
+            (rule.name.clone(), grant)
+        });
+        Grants(grants.collect())
     }
 }
 
@@ -180,6 +205,14 @@ fn claimed<'a>(name: &str, facts: Facts<'a>) -> Option<Value<'a>> {
         serde_json::Value::Bool(value) => Some(Value::Bool(*value)),
         serde_json::Value::Number(number) => number.as_i64().map(Value::Int),
         _ => None,
+    }
+}
+
+/// Whether a value differs from caller to caller.
+pub(in crate::policy) fn depends_on_caller(forced: &Forced) -> bool {
+    match forced {
+        Forced::String(_) | Forced::Int(_) | Forced::Bool(_) => false,
+        Forced::Agent(_) | Forced::Claim(_) => true,
     }
 }
 
@@ -247,11 +280,13 @@ impl Rule {
         })
     }
 
-    fn resolve(
-        self: &Arc<Self>,
-        facts: Facts<'_>,
-        written: fn(&Value<'_>) -> String,
-    ) -> Result<Grant, Reason> {
+    fn depends_on_caller(&self) -> bool {
+        let owned = self.results.as_ref().and_then(|results| results.owned.as_ref());
+        let mut sources = self.sources.values().chain(owned.map(|(_, equals)| equals));
+        sources.any(depends_on_caller)
+    }
+
+    fn resolve(self: &Arc<Self>, facts: Facts<'_>, written: Written) -> Result<Grant, Reason> {
         let forced = self.forced.iter().map(|name| {
             let source = self.sources.get(&**name).ok_or(Reason::AgentAttributeMissing)?;
             Ok(ForcedArgument {

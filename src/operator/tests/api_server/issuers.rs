@@ -68,7 +68,7 @@ impl Server {
                 PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
             )
             .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (answers, asked) = (Answers::default(), Arc::default());
         let task = tokio::spawn(serve(
@@ -334,7 +334,7 @@ async fn what_is_not_to_be_asked_is_not_and_what_is_wrong_is_said() {
         "/secret/keys",
         Answer::Json(json!({"keys": [{"kty": "oct", "kid": "k", "k": "c2VjcmV0"}, {"kty": "EC"}]})),
     );
-    let operator = fixture.operator(&["--issuer-cidrs", "127.0.0.1/32"]).await;
+    let operator = fixture.operator(&["--issuer-cidrs", "127.0.0.0/30"]).await;
     for (path, words) in [
         ("another", "tells of another issuer"),
         ("moved", "answers 302"),
@@ -349,6 +349,28 @@ async fn what_is_not_to_be_asked_is_not_and_what_is_wrong_is_said() {
         until_enforced_says(&fixture, "umbra", &[path, words]).await;
         assert_eq!(mounted(&fixture, "umbra").await, [], "{path}");
     }
+    // Another name than the certificate's: which it has is not told.
+    let other_name = server
+        .named("good", "/good")
+        .to_string()
+        .replace("127.0.0.1", "127.0.0.2");
+    fixture
+        .apply(&with_issuers(
+            "umbra",
+            &[serde_json::from_str(&other_name).unwrap()],
+        ))
+        .await;
+    until_enforced_says(&fixture, "umbra", &["good", "certificate is for another name"]).await;
+    let status = json!(fixture.tenant("umbra").await.unwrap().status).to_string();
+    assert!(!status.contains("localhost"), "{status}");
+    // What another server answers is not told either.
+    server.answer(&format!("/prying{DISCOVERY}"), Answer::Json(json!("a secret")));
+    fixture
+        .apply(&with_issuers("umbra", &[server.named("prying", "/prying")]))
+        .await;
+    until_enforced_says(&fixture, "umbra", &["prying", "isn't what it must be"]).await;
+    let status = json!(fixture.tenant("umbra").await.unwrap().status).to_string();
+    assert!(!status.contains("a secret"), "{status}");
     // Another authority than the one that is named.
     let mut stranger = server.named("good", "/good");
     stranger["certificateAuthority"] = json!(Server::start().await.authority);
@@ -363,6 +385,43 @@ async fn what_is_not_to_be_asked_is_not_and_what_is_wrong_is_said() {
         .await;
     until_mounted(&fixture, "umbra", &[(server.url("/good"), vec![passed_on("k1")])]).await;
     until_enforced_says(&fixture, "umbra", &["of the issuers nowhere (", "answers 404"]).await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_a_strangers_namespace_are_nobodys() {
+    let fixture = Fixture::start().await;
+    let server = Server::start().await;
+    // Who has a namespace of a tenant's name puts keys of its own there, for the issuer that another tenant trusts.
+    let namespaces = fixture.api("", "Namespace", None);
+    let namespace = json!({"metadata": {"name": "corona"}});
+    let parameters = kube::api::PostParams::default();
+    namespaces
+        .create(&parameters, &serde_json::from_value(namespace).unwrap())
+        .await
+        .unwrap();
+    let document = json!({
+        "format": 1, "serviceAccounts": {"issuer": "x", "keys": []},
+        "issuers": [{"issuer": server.url("/corp"), "keys": [passed_on("forged")]}],
+    });
+    let map = json!({
+        "metadata": {"name": "bulkhead-trust", "labels": {"app.kubernetes.io/managed-by": "bulkhead"}},
+        "data": {"tokens.json": document.to_string()},
+    });
+    let maps = fixture.api("", "ConfigMap", Some("corona"));
+    maps.create(&parameters, &serde_json::from_value(map).unwrap())
+        .await
+        .unwrap();
+    let mut named = server.named("corp", "/corp");
+    fixture.apply(&with_issuers("corona", &[named.clone()])).await;
+    named["audiences"] = json!(["api://umbra"]);
+    fixture.apply(&with_issuers("umbra", &[named])).await;
+    let operator = fixture.operator(&["--issuer-cidrs", "127.0.0.0/8"]).await;
+    fixture
+        .until_condition("corona", "Accepted", "False", "NamespaceTaken")
+        .await;
+    until_enforced_says(&fixture, "umbra", &["corp", "answers 404"]).await;
+    assert_eq!(mounted(&fixture, "umbra").await, []);
     operator.stop().await;
 }
 
