@@ -219,6 +219,24 @@ pub(crate) mod tests {
 
     pub(crate) const ACME: &str = include_str!("../../manifests/samples/acme.yaml");
 
+    /// The same, whose agent `ops` acts for persons; invoices are listed for the person.
+    pub(crate) fn acme_with_persons() -> String {
+        let issuers = "  issuers:
+  - name: corp
+    url: https://login.example.com
+    audiences: [api://acme]
+    roles: [{claim: groups, value: finance, roles: [reader]}]
+  agents:
+";
+        let forced = "          tenant_id: {identity: tenantId}\n";
+        assert!(ACME.contains(forced));
+        ACME.replacen("  agents:\n", issuers, 1).replacen(
+            forced,
+            &format!("{forced}          clerk: {{claim: email}}\n"),
+            1,
+        )
+    }
+
     #[test]
     fn the_policy_is_the_one_that_the_operator_would_mount() {
         let acme = Tenant::parse(ACME).unwrap();

@@ -28,14 +28,18 @@ pub fn of(outcome: &Outcome, tools: &str) -> String {
         policy_revision,
         ..
     } = outcome;
-    lines.0 = format!("{verdict}  {asked}, {agent} to {tenant}/{server}, policy {policy_revision}\n");
+    let who = match &outcome.person {
+        Some(person) => format!("{agent} for {}", printable(person)),
+        None => agent.clone(),
+    };
+    lines.0 = format!("{verdict}  {asked}, {who} to {tenant}/{server}, policy {policy_revision}\n");
     if let (Some(reason), Some(explanation)) = (outcome.reason, outcome.explanation) {
         lines.add("reason", &format!("{}: {explanation}", paint::bad(reason)));
     }
     if let Some(rule) = &outcome.rule {
         lines.add("rule", &format!("{}{}", printable(rule), roles(outcome)));
     }
-    lines.add("tools", &format!("{tools} ({agent})"));
+    lines.add("tools", &format!("{tools} ({who})"));
     for forced in &outcome.forced {
         let given = match &forced.given {
             None => "(not given)".to_owned(),

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::{
     exit::Exit,
-    offline::tests::ACME,
+    offline::tests::{ACME, acme_with_persons},
     policy::{cases, report},
 };
 
@@ -41,6 +41,47 @@ fn the_samples_hold() {
     assert_eq!(files.len(), 2);
     let suites: Vec<_> = files.iter().map(|file| suite(file)).collect();
     assert_eq!(report::exit(&suites), Exit::Success, "{}", report::text(&suites));
+}
+
+#[test]
+fn an_agent_is_tried_as_it_acts_for_a_person() {
+    let cases = "
+tenant: acme.yaml
+agent: ops
+cases:
+- name: of finance
+  person: {sub: ada, groups: [finance], email: ada@acme.example}
+  request: {method: tools/call, params: {name: list_invoices, arguments: {clerk: eve}}}
+  expect:
+    decision: permit
+    roles: [reader]
+    overridden: [clerk]
+    arguments: {tenant_id: 7f9c0d5e-1b7a-4c57-9f6e-2f3f0a1c0001, location_id: lon-02, clerk: ada@acme.example}
+- name: of nothing
+  person: {sub: eve, email: eve@acme.example}
+  request: {method: tools/call, params: {name: list_invoices}}
+  expect: {decision: refuse, reason: tool_not_granted, roles: []}
+- name: for herself
+  request: {method: tools/call, params: {name: list_invoices}}
+  expect: {decision: refuse, reason: claim_missing}
+- name: of another issuer
+  person: {iss: 'https://evil.example', sub: ada}
+  request: {method: tools/call, params: {name: list_invoices}}
+  expect: {decision: refuse}
+- name: of nobody
+  person: {email: ada@acme.example}
+  request: {method: tools/call, params: {name: list_invoices}}
+  expect: {decision: refuse}
+";
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("acme.yaml"), acme_with_persons()).unwrap();
+    let file = folder.path().join("cases.yaml");
+    fs::write(&file, cases).unwrap();
+    let (text, exit) = report(suite(&file));
+    assert_eq!(exit, Exit::Failure, "{text}");
+    for part in ["3 passed", "spec.issuers doesn't name it", "need sub"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
 }
 
 #[test]
