@@ -200,14 +200,20 @@ fn take_in(
 async fn remembered(watches: &Watches, url: &str, tenants: &[String]) -> Option<Vec<Value>> {
     for tenant in tenants.iter().filter(|tenant| is_its_own(watches, tenant)) {
         let maps: Api<ConfigMap> = Api::namespaced(watches.client.clone(), tenant);
-        let Ok(Some(map)) = maps.get_opt(TRUST).await else {
-            continue;
+        let map = loop {
+            match maps.get_opt(TRUST).await {
+                Ok(map) => break map,
+                // Taken for none, it would be written over.
+                Err(error) => {
+                    warn!(tenant, %error, "the keys that sidecars have can't be read");
+                    watches.metrics.watch_failed(NAME);
+                    sleep(LOOK).await;
+                }
+            }
         };
         let known = map
-            .data
-            .as_ref()
-            .and_then(|data| data.get(pod::TOKEN_KEYS_FILE))
-            .and_then(|text| serde_json::from_str::<TokenKeys>(text).ok());
+            .and_then(|map| map.data?.remove(pod::TOKEN_KEYS_FILE))
+            .and_then(|text| serde_json::from_str::<TokenKeys>(&text).ok());
         let of_issuer = known.and_then(|known| known.issuers.into_iter().find(|issuer| issuer.issuer == url));
         if let Some(of_issuer) = of_issuer {
             return Some(of_issuer.keys);

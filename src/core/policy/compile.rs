@@ -25,9 +25,7 @@ use crate::{
 };
 
 use callables::Grants;
-pub(super) use callables::{
-    Callables, ForcedArgument, Grant, Rule, Value, depends_on_caller, names_nothing, value_of,
-};
+pub(super) use callables::{Callables, ForcedArgument, Grant, Rule, Value, names_nothing, value_of};
 
 /// Limits of the document itself: what a `ConfigMap` can hold.
 const DOCUMENT: Limits = Limits {

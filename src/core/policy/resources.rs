@@ -15,7 +15,7 @@ use regex::Regex;
 
 use crate::{
     policy::{
-        compile::{CompileError, Value, depends_on_caller, invalid, names_nothing, value_of},
+        compile::{CompileError, Value, invalid, names_nothing, value_of},
         document::{Forced, Resource},
         persons::{Facts, NOBODY},
     },
@@ -114,10 +114,9 @@ pub(super) fn compile(resources: Vec<Resource>) -> Result<Vec<ResourceOffer>, Co
             parts,
             forced: resource.forced,
         });
-        let is_same = !rule.forced.values().any(depends_on_caller);
-        let of_all = is_same.then(|| ResourceGrant::new(&rule, NOBODY).ok()).flatten();
         offers.push(ResourceOffer {
-            of_all: of_all.map(Arc::new),
+            // What takes nothing of its caller is the same for everybody.
+            of_all: ResourceGrant::new(&rule, NOBODY).ok().map(Arc::new),
             rule,
         });
     }

@@ -269,6 +269,19 @@ async fn the_two_may_do_what_both_may() {
 }
 
 #[tokio::test]
+async fn another_policy_counts_for_a_token_that_was_known() {
+    let scene = Scene::start().await;
+    let mut client = scene.with(&ada(&json!({"groups": ["bosses"]}))).await;
+    assert_eq!(client.call("delete_invoice", None).await.status, StatusCode::OK);
+    let mut policy = with_persons(scene.upstream.port());
+    policy.issuers[0].roles.remove(1);
+    scene.sidecar.mount_policy(&policy).await;
+    let reply = client.call("delete_invoice", None).await.json();
+    assert_eq!(reply["error"]["message"], "Unknown tool: delete_invoice");
+    assert_eq!(scene.upstream.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn without_the_claim_that_a_tool_takes_it_is_not_there() {
     let scene = Scene::start().await;
     for centre in [

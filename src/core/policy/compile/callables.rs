@@ -123,10 +123,9 @@ impl Callables {
         for callable in callables {
             let rule = Arc::new(Rule::compile(part, callable)?);
             let (name, path) = (Arc::clone(&rule.name), Arc::clone(&rule.path));
-            let is_same = !rule.depends_on_caller();
-            let of_all = is_same.then(|| rule.resolve(NOBODY, written).ok()).flatten();
             let offer = Offer {
-                of_all: of_all.map(Arc::new),
+                // What takes nothing of its caller is the same for everybody.
+                of_all: rule.resolve(NOBODY, written).ok().map(Arc::new),
                 rule,
             };
             if offers.insert(name, offer).is_some() {
@@ -208,14 +207,6 @@ fn claimed<'a>(name: &str, facts: Facts<'a>) -> Option<Value<'a>> {
     }
 }
 
-/// Whether a value differs from caller to caller.
-pub(in crate::policy) fn depends_on_caller(forced: &Forced) -> bool {
-    match forced {
-        Forced::String(_) | Forced::Int(_) | Forced::Bool(_) => false,
-        Forced::Agent(_) | Forced::Claim(_) => true,
-    }
-}
-
 /// Whether a source of a value names nothing.
 pub(in crate::policy) fn names_nothing(forced: &Forced) -> bool {
     matches!(forced, Forced::Agent(name) | Forced::Claim(name) if name.is_empty())
@@ -278,12 +269,6 @@ impl Rule {
             sources: callable.forced,
             results,
         })
-    }
-
-    fn depends_on_caller(&self) -> bool {
-        let owned = self.results.as_ref().and_then(|results| results.owned.as_ref());
-        let mut sources = self.sources.values().chain(owned.map(|(_, equals)| equals));
-        sources.any(depends_on_caller)
     }
 
     fn resolve(self: &Arc<Self>, facts: Facts<'_>, written: Written) -> Result<Grant, Reason> {
