@@ -66,6 +66,8 @@ pub use tools::{ArgumentType, Arguments, Bounds, ForcedValue, IdentityKey, Owned
         .message("a forced argument takes an attribute that spec.attributes doesn't have: add it there, or correct the name"),
     validation = Rule::new("!has(self.servers) || self.servers.map(server, server.replicas).sum() <= self.quota.pods")
         .message("the replicas of all servers together are more than quota.pods: raise the quota or lower the replicas"),
+    validation = Rule::new("!has(self.agents) || (has(self.issuers) && self.issuers.size() > 0) || self.agents.all(agent, !has(agent.requiresPerson) || !agent.requiresPerson)")
+        .message("an agent requires a person, and nobody could prove one: name the issuer of persons' tokens in spec.issuers"),
     validation = Rule::new("!has(self.agents) || self.agents.all(agent, !has(agent.clients) || agent.clients.all(client, has(self.issuers) && self.issuers.exists(issuer, issuer.name == client.issuer)))")
         .message("an agent's client is one of an issuer that spec.issuers doesn't have: add it there, or correct the name"),
     validation = Rule::new("!has(self.agents) || !has(self.issuers) || self.agents.all(agent, !has(agent.clients) || agent.clients.all(client, self.issuers.all(issuer, issuer.name != client.issuer || !(client.id in issuer.audiences))))")

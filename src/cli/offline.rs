@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use bulkhead_api::McpTenant;
 use bulkhead_core::policy::{
     CompiledAgent, CompiledPolicy, Person, PolicyDocument, Target,
@@ -120,6 +120,11 @@ impl Policy {
             .acting_alone(&agent.spiffe_id)
             .context("the policy has no such agent")?;
         let Some(person) = person else {
+            ensure!(
+                !alone.requires_person(),
+                "agent {} acts for persons only: its own token would be refused (token_person_missing)",
+                agent.name
+            );
             return Ok(Arc::clone(alone));
         };
         let acting = self.compiled.acting_for(alone, person).with_context(|| {
@@ -230,11 +235,13 @@ pub(crate) mod tests {
 ";
         let forced = "          tenant_id: {identity: tenantId}\n";
         assert!(ACME.contains(forced));
-        ACME.replacen("  agents:\n", issuers, 1).replacen(
-            forced,
-            &format!("{forced}          clerk: {{claim: email}}\n"),
-            1,
-        )
+        ACME.replacen("  agents:\n", issuers, 1)
+            .replacen(
+                "  - name: billing\n",
+                "  - name: billing\n    requiresPerson: true\n",
+                1,
+            )
+            .replacen(forced, &format!("{forced}          clerk: {{claim: email}}\n"), 1)
     }
 
     #[test]

@@ -167,6 +167,7 @@ fn check(
             attributes: agent.attributes.clone(),
             limits: agent.limits.unwrap_or_default(),
             clients: agent.clients.iter().map(issuers::client).collect(),
+            requires_person: agent.requires_person,
             egress,
         }));
     }

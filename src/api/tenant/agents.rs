@@ -32,6 +32,9 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub clients: Vec<AgentClient>,
+    /// Whether it may do nothing for itself, but only for persons: its own token is refused then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub requires_person: bool,
     /// What pods labelled `bulkhead.dev/agent: <name>` may dial besides the tenant's servers and the cluster's DNS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]

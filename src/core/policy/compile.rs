@@ -300,6 +300,11 @@ impl CompiledAgent {
         clients.any(|client| client.issuer == issuer && client.id == id)
     }
 
+    /// Whether it may do nothing for itself, but only for a person.
+    pub fn requires_person(&self) -> bool {
+        self.source.requires_person
+    }
+
     /// The subject of its `ServiceAccount`'s tokens. `None`: no token can be its own.
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
@@ -392,6 +397,12 @@ fn check_agents(agents: &[Agent], issuers: &[Issuer]) -> Result<(), CompileError
         }
         if before.iter().any(|other| other.spiffe_id == agent.spiffe_id) {
             return Err(invalid(part(), "has the SPIFFE ID of another agent"));
+        }
+        if agent.requires_person && issuers.is_empty() {
+            return Err(invalid(
+                part(),
+                "acts for persons only, and there is no issuer of their tokens",
+            ));
         }
         for client in &agent.clients {
             let issuer = issuers.iter().find(|issuer| issuer.name == client.issuer);

@@ -107,6 +107,9 @@ pub struct Agent {
     /// The OAuth clients that it is to the issuers: persons' tokens that were made for one of them are its to present.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Client>,
+    /// Whether it may do nothing for itself: its own token alone proves nothing then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub requires_person: bool,
 }
 
 /// An OAuth client (RFC 6749 §2) of an issuer.

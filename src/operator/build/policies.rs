@@ -63,6 +63,7 @@ pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) ->
                 attributes: agent.attributes.clone(),
                 limits: share(agent.limits, server.replicas),
                 clients: agent.clients.clone(),
+                requires_person: agent.requires_person,
             })
             .collect(),
         issuers: tenant.issuers.iter().map(|issuer| issuer.rules.clone()).collect(),

@@ -106,6 +106,8 @@ pub struct Agent {
     pub limits: AgentLimits,
     /// What it is to the issuers.
     pub clients: Vec<document::Client>,
+    /// Whether it may do nothing for itself.
+    pub requires_person: bool,
     /// What it may dial besides the tenant's servers and the cluster's DNS.
     pub egress: Vec<EgressRule>,
 }

@@ -88,6 +88,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
         attributes: BTreeMap::new(),
         limits: AgentLimits::default(),
         clients: Vec::new(),
+        requires_person: false,
     };
     let tool = |name: &str, role: &str| Callable {
         name: name.into(),

@@ -106,6 +106,11 @@ async fn no_other_token_of_the_issuer_proves_anything() {
             "token_binding",
         ),
         (
+            "bound to a key as well",
+            signed(json!({"cnf": {"jkt": "k", "x5t#S256": bound_to(&scene.leaf)["x5t#S256"]}})),
+            "token_binding",
+        ),
+        (
             "bound to a key",
             signed(json!({"cnf": {"jkt": "k"}})),
             "token_binding",
@@ -266,6 +271,27 @@ async fn the_two_may_do_what_both_may() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn an_agent_for_persons_only_may_do_nothing_for_itself() {
+    let scene = Scene::start().await;
+    let mut alone = scene.sidecar.client("billing").await;
+    assert_eq!(alone.call("delete_invoice", None).await.status, StatusCode::OK);
+    let mut policy = with_persons(scene.upstream.port());
+    policy.agents[0].requires_person = true;
+    scene.sidecar.mount_policy(&policy).await;
+    let reply = alone.call("delete_invoice", None).await;
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (StatusCode::UNAUTHORIZED, "token_person_missing")
+    );
+    assert_eq!(scene.upstream.seen().len(), 1);
+    let mut client = scene.with(&ada(&json!({"groups": ["bosses"]}))).await;
+    assert_eq!(client.call("delete_invoice", None).await.status, StatusCode::OK);
+    // Others do as before.
+    let mut support = scene.sidecar.client("support").await;
+    assert_eq!(support.call("delete_invoice", None).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

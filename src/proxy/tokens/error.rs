@@ -44,6 +44,9 @@ pub enum TokenError {
     /// It is somebody else's.
     #[error("the token is not of the service account that the certificate names")]
     Subject,
+    /// It is the agent's own, and that agent acts for persons only.
+    #[error("this agent acts for persons only; present the access token of one")]
+    PersonMissing,
     /// It is a person's, and nothing says that the agent may present it.
     #[error(
         "the token is neither bound to the client certificate (cnf, RFC 8705) nor made for an OAuth client of the certificate's agent"
@@ -66,6 +69,7 @@ impl TokenError {
             Self::NotYetValid => "token_not_yet_valid",
             Self::Lifetime => "token_lifetime",
             Self::Subject => "token_subject",
+            Self::PersonMissing => "token_person_missing",
             Self::Binding => "token_binding",
         }
     }

@@ -19,6 +19,9 @@ use super::{LEEWAY, TokenError};
 /// Back-Channel Logout 1.0 §2.4).
 const OF_OTHER_KINDS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
 
+/// Member of `cnf`: SHA-256 of a certificate (RFC 8705 §3.1).
+const CERTIFICATE: &str = "x5t#S256";
+
 /// What the token of a person says.
 pub(super) struct PersonToken {
     issuer: Box<str>,
@@ -32,7 +35,7 @@ pub(super) struct PersonToken {
     client: Option<String>,
     /// SHA-256 of the certificate that it is bound to.
     certificate: Option<String>,
-    /// Whether it is bound to something that isn't a certificate.
+    /// Whether it is bound to something else than a certificate, alone or as well.
     otherwise_bound: bool,
     /// The agent that presented it last, as it acts for the person, and the revision of the policy that says so.
     acting: ArcSwapOption<(Arc<str>, Arc<CompiledAgent>)>,
@@ -80,16 +83,14 @@ impl PersonToken {
             return Err(TokenError::Binding);
         }
         let confirmation = claims.get("cnf");
-        let certificate = confirmation
-            .and_then(|cnf| cnf.get("x5t#S256"))
-            .and_then(Value::as_str)
-            .map(str::to_owned);
+        let certificate = confirmation.and_then(|cnf| cnf.get(CERTIFICATE)?.as_str());
+        let members = confirmation.map(|cnf| cnf.as_object().map_or(0, serde_json::Map::len));
         Ok(Self {
             audiences,
             lifetime,
             client: client.or(party),
-            otherwise_bound: confirmation.is_some() && certificate.is_none(),
-            certificate,
+            otherwise_bound: members.is_some_and(|members| members != 1 || certificate.is_none()),
+            certificate: certificate.map(str::to_owned),
             claims: claims.to_string().into(),
             subject: Person::new(issuer, claims)
                 .ok_or(TokenError::Malformed)?
@@ -119,12 +120,12 @@ impl PersonToken {
             return Err(TokenError::Lifetime);
         }
         let bound = match &self.certificate {
+            // A proof of something else than the certificate would have to be asked for.
+            _ if self.otherwise_bound => false,
             Some(thumbprint) => {
                 let digest = digest::digest(&digest::SHA256, certificate);
                 URL_SAFE_NO_PAD.encode(digest) == *thumbprint
             }
-            // A proof of something else than the certificate would have to be asked for.
-            None if self.otherwise_bound => false,
             None => self
                 .client
                 .as_ref()

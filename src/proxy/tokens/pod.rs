@@ -14,12 +14,14 @@ pub(super) struct PodToken {
 }
 
 impl PodToken {
-    /// Whether it proves this agent.
+    /// Whether it proves this agent, and the agent may act for itself.
     pub(super) fn check(&self, agent: &CompiledAgent) -> Result<(), TokenError> {
-        if agent.subject() == Some(self.subject.as_str()) {
-            Ok(())
-        } else {
+        if agent.subject() != Some(self.subject.as_str()) {
             Err(TokenError::Subject)
+        } else if agent.requires_person() {
+            Err(TokenError::PersonMissing)
+        } else {
+            Ok(())
         }
     }
 }

@@ -68,6 +68,10 @@ cases:
   person: {iss: 'https://evil.example', sub: ada}
   request: {method: tools/call, params: {name: list_invoices}}
   expect: {decision: refuse}
+- name: of the agent that needs one
+  agent: billing
+  request: {method: tools/call, params: {name: list_invoices}}
+  expect: {decision: refuse}
 - name: of nobody
   person: {email: ada@acme.example}
   request: {method: tools/call, params: {name: list_invoices}}
@@ -79,7 +83,12 @@ cases:
     fs::write(&file, cases).unwrap();
     let (text, exit) = report(suite(&file));
     assert_eq!(exit, Exit::Failure, "{text}");
-    for part in ["3 passed", "spec.issuers doesn't name it", "need sub"] {
+    for part in [
+        "3 passed",
+        "spec.issuers doesn't name it",
+        "need sub",
+        "token_person_missing",
+    ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
 }

@@ -133,6 +133,18 @@ fn handles_are_an_agents_and_a_persons_together() {
 }
 
 #[test]
+fn an_agent_for_persons_only_needs_somebody_who_proves_them() {
+    let mut document = with_issuer();
+    document["agents"][0]["requiresPerson"] = json!(true);
+    let policy = compile(&document).unwrap();
+    assert!(policy.agent("spiffe://acme/billing").unwrap().requires_person());
+    assert!(!policy.agent("spiffe://acme/other").unwrap().requires_person());
+    document["issuers"] = json!([]);
+    document["agents"][0]["clients"] = json!([]);
+    assert!(matches!(compile(&document), Err(CompileError::Invalid { .. })));
+}
+
+#[test]
 fn issuers_that_make_no_sense_are_refused() {
     for (pointer, value) in [
         ("/issuers/0/name", json!("")),
