@@ -23,7 +23,10 @@ use hyper_util::{
 use rustls::ClientConfig;
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 
-use crate::agent_call::http::Resolver;
+use crate::agent_call::{
+    connect::{PATIENCE, Patient},
+    http::Resolver,
+};
 
 /// After a failed accept.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -41,7 +44,7 @@ type Body = Either<Incoming, Full<Bytes>>;
 
 /// Where requests are taken, and as whom.
 pub struct Door {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Incoming>,
+    client: Client<HttpsConnector<Patient<HttpConnector<Resolver>>>, Incoming>,
     authorization: Box<dyn Fn() -> anyhow::Result<HeaderValue> + Send + Sync>,
     /// The sidecar's name and port.
     authority: String,
@@ -70,7 +73,7 @@ impl Door {
             .with_tls_config(tls)
             .https_only()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(Patient::new(tcp, PATIENCE));
         Ok(Self {
             client: Client::builder(TokioExecutor::new())
                 .retry_canceled_requests(false)
@@ -117,7 +120,10 @@ impl Door {
                 }
                 response
             }
-            Err(error) => told(StatusCode::BAD_GATEWAY, &format!("the sidecar: {error}")),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                told(StatusCode::BAD_GATEWAY, &format!("the sidecar: {error:#}"))
+            }
         }
     }
 
