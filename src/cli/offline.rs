@@ -224,7 +224,7 @@ pub(crate) mod tests {
 
     pub(crate) const ACME: &str = include_str!("../../manifests/samples/acme.yaml");
 
-    /// The same, whose agent `ops` acts for persons; invoices are listed for the person.
+    /// The same, with an issuer of persons' tokens: `billing` acts for persons only, and invoices are listed for the person.
     pub(crate) fn acme_with_persons() -> String {
         let issuers = "  issuers:
   - name: corp

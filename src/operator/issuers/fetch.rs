@@ -49,12 +49,18 @@ const MOST_KEYS: usize = 32;
 /// been published.
 const OF_KEYS: [&str; 9] = ["kty", "kid", "use", "alg", "crv", "n", "e", "x", "y"];
 
+/// Why an address isn't asked, and what to do about it.
+const NOT_ALLOWED: &str = "its addresses are not public, and not in the ranges that the platform allows issuers in (chart: issuers.cidrs)";
+
 /// Why there are no keys. Told in the tenant's status: no word is the answering server's.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     /// No URL that can be asked.
     #[error("{0} is no https URL that can be asked")]
     Url(String),
+    /// Its host is an address that isn't to be asked.
+    #[error("{0} can't be asked: {NOT_ALLOWED}")]
+    Address(Uri),
     /// The certificates can't be used.
     #[error("certificateAuthority can't be used")]
     Authority(#[source] rustls::Error),
@@ -197,12 +203,13 @@ fn uri(text: &str, guard: &Guard) -> Result<Uri, FetchError> {
         .trim_start_matches('[')
         .trim_end_matches(']')
         .parse::<IpAddr>();
-    let is_refused = address.is_ok_and(|address| !guard.allows(address));
-    if uri.scheme_str() == Some("https") && !is_refused {
-        Ok(uri)
-    } else {
-        Err(wrong())
+    if uri.scheme_str() != Some("https") {
+        return Err(wrong());
     }
+    if address.is_ok_and(|address| !guard.allows(address)) {
+        return Err(FetchError::Address(uri));
+    }
+    Ok(uri)
 }
 
 fn client(guard: Arc<Guard>, issuer: &IssuerRef) -> Result<Https, FetchError> {
@@ -246,10 +253,7 @@ impl Service<Name> for Resolver {
             let all = lookup_host((name.as_str(), 0)).await?;
             let allowed: Vec<_> = all.filter(|address| guard.allows(address.ip())).collect();
             if allowed.is_empty() {
-                return Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    "its addresses are not public, and not in the ranges that the platform allows issuers in (chart: issuers.cidrs)",
-                ));
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_ALLOWED));
             }
             Ok(allowed.into_iter())
         })

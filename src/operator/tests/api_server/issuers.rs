@@ -296,7 +296,8 @@ async fn what_is_not_to_be_asked_is_not_and_what_is_wrong_is_said() {
         &[
             "Persons' tokens are refused",
             "good",
-            "no https URL that can be asked",
+            "not public",
+            "issuers.cidrs",
         ],
     )
     .await;
