@@ -27,7 +27,7 @@ pub const LIFETIME: u64 = 30;
 pub struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
-    /// The agent's SPIFFE ID.
+    /// The agent's SPIFFE ID; of what the sidecar asks for itself, the same as `iss`.
     sub: &'a str,
     iat: u64,
     exp: u64,
@@ -35,7 +35,9 @@ pub struct Claims<'a> {
     tenant: &'a str,
     tenant_uid: &'a str,
     server: &'a str,
-    agent: &'a str,
+    /// Absent when the sidecar asks for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
     /// The person that the agent acts for.
     #[serde(skip_serializing_if = "Option::is_none")]
     person: Option<Person<'a>>,
@@ -102,20 +104,30 @@ impl<'a> Claims<'a> {
         moment: Moment<'a>,
     ) -> Self {
         Self {
+            sub: agent.spiffe_id(),
+            agent: Some(agent.name()),
+            person: agent.person().map(|person| Person {
+                iss: &person.issuer,
+                sub: &person.subject,
+            }),
+            ..Self::of_sidecar(policy, method, moment)
+        }
+    }
+
+    /// The claims of what the sidecar asks for itself: the server's lists.
+    pub fn of_sidecar(policy: &'a CompiledPolicy, method: &'a str, moment: Moment<'a>) -> Self {
+        Self {
             iss: policy.issuer(),
             aud: policy.issuer(),
-            sub: agent.spiffe_id(),
+            sub: policy.issuer(),
             iat: moment.now,
             exp: moment.now + LIFETIME,
             jti: moment.id,
             tenant: &policy.tenant().name,
             tenant_uid: &policy.tenant().uid,
             server: policy.server(),
-            agent: agent.name(),
-            person: agent.person().map(|person| Person {
-                iss: &person.issuer,
-                sub: &person.subject,
-            }),
+            agent: None,
+            person: None,
             method,
             tool: None,
             prompt: None,

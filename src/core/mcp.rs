@@ -4,14 +4,17 @@
 //! was decided on isn't what is forwarded.
 
 pub mod envelope;
+pub mod fingerprint;
 pub mod headers;
 pub mod input_schema;
 pub mod inventory;
 pub mod methods;
+pub mod mirrors;
 pub mod sse;
 pub mod version;
 
 pub use envelope::{Id, Message, Notification, Params, Request, Response, read};
+pub use fingerprint::Fingerprint;
 pub use headers::MirroredHeaders;
 pub use inventory::Inventory;
 pub use version::{Era, ProtocolVersion};

@@ -119,6 +119,10 @@ reasons! {
     SchemaUnusable = "schema_unusable",
     /// The definition has characters that people don't see, or that reorder text. Take them out in the server.
     HiddenCharacters = "hidden_characters",
+    /// The definition is another one than the server showed first. Review it, and accept it in the policy; or mend the server.
+    DefinitionChanged = "definition_changed",
+    /// The definition is none that the policy accepts. Review it, and accept it in the policy; or mend the server.
+    DefinitionNotAccepted = "definition_not_accepted",
     /// The tool's `x-mcp-header` annotations are invalid. Correct them in the server.
     InvalidMirror = "invalid_mirror",
     /// An entry of the server's tool list is malformed. Correct the server.

@@ -46,6 +46,8 @@ pub struct Refusal {
     id: Option<String>,
     era: Option<Era>,
     data: Option<String>,
+    /// Whether it is about a resource, for which the legacy era has a code of its own.
+    of_resource: bool,
     /// Whether what was called is no tool, so that there is no tool result to say it in.
     protocol_error: bool,
 }
@@ -60,6 +62,7 @@ impl Refusal {
             id: None,
             era: None,
             data: None,
+            of_resource: false,
             protocol_error: false,
         }
     }
@@ -80,11 +83,12 @@ impl Refusal {
     }
 
     /// The resource doesn't exist for this caller, whatever the reason.
-    pub fn resource(uri: &str) -> Self {
+    pub fn resource(reason: Reason, uri: &str) -> Self {
         let uri = shortened(uri);
         Self {
             data: Some(format!("{{\"uri\":{}}}", quoted(&uri))),
-            ..Self::new(Reason::ResourceNotGranted, "Resource not found")
+            of_resource: true,
+            ..Self::new(reason, "Resource not found")
         }
     }
 
@@ -200,7 +204,7 @@ impl Refusal {
             }
             Reason::MethodUnknown | Reason::FeatureNotGranted => (200, METHOD_NOT_FOUND),
             // 2026-07-28 gave up the code of its own.
-            Reason::ResourceNotGranted if self.era == Some(Era::Legacy) => (200, RESOURCE_NOT_FOUND),
+            _ if self.of_resource && self.era == Some(Era::Legacy) => (200, RESOURCE_NOT_FOUND),
             Reason::AgentUnknown | Reason::TokenExpired => (403, CODE_DENIED),
             Reason::InvalidParams
             | Reason::ArgumentsNotObject
@@ -210,6 +214,8 @@ impl Refusal {
             | Reason::ForcedArgumentInvalid
             | Reason::SchemaUnusable
             | Reason::HiddenCharacters
+            | Reason::DefinitionChanged
+            | Reason::DefinitionNotAccepted
             | Reason::ToolUnknown
             | Reason::ToolNotGranted
             | Reason::PromptUnknown
@@ -323,11 +329,32 @@ mod tests {
             Reason::ArgumentEntangled,
             Reason::ForcedArgumentUndeclared,
             Reason::InvalidMirror,
+            Reason::HiddenCharacters,
+            Reason::DefinitionChanged,
+            Reason::DefinitionNotAccepted,
         ];
         let expected = r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32602,"message":"Unknown tool: x\"y"}}"#;
         for way in ways {
             let refusal = Refusal::tool(way, "x\"y").answering(Some("\"a\""));
             assert_eq!((refusal.status(), refusal.body()), (200, Bytes::from(expected)));
+        }
+    }
+
+    #[test]
+    fn every_way_for_a_resource_not_to_exist_gives_the_same_bytes() {
+        for (era, code) in [(Era::Legacy, -32002), (Era::Modern, -32602)] {
+            let expected = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"Resource not found","data":{{"uri":"a:1"}}}}}}"#
+            );
+            for way in [Reason::ResourceNotGranted, Reason::HiddenCharacters] {
+                let refusal = Refusal::resource(way, "a:1")
+                    .answering(Some("1"))
+                    .in_era(Some(era));
+                assert_eq!(
+                    (refusal.status(), refusal.body()),
+                    (200, Bytes::from(expected.clone()))
+                );
+            }
         }
     }
 

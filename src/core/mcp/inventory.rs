@@ -1,350 +1,382 @@
-//! What is known of the server's tools from its own lists: which arguments are mirrored in
-//! headers, what schema they have, and which tools can't be offered.
+//! What the server's own lists have taught: the definitions of its tools and prompts, to which it is held, and what of
+//! its lists can't be offered.
 //!
-//! A tool that a list had to hide must not be callable either, so decisions look here. Nothing is
-//! known of a tool before the server listed it; then its forced arguments are set all the same,
-//! and no `Mcp-Param-*` header passes whose argument might be forced or bounded.
+//! What a list had to leave out can't be reached by name either, so decisions look here. A definition that changes while
+//! the sidecar runs isn't what was there when its users began to rely on it (a "rug pull"): it is out until it is as
+//! it was, or until the tenant accepts it. Nothing is known of a tool before the server listed it; then its forced arguments
+//! are set all the same, and no `Mcp-Param-*` header passes whose argument might be forced or bounded.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    json::{self, Kind, number},
-    mcp::{
-        headers::{MirroredHeaders, decode, encode},
-        input_schema::InputSchema,
-    },
+    mcp::{fingerprint::Fingerprint, input_schema::InputSchema, mirrors::Mirror, version::ProtocolVersion},
     reason::Reason,
-    refusal::{Refusal, named},
 };
 
-/// What is known of a tool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ToolFacts {
-    /// It can be offered.
-    Usable {
-        /// Arguments that are mirrored in headers.
-        mirrors: Vec<Mirror>,
-        /// What the final arguments are checked against.
-        schema: Arc<InputSchema>,
-    },
-    /// It can't, so it doesn't exist.
-    Unusable(Reason),
+/// A list of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Listing {
+    /// `tools/list`
+    Tools,
+    /// `prompts/list`
+    Prompts,
+    /// `resources/list`
+    Resources,
+    /// `resources/templates/list`
+    Templates,
 }
 
-/// An argument that is mirrored in a header: `x-mcp-header` in the tool's schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirror {
-    /// The way to the argument, through `properties`.
-    pub path: Vec<String>,
-    /// The header's name after `Mcp-Param-`.
-    pub header: String,
+/// What a usable tool's definition says of its arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ToolFacts {
+    /// Arguments that are mirrored in headers.
+    pub mirrors: Vec<Mirror>,
+    /// What the final arguments are checked against.
+    pub schema: InputSchema,
 }
 
-/// What is known of all tools of a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a list taught about one of its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// Which list.
+    pub listing: Listing,
+    /// In which version of the protocol: a server may say more of a tool in a newer one.
+    pub version: ProtocolVersion,
+    /// The name, URI or URI template of the entry.
+    pub name: String,
+    /// Of the whole entry.
+    pub fingerprint: Fingerprint,
+    /// What is known of a tool, nothing of other entries; or why it can't be offered.
+    pub facts: Result<Option<Arc<ToolFacts>>, Reason>,
+}
+
+/// A definition in one version of the protocol.
+#[derive(Clone, Debug)]
+struct Definition {
+    version: ProtocolVersion,
+    /// What the server is held to: the first that could be offered.
+    first: Option<Fingerprint>,
+    /// What it showed last.
+    seen: Fingerprint,
+    facts: Result<Option<Arc<ToolFacts>>, Reason>,
+}
+
+/// What is known of a server's lists.
+#[derive(Clone, Debug, Default)]
 pub struct Inventory {
-    tools: HashMap<String, ToolFacts>,
+    tools: Definitions,
+    prompts: Definitions,
+    resources: Withheld,
+    templates: Withheld,
 }
+
+/// By name; a definition for each version in which it was listed.
+type Definitions = HashMap<String, Vec<Definition>>;
+
+/// Resources, or templates, that can't be offered. The server may have any number of others.
+#[derive(Clone, Debug, Default)]
+struct Withheld {
+    reasons: HashMap<String, Reason>,
+    /// There are more than are kept, so nothing is known to be usable.
+    beyond: bool,
+}
+
+/// Resources that can't be offered and are kept, and as many templates.
+const MAX_WITHHELD: usize = 1024;
 
 impl Inventory {
-    /// What is known of a tool, if anything.
-    pub fn tool(&self, name: &str) -> Option<&ToolFacts> {
-        self.tools.get(name)
+    /// What is known of a tool: facts, or why it can't be used. `accepted` are the definitions that the tenant accepts;
+    /// none: the first that was seen.
+    pub fn tool(&self, name: &str, accepted: &[Fingerprint]) -> Option<Result<&ToolFacts, Reason>> {
+        let definitions = self.tools.get(name)?;
+        let mut newest = None;
+        for definition in definitions {
+            match definition.usable(accepted) {
+                Err(reason) => return Some(Err(reason)),
+                Ok(facts) if newest.is_none_or(|(version, _)| version < definition.version) => {
+                    newest = facts.map(|facts| (definition.version, facts));
+                }
+                Ok(_) => {}
+            }
+        }
+        newest.map(|(_, facts)| Ok(facts))
+    }
+
+    /// Whether a prompt can be used, as far as is known.
+    pub fn prompt(&self, name: &str, accepted: &[Fingerprint]) -> Result<(), Reason> {
+        let definitions = self.prompts.get(name).map_or(&[][..], Vec::as_slice);
+        definitions
+            .iter()
+            .try_for_each(|definition| definition.usable(accepted).map(drop))
+    }
+
+    /// Whether a resource that a template of the policy covers, or its own rule, can be used, as far as is known.
+    pub fn resource(&self, uri: &str, template: &str) -> Result<(), Reason> {
+        self.resources.usable(uri)?;
+        self.templates.usable(template)
+    }
+
+    /// Whether an entry can be offered as it was just listed; only its definition is looked at.
+    pub(crate) fn accepts(&self, entry: &Learned, accepted: &[Fingerprint]) -> Result<(), Reason> {
+        let known = self.definition(entry.listing, &entry.name, entry.version);
+        verdict(known.and_then(|known| known.first), entry.fingerprint, accepted)
+    }
+
+    /// The facts of a tool, as it was listed last in a version.
+    pub(crate) fn facts(&self, name: &str, version: ProtocolVersion) -> Option<&Arc<ToolFacts>> {
+        let definition = self.definition(Listing::Tools, name, version)?;
+        definition.facts.as_ref().ok()?.as_ref()
     }
 
     /// The inventory after a list, or `None` when it taught nothing new.
     #[must_use]
-    pub fn learning(&self, learned: &[(String, ToolFacts)]) -> Option<Self> {
-        if learned
-            .iter()
-            .all(|(name, facts)| self.tools.get(name) == Some(facts))
-        {
-            return None;
+    pub fn learning(&self, learned: &[Learned]) -> Option<Self> {
+        let mut after: Option<Self> = None;
+        for entry in learned {
+            if !after.as_ref().unwrap_or(self).knows(entry) {
+                after.get_or_insert_with(|| self.clone()).learn(entry);
+            }
         }
-        let mut tools = self.tools.clone();
-        tools.extend(learned.iter().cloned());
-        Some(Self { tools })
+        after
     }
-}
 
-/// Where a mirrored argument is in `arguments`: a raw value, or `None` when absent or null.
-fn find<'a>(arguments: Option<&'a str>, path: &[String]) -> Option<&'a str> {
-    let mut raw = arguments?;
-    for step in path {
-        raw = json::get(&json::members(raw)?, step)?;
-    }
-    (Kind::of(raw) != Kind::Null).then_some(raw)
-}
-
-/// A raw value as text, when it is of a kind that headers carry.
-fn scalar(raw: &str) -> Option<Cow<'_, str>> {
-    match Kind::of(raw) {
-        Kind::String => json::string(raw),
-        Kind::Bool | Kind::Number => Some(Cow::Borrowed(raw)),
-        Kind::Null | Kind::Array | Kind::Object => None,
-    }
-}
-
-/// Compares the client's `Mcp-Param-*` headers with the client's arguments. `hidden` says which
-/// arguments the client can't know to be mirrored, because they aren't in the schema that it saw.
-pub(crate) fn agree(
-    mirrors: &[Mirror],
-    headers: &MirroredHeaders<'_>,
-    arguments: Option<&str>,
-    hidden: impl Fn(&str) -> bool,
-) -> Result<(), Refusal> {
-    for mirror in mirrors {
-        let sent = headers
-            .params
-            .iter()
-            .find(|(suffix, _)| suffix.eq_ignore_ascii_case(&mirror.header));
-        let agrees = match (sent, find(arguments, &mirror.path)) {
-            (None, None) => true,
-            (None, Some(_)) => mirror.path.first().is_some_and(|name| hidden(name)),
-            (Some(_), None) => false,
-            (Some((_, value)), Some(raw)) => says(&decode(value)?, raw),
+    fn definition(&self, listing: Listing, name: &str, version: ProtocolVersion) -> Option<&Definition> {
+        let definitions = match listing {
+            Listing::Tools => &self.tools,
+            Listing::Prompts => &self.prompts,
+            Listing::Resources | Listing::Templates => return None,
         };
-        if !agrees {
-            return Err(Refusal::new(
-                Reason::HeaderMismatch,
-                format!(
-                    "the Mcp-Param-{} header doesn't say what the argument says",
-                    mirror.header
-                ),
-            ));
+        let mut versions = definitions.get(name)?.iter();
+        versions.find(|definition| definition.version == version)
+    }
+
+    fn knows(&self, entry: &Learned) -> bool {
+        match entry.listing {
+            Listing::Tools | Listing::Prompts => self
+                .definition(entry.listing, &entry.name, entry.version)
+                .is_some_and(|known| known.seen == entry.fingerprint && known.facts == entry.facts),
+            Listing::Resources => self.resources.knows(entry),
+            Listing::Templates => self.templates.knows(entry),
         }
     }
-    Ok(())
-}
 
-/// Whether a header's text says what a raw value says. Numbers compare by value.
-fn says(text: &str, raw: &str) -> bool {
-    match Kind::of(raw) {
-        Kind::Number => number::compare(text, raw) == Some(std::cmp::Ordering::Equal),
-        _ => scalar(raw).is_some_and(|value| value == text),
-    }
-}
-
-/// The `Mcp-Param-*` headers of the final arguments: the whole set, to be sent instead of the
-/// client's.
-pub(crate) fn headers_of(mirrors: &[Mirror], arguments: Option<&str>) -> Vec<(String, String)> {
-    mirrors
-        .iter()
-        .filter_map(|mirror| {
-            let value = scalar(find(arguments, &mirror.path)?)?;
-            Some((
-                format!("Mcp-Param-{}", mirror.header),
-                encode(&value).into_owned(),
-            ))
-        })
-        .collect()
-}
-
-/// The annotations of a tool's `inputSchema`, or what is wrong with them. Only properties that are
-/// reached through `properties` alone may be annotated (SEP-2243); an annotation anywhere else,
-/// of another type, with a name that is no header name, or one too many makes the tool invalid.
-pub(crate) fn mirrors_of(schema: &str) -> Result<Vec<Mirror>, Refusal> {
-    let mut found = Vec::new();
-    collect(schema, &mut Vec::new(), &mut found)?;
-    for (index, mirror) in found.iter().enumerate() {
-        let repeated = found[..index]
-            .iter()
-            .any(|other: &Mirror| other.header.eq_ignore_ascii_case(&mirror.header));
-        if repeated {
-            return Err(invalid(&mirror.header));
-        }
-    }
-    Ok(found)
-}
-
-const ANNOTATION: &str = "x-mcp-header";
-
-/// Mirrored arguments that a tool may have: each becomes a header of every call, and servers take
-/// about a hundred headers.
-const MAX_MIRRORS: usize = 64;
-
-fn collect(schema: &str, path: &mut Vec<String>, found: &mut Vec<Mirror>) -> Result<(), Refusal> {
-    // Schemas may be `true` or `false`.
-    let Some(members) = json::members(schema) else {
-        return Ok(());
-    };
-    for (key, raw) in &members {
-        match key.as_ref() {
-            ANNOTATION => {
-                let header = json::string(raw).unwrap_or_default().into_owned();
-                let kind = json::get(&members, "type").and_then(json::string);
-                let mirrorable = matches!(kind.as_deref(), Some("string" | "integer" | "boolean"));
-                if path.is_empty() || !mirrorable || !is_token(&header) || found.len() == MAX_MIRRORS {
-                    return Err(invalid(&header));
-                }
-                found.push(Mirror {
-                    path: path.clone(),
-                    header,
-                });
+    fn learn(&mut self, entry: &Learned) {
+        let definitions = match entry.listing {
+            Listing::Tools => &mut self.tools,
+            Listing::Prompts => &mut self.prompts,
+            Listing::Resources => return self.resources.learn(entry),
+            Listing::Templates => return self.templates.learn(entry),
+        };
+        let versions = definitions.entry(entry.name.clone()).or_default();
+        let known = versions
+            .iter_mut()
+            .find(|definition| definition.version == entry.version);
+        match known {
+            Some(known) => {
+                known.seen = entry.fingerprint;
+                known.facts.clone_from(&entry.facts);
+                known.first = known.first.or(entry.offered());
             }
-            "properties" => {
-                for (name, property) in json::members(raw).unwrap_or_default() {
-                    path.push(name.into_owned());
-                    collect(property, path, found)?;
-                    path.pop();
-                }
-            }
-            // Data, not schemas.
-            "const" | "enum" | "default" | "examples" => {}
-            _ if json::mentions_key(raw, ANNOTATION) => return Err(invalid("")),
-            _ => {}
+            None => versions.push(Definition {
+                version: entry.version,
+                first: entry.offered(),
+                seen: entry.fingerprint,
+                facts: entry.facts.clone(),
+            }),
         }
     }
-    Ok(())
 }
 
-fn invalid(header: &str) -> Refusal {
-    Refusal::new(
-        Reason::InvalidMirror,
-        format!("invalid {ANNOTATION} {}", named(header)),
-    )
+impl Learned {
+    /// The definition, if it is one that the server can be held to.
+    fn offered(&self) -> Option<Fingerprint> {
+        self.facts.is_ok().then_some(self.fingerprint)
+    }
 }
 
-/// A token of RFC 9110.
-fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+impl Definition {
+    fn usable(&self, accepted: &[Fingerprint]) -> Result<Option<&ToolFacts>, Reason> {
+        let facts = self.facts.as_ref().map_err(|reason| *reason)?;
+        verdict(self.first, self.seen, accepted)?;
+        Ok(facts.as_deref())
+    }
+}
+
+/// Whether a definition is one that the server may show.
+fn verdict(first: Option<Fingerprint>, seen: Fingerprint, accepted: &[Fingerprint]) -> Result<(), Reason> {
+    if accepted.is_empty() {
+        return if first.is_none_or(|first| first == seen) {
+            Ok(())
+        } else {
+            Err(Reason::DefinitionChanged)
+        };
+    }
+    if accepted.contains(&seen) {
+        Ok(())
+    } else {
+        Err(Reason::DefinitionNotAccepted)
+    }
+}
+
+impl Withheld {
+    fn usable(&self, name: &str) -> Result<(), Reason> {
+        match self.reasons.get(name) {
+            Some(reason) => Err(*reason),
+            None if self.beyond => Err(Reason::HiddenCharacters),
+            None => Ok(()),
+        }
+    }
+
+    fn knows(&self, entry: &Learned) -> bool {
+        let is_full = self.beyond && entry.facts.is_err();
+        is_full || self.reasons.get(&entry.name) == entry.facts.as_ref().err()
+    }
+
+    fn learn(&mut self, entry: &Learned) {
+        match entry.facts {
+            Ok(_) => {
+                self.reasons.remove(&entry.name);
+            }
+            Err(_) if self.reasons.len() >= MAX_WITHHELD => self.beyond = true,
+            Err(reason) => {
+                self.reasons.insert(entry.name.clone(), reason);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn mirror(path: &[&str], header: &str) -> Mirror {
-        Mirror {
-            path: path.iter().map(|step| (*step).to_owned()).collect(),
-            header: header.to_owned(),
+    const VERSION: ProtocolVersion = ProtocolVersion::V20251125;
+
+    fn entry(listing: Listing, name: &str, definition: &str) -> Learned {
+        Learned {
+            listing,
+            version: VERSION,
+            name: name.to_owned(),
+            fingerprint: Fingerprint::of(definition),
+            facts: Ok(None),
         }
     }
 
-    #[test]
-    fn annotations_are_found_where_the_specification_allows_them() {
-        let valid = [
-            (r#"{"type":"object"}"#, vec![]),
-            (
-                r#"{"properties":{"region":{"type":"string","x-mcp-header":"Region"}}}"#,
-                vec![mirror(&["region"], "Region")],
-            ),
-            (
-                r#"{"properties":{"at":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}}}}"#,
-                vec![mirror(&["at", "n"], "N")],
-            ),
-            (r#"{"properties":{"x-mcp-header":{"type":"string"}}}"#, vec![]),
-            (
-                r#"{"properties":{"a":{"type":"object","default":{"x-mcp-header":"A"}}}}"#,
-                vec![],
-            ),
-        ];
-        for (schema, mirrors) in valid {
-            assert_eq!(mirrors_of(schema), Ok(mirrors), "{schema}");
-        }
-        let invalid = [
-            r#"{"x-mcp-header":"A"}"#,
-            r#"{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}"#,
-            r#"{"properties":{"a":{"x-mcp-header":"A"}}}"#,
-            r#"{"properties":{"a":{"type":"string","x-mcp-header":""}}}"#,
-            r#"{"properties":{"a":{"type":"string","x-mcp-header":7}}}"#,
-            r#"{"properties":{"a":{"type":"string","x-mcp-header":"A B"}}}"#,
-            r#"{"properties":{"a":{"type":"string","x-mcp-header":"A\r\nHost"}}}"#,
-            r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#,
-            r#"{"properties":{"a":{"items":{"type":"string","x-mcp-header":"A"}}}}"#,
-            r#"{"anyOf":[{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}]}"#,
-            r#"{"$defs":{"a":{"type":"string","x-mcp-header":"A"}}}"#,
-        ];
-        let property = |n| format!(r#""a{n}":{{"type":"string","x-mcp-header":"A{n}"}}"#);
-        let many = |count| {
-            let properties: Vec<_> = (0..count).map(property).collect();
-            format!(r#"{{"properties":{{{}}}}}"#, properties.join(","))
+    fn tool(name: &str, schema: &str) -> Learned {
+        let facts = ToolFacts {
+            mirrors: Vec::new(),
+            schema: InputSchema::compile(schema).unwrap(),
         };
-        assert_eq!(mirrors_of(&many(64)).map(|found| found.len()), Ok(64));
-        let too_many = many(65);
-        for schema in invalid.into_iter().chain([too_many.as_str()]) {
-            assert_eq!(
-                mirrors_of(schema).map_err(|refusal| refusal.reason),
-                Err(Reason::InvalidMirror),
-                "{schema}"
-            );
+        Learned {
+            facts: Ok(Some(Arc::new(facts))),
+            ..entry(Listing::Tools, name, schema)
         }
     }
 
-    #[test]
-    fn mirrored_arguments_must_agree_with_their_headers() {
-        let mirrors = [
-            mirror(&["region"], "Region"),
-            mirror(&["at", "n"], "N"),
-            mirror(&["secret"], "Secret"),
-        ];
-        let cases: &[(&[(&str, &str)], Option<&str>, bool)] = &[
-            (&[], None, true),
-            (&[], Some(r#"{"region":null}"#), true),
-            (&[("mcp-param-region", "eu")], Some(r#"{"region":"eu"}"#), true),
-            (
-                &[("mcp-param-region", "=?base64?ZXU=?=")],
-                Some(r#"{"region":"e\u0075"}"#),
-                true,
-            ),
-            (&[("mcp-param-n", "42")], Some(r#"{"at":{"n":42.0}}"#), true),
-            (&[("mcp-param-other", "x")], None, true),
-            (&[], Some(r#"{"secret":"x"}"#), true),
-            (&[("mcp-param-secret", "y")], Some(r#"{"secret":"x"}"#), false),
-            (&[("mcp-param-region", "us")], Some(r#"{"region":"eu"}"#), false),
-            (&[("mcp-param-region", "EU")], Some(r#"{"region":"eu"}"#), false),
-            (&[], Some(r#"{"region":"eu"}"#), false),
-            (&[("mcp-param-region", "eu")], None, false),
-            (&[("mcp-param-region", "eu")], Some(r#"{"region":null}"#), false),
-            (&[("mcp-param-n", "42")], Some(r#"{"at":{"n":"42"}}"#), true),
-            (&[("mcp-param-n", "forty-two")], Some(r#"{"at":{"n":42}}"#), false),
-            (
-                &[("mcp-param-region", "=?base64?!?=")],
-                Some(r#"{"region":"eu"}"#),
-                false,
-            ),
-        ];
-        for (headers, arguments, agrees) in cases {
-            let headers =
-                MirroredHeaders::read(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
-            let result = agree(&mirrors, &headers, *arguments, |name| name == "secret");
-            assert_eq!(result.is_ok(), *agrees, "{headers:?} {arguments:?}");
-        }
-    }
-
-    #[test]
-    fn headers_are_written_from_the_final_arguments() {
-        let mirrors = [
-            mirror(&["region"], "Region"),
-            mirror(&["at", "n"], "N"),
-            mirror(&["all"], "All"),
-        ];
-        let headers = headers_of(&mirrors, Some(r#"{"region":" e\u00fc","at":{"n":42},"all":[1]}"#));
-        let expected = [("Mcp-Param-Region", "=?base64?IGXDvA==?="), ("Mcp-Param-N", "42")];
-        assert_eq!(
-            headers,
-            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
-        );
+    fn after(entries: &[Learned]) -> Inventory {
+        entries.iter().fold(Inventory::default(), |known, entry| {
+            known.learning(std::slice::from_ref(entry)).unwrap_or(known)
+        })
     }
 
     #[test]
     fn an_inventory_changes_only_when_it_learns_something() {
-        let usable = [(
-            "a".to_owned(),
-            ToolFacts::Usable {
-                mirrors: vec![],
-                schema: Arc::new(InputSchema::compile("{}").unwrap()),
-            },
-        )];
-        let first = Inventory::default().learning(&usable).unwrap();
-        assert_eq!(first.learning(&usable), None);
-        let gone = [("a".to_owned(), ToolFacts::Unusable(Reason::InvalidMirror))];
+        let first = [tool("a", "{}")];
+        let known = Inventory::default().learning(&first).unwrap();
+        assert!(known.learning(&first).is_none());
+        assert!(known.tool("a", &[]).unwrap().is_ok());
+        assert!(known.tool("b", &[]).is_none());
+        let gone = Learned {
+            facts: Err(Reason::InvalidMirror),
+            ..tool("a", "{}")
+        };
+        let known = known.learning(&[gone]).unwrap();
+        assert_eq!(known.tool("a", &[]), Some(Err(Reason::InvalidMirror)));
+    }
+
+    #[test]
+    fn a_server_is_held_to_the_first_definition_until_the_tenant_accepts_others() {
+        let (one, other) = (tool("a", "{}"), tool("a", r#"{"type":"object"}"#));
+        let (first, second) = (one.fingerprint, other.fingerprint);
+        let changed = Err(Reason::DefinitionChanged);
+        let foreign = Err(Reason::DefinitionNotAccepted);
+        for (shown, accepted, expected) in [
+            (vec![&one], &[][..], Ok(())),
+            (vec![&one, &other], &[], changed),
+            (vec![&one, &other, &one], &[], Ok(())),
+            (vec![&one], &[first], Ok(())),
+            (vec![&one], &[second], foreign),
+            (vec![&one, &other], &[first], foreign),
+            (vec![&one, &other], &[second], Ok(())),
+            (vec![&one, &other], &[second, first], Ok(())),
+        ] {
+            let shown: Vec<_> = shown.into_iter().cloned().collect();
+            let known = after(&shown);
+            let usable = known.tool("a", accepted).unwrap();
+            assert_eq!(usable.map(drop), expected, "{shown:?} {accepted:?}");
+            assert_eq!(known.accepts(shown.last().unwrap(), accepted), expected);
+            // What was never offered is nothing that the server could be held to.
+            let broken = Learned {
+                facts: Err(Reason::HiddenCharacters),
+                ..tool("a", "false")
+            };
+            let mut late = shown.clone();
+            late.insert(0, broken);
+            assert_eq!(after(&late).tool("a", accepted).unwrap().map(drop), expected);
+            let prompts: Vec<_> = shown
+                .iter()
+                .map(|entry| Learned {
+                    listing: Listing::Prompts,
+                    facts: Ok(None),
+                    ..entry.clone()
+                })
+                .collect();
+            assert_eq!(after(&prompts).prompt("a", accepted), expected);
+        }
+    }
+
+    #[test]
+    fn each_version_has_a_definition_of_its_own_and_one_that_changed_takes_the_tool_out_of_all() {
+        let old = tool("a", "{}");
+        let new = Learned {
+            version: ProtocolVersion::V20260728,
+            ..tool("a", r#"{"type":"object"}"#)
+        };
+        let known = after(&[old.clone(), new.clone()]);
         assert_eq!(
-            first.learning(&gone).unwrap().tool("a"),
-            Some(&ToolFacts::Unusable(Reason::InvalidMirror))
+            known.tool("a", &[]).unwrap().unwrap().schema.text(),
+            r#"{"type":"object"}"#
         );
+        let changed = Learned {
+            version: old.version,
+            ..new.clone()
+        };
+        let known = after(&[old, new, changed]);
+        assert_eq!(known.tool("a", &[]), Some(Err(Reason::DefinitionChanged)));
+    }
+
+    #[test]
+    fn resources_that_cannot_be_offered_are_kept_up_to_a_limit_and_beyond_it_none_can_be_read() {
+        let hidden = |name: &str| Learned {
+            facts: Err(Reason::HiddenCharacters),
+            ..entry(Listing::Resources, name, "{}")
+        };
+        let known = after(&[hidden("a:1"), entry(Listing::Resources, "a:2", "{}")]);
+        assert_eq!(known.resource("a:1", "a:1"), Err(Reason::HiddenCharacters));
+        assert_eq!(known.resource("a:2", "a:2"), Ok(()));
+        let healed = after(&[hidden("a:1"), entry(Listing::Resources, "a:1", "{}")]);
+        assert_eq!(healed.resource("a:1", "a:1"), Ok(()));
+        let template = Learned {
+            listing: Listing::Templates,
+            ..hidden("a:{n}")
+        };
+        assert_eq!(
+            after(&[template]).resource("a:2", "a:{n}"),
+            Err(Reason::HiddenCharacters)
+        );
+        let many: Vec<_> = (0..=MAX_WITHHELD).map(|n| hidden(&format!("a:{n}"))).collect();
+        let known = after(&many[1..]);
+        assert_eq!(known.resource("b:1", "b:1"), Ok(()));
+        let known = known.learning(&many[..1]).unwrap();
+        assert_eq!(known.resource("b:1", "b:1"), Err(Reason::HiddenCharacters));
     }
 }

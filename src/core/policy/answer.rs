@@ -8,7 +8,8 @@ use crate::{
     mcp::{
         self, Era, Message, ProtocolVersion,
         envelope::{Outcome, span},
-        inventory::ToolFacts,
+        fingerprint::Fingerprint,
+        inventory::{Learned, Listing},
         methods::Method,
     },
     policy::{
@@ -22,7 +23,7 @@ use crate::{
         splice::{self, Edit},
     },
     reason::Reason,
-    refusal::Refusal,
+    refusal::{Refusal, shortened},
 };
 
 /// Where a message of the server comes from.
@@ -72,8 +73,8 @@ pub struct FinalAnswer {
     pub body: Bytes,
     /// Whether it is an error, or a tool result with `isError`.
     pub failed: bool,
-    /// What a list taught about tools, for [`crate::mcp::Inventory::learning`].
-    pub learned: Vec<(String, ToolFacts)>,
+    /// What a list taught, for [`crate::mcp::Inventory::learning`].
+    pub learned: Vec<Learned>,
     /// What the ownership filter of a tool found, if there is one.
     pub records: Option<Records>,
     /// Entries that a list offered and that were taken out because something is wrong with them.
@@ -88,6 +89,18 @@ pub struct DroppedEntry {
     pub name: String,
     /// Why.
     pub reason: Reason,
+    /// Of the definition, where there is one: what the tenant may accept.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl DroppedEntry {
+    pub(super) fn new(name: &str, reason: Reason) -> Self {
+        Self {
+            name: shortened(name),
+            reason,
+            fingerprint: None,
+        }
+    }
 }
 
 impl CompiledPolicy {
@@ -194,20 +207,20 @@ impl CompiledPolicy {
                 _ => return Err(Refusal::plain(Reason::AnswerType)),
             }
         }
-        match expected.method {
-            Method::ToolsList => lists::tools(
+        if let Some(listing) = Listing::of(expected.method) {
+            let page = lists::read(
                 self,
-                agent,
-                expected,
+                lists::Reader::Agent(agent),
+                listing,
+                expected.version,
                 &members,
                 context.inventory,
-                handles,
-                answer,
-            )
-            .map(Some),
-            Method::PromptsList => lists::prompts(self, agent, expected, &members, handles, answer).map(Some),
-            Method::ResourcesList => lists::resources(agent, expected, &members, handles, answer).map(Some),
-            Method::TemplatesList => lists::templates(agent, expected, &members, handles, answer).map(Some),
+            )?;
+            let text = page.finish(listing, expected, &members, handles)?;
+            (answer.learned, answer.dropped) = (page.learned, page.dropped);
+            return Ok(Some(text));
+        }
+        match expected.method {
             Method::Initialize => capabilities::initialize(self, agent, &members).map(Some),
             Method::Discover => capabilities::discover(self, agent, &members).map(Some),
             Method::ResourcesRead => results::contents(agent, expected, &members),

@@ -233,6 +233,11 @@ impl CompiledPolicy {
         &self.upstream
     }
 
+    /// Whether there are rules about resources or templates.
+    pub(super) fn has_resources(&self) -> bool {
+        !self.resources.is_empty()
+    }
+
     /// The agent with this SPIFFE ID, exactly. `None` may do nothing.
     pub fn agent(&self, spiffe_id: &str) -> Option<&CompiledAgent> {
         self.agents.get(spiffe_id).map(AsRef::as_ref)
@@ -349,6 +354,11 @@ impl CompiledAgent {
             .filter_map(|grant| grant.as_deref().ok())
             .find(|grant| grant.covers(uri))
             .ok_or(Reason::ResourceNotGranted)
+    }
+
+    /// The grant of a template, as the server writes it.
+    pub(super) fn template(&self, template: &str) -> Option<&ResourceGrant> {
+        self.resources().find(|grant| grant.is_template(template))
     }
 
     /// The grants of the agent's resources and templates.

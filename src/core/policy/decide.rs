@@ -17,8 +17,7 @@ use crate::{
     handles::{Handle, Handles, Kind as HandleKind, NoHandles, Replica, Seal},
     json::Limits,
     mcp::{
-        self, Era, Inventory, Message, MirroredHeaders,
-        inventory::{self, ToolFacts},
+        self, Era, Inventory, Message, MirroredHeaders, mirrors,
         version::{self, ProtocolVersion},
     },
     policy::{
@@ -290,10 +289,10 @@ impl CompiledPolicy {
         )?;
 
         let authorized = self.authorize(agent, &subject, context.inventory, opener)?;
-        let mirrors = forward::mirrors(&subject, context.inventory);
+        let mirrors = forward::mirrors(authorized.tool, context.inventory);
         if let (Some(grant), Some(mirrors)) = (authorized.tool, mirrors) {
             let arguments = message.params().and_then(|params| params.get("arguments"));
-            inventory::agree(mirrors, headers, arguments, |name| {
+            mirrors::agree(mirrors, headers, arguments, |name| {
                 // Nobody mirrors arguments in the legacy era; who does may not lie.
                 version.era() == Era::Legacy || grant.forced.iter().any(|forced| &*forced.name == name)
             })?;
@@ -383,11 +382,11 @@ impl CompiledPolicy {
 
 /// Holds what goes upstream against the schema of the tool that is called, once the server has told it.
 fn fit(subject: &Subject<'_, '_>, tool: Option<&Grant>, inventory: &Inventory) -> Result<(), Refusal> {
-    let facts = tool.and_then(|grant| Some((grant, inventory.tool(&grant.rule.name)?)));
-    match facts {
-        Some((grant, ToolFacts::Usable { schema, .. })) => {
-            arguments::fit(grant, schema, subject.get("arguments"))
-        }
+    let Some(grant) = tool else {
+        return Ok(());
+    };
+    match inventory.tool(&grant.rule.name, &grant.rule.accepted) {
+        Some(Ok(facts)) => arguments::fit(grant, &facts.schema, subject.get("arguments")),
         _ => Ok(()),
     }
 }

@@ -198,6 +198,10 @@ pub struct Callable {
     /// Arguments that the caller must not give, whatever their value; clients aren't told that they are there.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub forbidden: BTreeSet<String>,
+    /// The definitions that it may have, `sha256:` and 64 hex digits over the canonical form (RFC 8785) of the whole entry
+    /// in the server's list. None: the one that the sidecar sees first.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub definitions: BTreeSet<String>,
     /// What its results must satisfy. Of tools only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results: Option<Results>,

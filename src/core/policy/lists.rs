@@ -9,19 +9,22 @@ use crate::{
         text::{is_case_variant, quote, quoted},
     },
     mcp::{
-        Era,
+        Era, ProtocolVersion,
+        fingerprint::Fingerprint,
         input_schema::InputSchema,
-        inventory::{self, Inventory, ToolFacts},
+        inventory::{Inventory, Learned, Listing, ToolFacts},
+        methods::Method,
+        mirrors,
     },
     policy::{
-        answer::{DroppedEntry, FinalAnswer, malformed},
-        compile::{CompiledAgent, CompiledPolicy, Grant, Rule},
+        answer::{DroppedEntry, malformed},
+        compile::{CompiledAgent, CompiledPolicy, Rule},
         legible,
         permit::Expected,
         schema,
     },
     reason::Reason,
-    refusal::{Refusal, shortened},
+    refusal::Refusal,
 };
 
 /// For how long a client may keep a list, so that a change of policy is seen. A call of a tool
@@ -31,40 +34,165 @@ const MAX_TTL_MS: u64 = 30_000;
 /// Entries that one page of a list may have. Each costs memory, and a record when it is dropped.
 const MAX_ENTRIES: usize = 4096;
 
-/// One page of a list, on its way to the client.
-struct Page<'a> {
-    key: &'static str,
-    members: &'a Members<'a>,
-    entries: Vec<&'a str>,
-    seen: HashSet<String>,
-    kept: Vec<Cow<'a, str>>,
+/// Whom a list is for.
+#[derive(Clone, Copy)]
+pub(super) enum Reader<'a> {
+    /// An agent: gets what exists for it.
+    Agent(&'a CompiledAgent),
+    /// The sidecar itself, which wants to know what is there.
+    Sidecar,
 }
 
-impl<'a> Page<'a> {
-    fn read(key: &'static str, members: &'a Members<'a>) -> Result<Self, Refusal> {
-        let entries = json::get(members, key).and_then(|raw| json::items_at_most(raw, MAX_ENTRIES));
-        let entries =
-            entries.ok_or_else(|| malformed(&format!("it has no list of at most {MAX_ENTRIES} {key}")))?;
-        Ok(Self {
-            key,
-            members,
-            kept: Vec::with_capacity(entries.len()),
-            entries,
-            seen: HashSet::new(),
-        })
+/// One page of a list, read.
+pub(super) struct Page<'a> {
+    /// What the reader gets.
+    kept: Vec<Cow<'a, str>>,
+    /// What it taught, whoever reads it.
+    pub learned: Vec<Learned>,
+    /// Entries that are in the policy and can't be offered.
+    pub dropped: Vec<DroppedEntry>,
+}
+
+impl Listing {
+    /// The list that a method asks for.
+    pub(super) fn of(method: Method) -> Option<Self> {
+        match method {
+            Method::ToolsList => Some(Self::Tools),
+            Method::PromptsList => Some(Self::Prompts),
+            Method::ResourcesList => Some(Self::Resources),
+            Method::TemplatesList => Some(Self::Templates),
+            _ => None,
+        }
     }
 
-    /// The result. Members that the specification doesn't know are left out: they could name what
-    /// the list must not.
-    fn finish(self, expected: &Expected, handles: Handles<'_>) -> Result<String, Refusal> {
+    /// The method that asks for it.
+    pub(super) fn method(self) -> Method {
+        match self {
+            Self::Tools => Method::ToolsList,
+            Self::Prompts => Method::PromptsList,
+            Self::Resources => Method::ResourcesList,
+            Self::Templates => Method::TemplatesList,
+        }
+    }
+
+    /// The member of the result that has the entries.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+        }
+    }
+
+    fn malformed(self) -> Reason {
+        match self {
+            Self::Tools => Reason::ToolMalformed,
+            Self::Prompts | Self::Resources | Self::Templates => Reason::EntryMalformed,
+        }
+    }
+
+    fn duplicate(self) -> Reason {
+        match self {
+            Self::Tools => Reason::ToolDuplicate,
+            Self::Prompts | Self::Resources | Self::Templates => Reason::EntryDuplicate,
+        }
+    }
+
+    /// An entry's members and its name.
+    fn read(self, raw: &str) -> Option<(Members<'_>, Cow<'_, str>)> {
+        match self {
+            Self::Tools => read_tool(raw),
+            Self::Prompts => read_named(raw, &["name", "arguments"], "name"),
+            Self::Resources => read_named(raw, &["uri"], "uri"),
+            Self::Templates => read_named(raw, &["uriTemplate"], "uriTemplate"),
+        }
+    }
+}
+
+/// Reads a page.
+pub(super) fn read<'a>(
+    policy: &CompiledPolicy,
+    reader: Reader<'_>,
+    listing: Listing,
+    version: ProtocolVersion,
+    members: &Members<'a>,
+    inventory: &Inventory,
+) -> Result<Page<'a>, Refusal> {
+    let key = listing.key();
+    let entries = json::get(members, key).and_then(|raw| json::items_at_most(raw, MAX_ENTRIES));
+    let entries =
+        entries.ok_or_else(|| malformed(&format!("it has no list of at most {MAX_ENTRIES} {key}")))?;
+    let mut page = Page {
+        kept: Vec::with_capacity(entries.len()),
+        learned: Vec::new(),
+        dropped: Vec::new(),
+    };
+    let mut seen = HashSet::new();
+    for raw in entries {
+        let Some((members, name)) = listing.read(raw) else {
+            page.dropped.push(DroppedEntry::new("", listing.malformed()));
+            continue;
+        };
+        // Not in the policy: it exists for nobody, and there is nothing to report.
+        let Some((rule, has)) = offered(policy, reader, listing, &name) else {
+            continue;
+        };
+        if !seen.insert(name.to_string()) {
+            page.dropped.push(DroppedEntry::new(&name, listing.duplicate()));
+            continue;
+        }
+        let shown = show(
+            rule,
+            reader,
+            listing,
+            raw,
+            &members,
+            inventory.facts(&name, version),
+        );
+        let entry = Learned {
+            listing,
+            version,
+            fingerprint: Fingerprint::of(raw),
+            facts: shown
+                .as_ref()
+                .map(|(_, facts)| facts.clone())
+                .map_err(|reason| *reason),
+            name: name.into_owned(),
+        };
+        let accepted = rule.map_or(&[][..], |rule| &rule.accepted);
+        let shown = shown.and_then(|shown| inventory.accepts(&entry, accepted).map(|()| shown));
+        match shown {
+            Ok((text, _)) if has => page.kept.push(text),
+            Ok(_) => {}
+            Err(reason) => page.dropped.push(DroppedEntry {
+                fingerprint: Some(entry.fingerprint),
+                ..DroppedEntry::new(&entry.name, reason)
+            }),
+        }
+        page.learned.push(entry);
+    }
+    Ok(page)
+}
+
+impl Page<'_> {
+    /// The result for an agent. Members that the specification doesn't know are left out: they could name what the list
+    /// must not.
+    pub(super) fn finish(
+        &self,
+        listing: Listing,
+        expected: &Expected,
+        members: &Members<'_>,
+        handles: Handles<'_>,
+    ) -> Result<String, Refusal> {
         let kept = format!("[{}]", self.kept.join(","));
-        let cursor = match json::get(self.members, "nextCursor") {
+        let cursor = match json::get(members, "nextCursor") {
             None => None,
             Some(raw) => Some(sealed(raw, expected, handles)?),
         };
-        let caching = private_caching(self.members, expected.version.era() == Era::Modern);
-        let result = self.members.iter().filter_map(|(key, raw)| match key.as_ref() {
-            key if key == self.key => Some((key, kept.as_str())),
+        let caching = private_caching(members, expected.version.era() == Era::Modern);
+        let result = members.iter().filter_map(|(key, raw)| match key.as_ref() {
+            key if key == listing.key() => Some((key, kept.as_str())),
             "nextCursor" => cursor.as_deref().map(|cursor| (key.as_ref(), cursor)),
             "_meta" | "resultType" => Some((key.as_ref(), *raw)),
             _ => None,
@@ -87,147 +215,52 @@ fn sealed(raw: &str, expected: &Expected, handles: Handles<'_>) -> Result<String
     Ok(quoted(&handle))
 }
 
-fn dropped(name: &str, reason: Reason) -> DroppedEntry {
-    DroppedEntry {
-        name: shortened(name),
-        reason,
+/// The rule of an entry, if it has one of its own, and whether the reader has it; `None` when it isn't in the policy. Of
+/// resources the rules differ from agent to agent, so the sidecar looks at all of them.
+fn offered<'p>(
+    policy: &'p CompiledPolicy,
+    reader: Reader<'_>,
+    listing: Listing,
+    name: &str,
+) -> Option<(Option<&'p Rule>, bool)> {
+    let Reader::Agent(agent) = reader else {
+        return match listing {
+            Listing::Tools => Some((Some(policy.tools.get(name)?), false)),
+            Listing::Prompts => Some((Some(policy.prompts.get(name)?), false)),
+            Listing::Resources | Listing::Templates => Some((None, false)),
+        };
+    };
+    match listing {
+        Listing::Tools => Some((Some(policy.tools.get(name)?), agent.tool(policy, name).is_ok())),
+        Listing::Prompts => Some((
+            Some(policy.prompts.get(name)?),
+            agent.prompt(policy, name).is_ok(),
+        )),
+        Listing::Resources => agent.resource(name).is_ok().then_some((None, true)),
+        Listing::Templates => agent.template(name).is_some().then_some((None, true)),
     }
 }
 
-/// `tools/list`.
-pub(super) fn tools(
-    policy: &CompiledPolicy,
-    agent: &CompiledAgent,
-    expected: &Expected,
-    members: &Members<'_>,
-    inventory: &Inventory,
-    handles: Handles<'_>,
-    answer: &mut FinalAnswer,
-) -> Result<String, Refusal> {
-    let mut page = Page::read("tools", members)?;
-    for raw in std::mem::take(&mut page.entries) {
-        let Some((tool, name)) = read_tool(raw) else {
-            answer.dropped.push(dropped("", Reason::ToolMalformed));
-            continue;
-        };
-        // Not in the policy: it exists for nobody, and there is nothing to report.
-        let Some(rule) = policy.tools.get(&name) else {
-            continue;
-        };
-        if !page.seen.insert(name.to_string()) {
-            answer.dropped.push(dropped(&name, Reason::ToolDuplicate));
-            continue;
-        }
-        match offer(rule, raw, &tool, inventory.tool(&name)) {
-            Ok((text, facts)) => {
-                answer.learned.push((name.to_string(), facts));
-                if agent.tool(policy, &name).is_ok() {
-                    page.kept.push(text);
-                }
-            }
-            Err(reason) => {
-                answer
-                    .learned
-                    .push((name.to_string(), ToolFacts::Unusable(reason)));
-                answer.dropped.push(dropped(&name, reason));
-            }
-        }
-    }
-    page.finish(expected, handles)
-}
+type Shown<'a> = (Cow<'a, str>, Option<Arc<ToolFacts>>);
 
-/// `prompts/list`.
-pub(super) fn prompts(
-    policy: &CompiledPolicy,
-    agent: &CompiledAgent,
-    expected: &Expected,
+/// The entry as the reader sees it, and what is to be known of it.
+fn show<'a>(
+    rule: Option<&Rule>,
+    reader: Reader<'_>,
+    listing: Listing,
+    raw: &'a str,
     members: &Members<'_>,
-    handles: Handles<'_>,
-    answer: &mut FinalAnswer,
-) -> Result<String, Refusal> {
-    let mut page = Page::read("prompts", members)?;
-    for raw in std::mem::take(&mut page.entries) {
-        let Some((prompt, name)) = read_named(raw, &["name", "arguments"], "name") else {
-            answer.dropped.push(dropped("", Reason::EntryMalformed));
-            continue;
-        };
-        let Ok(grant) = agent.prompt(policy, &name) else {
-            continue;
-        };
-        if !page.seen.insert(name.to_string()) {
-            answer.dropped.push(dropped(&name, Reason::EntryDuplicate));
-            continue;
-        }
-        if legible::has_hidden(raw) {
-            answer.dropped.push(dropped(&name, Reason::HiddenCharacters));
-            continue;
-        }
-        match without_hidden(grant, raw, &prompt) {
-            Some(text) => page.kept.push(text),
-            None => answer.dropped.push(dropped(&name, Reason::EntryMalformed)),
-        }
+    known: Option<&Arc<ToolFacts>>,
+) -> Result<Shown<'a>, Reason> {
+    if legible::has_hidden(raw) {
+        return Err(Reason::HiddenCharacters);
     }
-    page.finish(expected, handles)
-}
-
-/// `resources/list`.
-pub(super) fn resources(
-    agent: &CompiledAgent,
-    expected: &Expected,
-    members: &Members<'_>,
-    handles: Handles<'_>,
-    answer: &mut FinalAnswer,
-) -> Result<String, Refusal> {
-    let mut page = Page::read("resources", members)?;
-    for raw in std::mem::take(&mut page.entries) {
-        let Some((_, uri)) = read_named(raw, &["uri"], "uri") else {
-            answer.dropped.push(dropped("", Reason::EntryMalformed));
-            continue;
-        };
-        if agent.resource(&uri).is_err() {
-            continue;
-        }
-        if !page.seen.insert(uri.to_string()) {
-            answer.dropped.push(dropped(&uri, Reason::EntryDuplicate));
-        } else if legible::has_hidden(raw) {
-            answer.dropped.push(dropped(&uri, Reason::HiddenCharacters));
-        } else {
-            page.kept.push(Cow::Borrowed(raw));
-        }
+    match (listing, rule) {
+        (Listing::Tools, Some(rule)) => show_tool(rule, raw, members, known),
+        (Listing::Prompts, Some(rule)) => Ok((show_prompt(rule, raw, members)?, None)),
+        (Listing::Templates, _) => Ok((show_template(reader, raw, members), None)),
+        _ => Ok((Cow::Borrowed(raw), None)),
     }
-    page.finish(expected, handles)
-}
-
-/// `resources/templates/list`. Forced variables have their values in place.
-pub(super) fn templates(
-    agent: &CompiledAgent,
-    expected: &Expected,
-    members: &Members<'_>,
-    handles: Handles<'_>,
-    answer: &mut FinalAnswer,
-) -> Result<String, Refusal> {
-    let mut page = Page::read("resourceTemplates", members)?;
-    for raw in std::mem::take(&mut page.entries) {
-        let Some((template, uri)) = read_named(raw, &["uriTemplate"], "uriTemplate") else {
-            answer.dropped.push(dropped("", Reason::EntryMalformed));
-            continue;
-        };
-        let Some(grant) = agent.resources().find(|grant| grant.is_template(&uri)) else {
-            continue;
-        };
-        if !page.seen.insert(uri.to_string()) {
-            answer.dropped.push(dropped(&uri, Reason::EntryDuplicate));
-        } else if legible::has_hidden(raw) {
-            answer.dropped.push(dropped(&uri, Reason::HiddenCharacters));
-        } else if grant.uri == *uri {
-            page.kept.push(Cow::Borrowed(raw));
-        } else {
-            let seen = quoted(&grant.uri);
-            page.kept
-                .push(Cow::Owned(replaced(&template, "uriTemplate", &seen)));
-        }
-    }
-    page.finish(expected, handles)
 }
 
 /// An entry that is an object with one name, and no key that could be taken for a known one.
@@ -247,27 +280,24 @@ fn read_tool(raw: &str) -> Option<(Members<'_>, Cow<'_, str>)> {
     (Kind::of(schema) == Kind::Object).then_some((tool, name))
 }
 
-/// The tool as agents see it, without what is forced or forbidden, and what is to be known of it.
-fn offer<'a>(
+/// A tool without what is forced or forbidden.
+fn show_tool<'a>(
     rule: &Rule,
     raw: &'a str,
     tool: &Members<'_>,
-    known: Option<&ToolFacts>,
-) -> Result<(Cow<'a, str>, ToolFacts), Reason> {
-    if legible::has_hidden(raw) {
-        return Err(Reason::HiddenCharacters);
-    }
+    known: Option<&Arc<ToolFacts>>,
+) -> Result<Shown<'a>, Reason> {
     let schema = json::get(tool, "inputSchema").ok_or(Reason::ToolMalformed)?;
-    let facts = ToolFacts::Usable {
-        mirrors: inventory::mirrors_of(schema).map_err(|refusal| refusal.reason)?,
-        schema: match known {
-            Some(ToolFacts::Usable { schema: known, .. }) if known.text() == schema => Arc::clone(known),
-            _ => Arc::new(InputSchema::compile(schema)?),
-        },
+    let facts = match known {
+        Some(known) if known.schema.text() == schema => Arc::clone(known),
+        _ => Arc::new(ToolFacts {
+            mirrors: mirrors::mirrors_of(schema).map_err(|refusal| refusal.reason)?,
+            schema: InputSchema::compile(schema)?,
+        }),
     };
     let hides = !(rule.forced.is_empty() && rule.forbidden.is_empty());
     if !hides && !rule.is_owned() {
-        return Ok((Cow::Borrowed(raw), facts));
+        return Ok((Cow::Borrowed(raw), Some(facts)));
     }
     let schema = if hides {
         Cow::Owned(schema::without(schema, &rule.forced, &rule.forbidden)?)
@@ -280,26 +310,41 @@ fn offer<'a>(
         "outputSchema" if rule.is_owned() => None,
         key => Some((key, *raw)),
     });
-    Ok((Cow::Owned(object(seen)), facts))
+    Ok((Cow::Owned(object(seen)), Some(facts)))
 }
 
-/// The prompt as an agent sees it, without what is forced or forbidden; `None` when its arguments are malformed.
-fn without_hidden<'a>(grant: &Grant, raw: &'a str, prompt: &Members<'_>) -> Option<Cow<'a, str>> {
+/// A prompt without what is forced or forbidden.
+fn show_prompt<'a>(rule: &Rule, raw: &'a str, prompt: &Members<'_>) -> Result<Cow<'a, str>, Reason> {
     let Some(arguments) = json::get(prompt, "arguments").filter(|raw| *raw != "null") else {
-        return Some(Cow::Borrowed(raw));
+        return Ok(Cow::Borrowed(raw));
     };
-    if grant.forced.is_empty() && grant.rule.forbidden.is_empty() {
-        return Some(Cow::Borrowed(raw));
+    if rule.forced.is_empty() && rule.forbidden.is_empty() {
+        return Ok(Cow::Borrowed(raw));
     }
     let mut kept = Vec::new();
-    for argument in json::items(arguments)? {
-        let (_, name) = read_named(argument, &["name"], "name")?;
-        if !grant.rule.hides(&name) {
+    for argument in json::items(arguments).ok_or(Reason::EntryMalformed)? {
+        let (_, name) = read_named(argument, &["name"], "name").ok_or(Reason::EntryMalformed)?;
+        if !rule.hides(&name) {
             kept.push(argument);
         }
     }
     let kept = format!("[{}]", kept.join(","));
-    Some(Cow::Owned(replaced(prompt, "arguments", &kept)))
+    Ok(Cow::Owned(replaced(prompt, "arguments", &kept)))
+}
+
+/// A template with the values of forced variables in place.
+fn show_template<'a>(reader: Reader<'_>, raw: &'a str, template: &Members<'_>) -> Cow<'a, str> {
+    let uri = json::get(template, "uriTemplate").and_then(json::string);
+    let grant = match (reader, &uri) {
+        (Reader::Agent(agent), Some(uri)) => agent.template(uri),
+        _ => None,
+    };
+    match grant {
+        Some(grant) if grant.uri != grant.rule.uri => {
+            Cow::Owned(replaced(template, "uriTemplate", &quoted(&grant.uri)))
+        }
+        _ => Cow::Borrowed(raw),
+    }
 }
 
 /// `cacheScope` and `ttlMs` (SEP-2549) of a result that was made for one agent: no shared cache may

@@ -15,6 +15,7 @@ mod answers;
 mod decisions;
 mod definitions;
 mod forbidden;
+mod inquiries;
 mod objects;
 mod owned;
 mod properties;

@@ -9,6 +9,7 @@ use std::{
 use super::{CompileError, invalid};
 use crate::{
     json::text::{quoted, same_ignoring_case},
+    mcp::fingerprint::Fingerprint,
     policy::{
         bounds::{self, CompiledBounds},
         document::{Callable, Forced, Results},
@@ -49,6 +50,8 @@ pub(in crate::policy) struct Rule {
     /// Names of arguments that aren't to be given.
     pub forbidden: Vec<Arc<str>>,
     pub bounds: Vec<BoundRule>,
+    /// The definitions that the tenant accepts. None: the first that the server shows.
+    pub accepted: Vec<Fingerprint>,
     results: Option<CompiledResults>,
 }
 
@@ -138,6 +141,11 @@ impl Callables {
     /// The rule of a name, whoever may use it.
     pub fn get(&self, name: &str) -> Option<&Arc<Rule>> {
         self.offers.get(name).map(|offer| &offer.rule)
+    }
+
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        !self.offers.is_empty()
     }
 
     /// What a caller with these roles may use.
@@ -244,6 +252,13 @@ impl Rule {
         let results = results
             .transpose()
             .map_err(|problem| invalid(format!("{rule}.results"), problem))?;
+        let accepted = callable.definitions.iter().map(|text| {
+            Fingerprint::parse(text).ok_or_else(|| {
+                let problem = "has a definition that is not sha256: and 64 lower-case hex digits";
+                invalid(rule.as_str(), problem)
+            })
+        });
+        let accepted = accepted.collect::<Result<_, _>>()?;
         let bounds = callable.bounds.iter().map(|(name, bounds)| {
             let rule = format!("{rule}.bounds[{name}]");
             match bounds::compile(bounds) {
@@ -263,6 +278,7 @@ impl Rule {
                 .map(|name| name.as_str().into())
                 .collect(),
             bounds: bounds.collect::<Result<_, _>>()?,
+            accepted,
             path: rule.into(),
             name: callable.name.into(),
             roles: callable.roles,

@@ -9,7 +9,6 @@ use crate::{
     mcp::{
         Era, Inventory,
         envelope::span,
-        inventory::ToolFacts,
         methods::{Method, Object},
     },
     policy::{
@@ -46,10 +45,10 @@ impl CompiledPolicy {
         let mut authorized = match subject.entry.object {
             Object::Protocol | Object::List => Authorized::by(subject.entry.rule()),
             Object::Tool => self.tool_call(agent, subject, inventory)?,
-            Object::Prompt => self.prompt(agent, subject)?,
-            Object::Resource => resource(agent, subject)?,
-            Object::Reference => reference::authorize(self, agent, subject, opener.again)?,
-            Object::Subscription => subscription::authorize(agent, subject)?,
+            Object::Prompt => self.prompt(agent, subject, inventory)?,
+            Object::Resource => resource(agent, subject, inventory)?,
+            Object::Reference => reference::authorize(self, agent, subject, inventory, opener.again)?,
+            Object::Subscription => subscription::authorize(agent, subject, inventory)?,
             Object::Task => self.task(agent, subject, opener)?,
             Object::Log => feature(subject, self.features.logging, "clientFeatures.logging")?,
             Object::Roots => feature(subject, self.features.roots, "clientFeatures.roots")?,
@@ -105,8 +104,8 @@ impl CompiledPolicy {
             };
             refuse(reason).by(rule)
         })?;
-        if let Some(ToolFacts::Unusable(reason)) = inventory.tool(name) {
-            return Err(refuse(*reason).by(grant.rule.path.clone()));
+        if let Some(Err(reason)) = inventory.tool(name, &grant.rule.accepted) {
+            return Err(refuse(reason).by(grant.rule.path.clone()));
         }
         Ok(grant)
     }
@@ -115,6 +114,7 @@ impl CompiledPolicy {
         &'p self,
         agent: &'p CompiledAgent,
         subject: &Subject<'_, '_>,
+        inventory: &Inventory,
     ) -> Result<Authorized<'p>, Refusal> {
         let name = subject.name.as_deref().unwrap_or_default();
         let grant = agent.prompt(self, name).map_err(|reason| {
@@ -125,6 +125,9 @@ impl CompiledPolicy {
             };
             Refusal::prompt(reason, name).by(rule)
         })?;
+        inventory
+            .prompt(name, &grant.rule.accepted)
+            .map_err(|reason| Refusal::prompt(reason, name).by(grant.rule.path.clone()))?;
         let rewrite = match subject.params() {
             Some(params) => arguments::rewrite(grant, subject.message.body(), params)
                 .map_err(Refusal::as_protocol_error)?,
@@ -177,11 +180,18 @@ fn feature<'p>(
     Err(Refusal::new(Reason::FeatureNotGranted, message).by(rule.into()))
 }
 
-fn resource<'p>(agent: &'p CompiledAgent, subject: &Subject<'_, '_>) -> Result<Authorized<'p>, Refusal> {
+fn resource<'p>(
+    agent: &'p CompiledAgent,
+    subject: &Subject<'_, '_>,
+    inventory: &Inventory,
+) -> Result<Authorized<'p>, Refusal> {
     let uri = subject.name.as_deref().unwrap_or_default();
     let grant = agent
         .resource(uri)
-        .map_err(|_| Refusal::resource(uri).by("resources".into()))?;
+        .map_err(|reason| Refusal::resource(reason, uri).by("resources".into()))?;
+    inventory
+        .resource(uri, &grant.rule.uri)
+        .map_err(|reason| Refusal::resource(reason, uri).by(grant.rule.path.clone()))?;
     Ok(Authorized {
         target: subject.target(),
         ..Authorized::by(grant.rule.path.clone())

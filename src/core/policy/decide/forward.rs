@@ -9,8 +9,8 @@ use crate::{
     credential, json,
     mcp::{
         self, Era, Inventory, Message, MirroredHeaders, Params, ProtocolVersion,
-        inventory::{self, Mirror, ToolFacts},
-        methods::{Method, Object},
+        methods::Method,
+        mirrors::{self, Mirror},
     },
     policy::{
         compile::Grant,
@@ -19,14 +19,10 @@ use crate::{
 };
 
 /// The mirrored arguments of the tool that is called, as far as its server has listed it.
-pub(super) fn mirrors<'i>(subject: &Subject<'_, '_>, inventory: &'i Inventory) -> Option<&'i [Mirror]> {
-    if subject.entry.object != Object::Tool {
-        return None;
-    }
-    match inventory.tool(subject.name.as_deref()?)? {
-        ToolFacts::Usable { mirrors, .. } => Some(mirrors),
-        ToolFacts::Unusable(_) => None,
-    }
+pub(super) fn mirrors<'i>(tool: Option<&Grant>, inventory: &'i Inventory) -> Option<&'i [Mirror]> {
+    let rule = &tool?.rule;
+    let facts = inventory.tool(&rule.name, &rule.accepted)?.ok()?;
+    Some(&facts.mirrors)
 }
 
 /// The permit of a final message.
@@ -116,7 +112,7 @@ fn param_headers(
             unknown.map(|(suffix, value)| (format!("Mcp-Param-{suffix}").into(), (*value).to_owned())),
         );
     }
-    let written = inventory::headers_of(known, subject.get("arguments"));
+    let written = mirrors::headers_of(known, subject.get("arguments"));
     headers.extend(written.into_iter().map(|(name, value)| (Cow::Owned(name), value)));
 }
 

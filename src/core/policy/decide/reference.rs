@@ -13,7 +13,7 @@ use crate::{
         self, Kind, Members,
         text::{is_case_variant, quoted, same_ignoring_case},
     },
-    mcp::envelope::span,
+    mcp::{Inventory, envelope::span},
     policy::{
         compile::{CompiledAgent, CompiledPolicy},
         lists::object,
@@ -31,6 +31,7 @@ pub(super) fn authorize<'p>(
     policy: &'p CompiledPolicy,
     agent: &'p CompiledAgent,
     subject: &Subject<'_, '_>,
+    inventory: &Inventory,
     again: bool,
 ) -> Result<Authorized<'p>, Refusal> {
     let raw = subject
@@ -46,6 +47,9 @@ pub(super) fn authorize<'p>(
             let grant = agent
                 .prompt(policy, &name)
                 .map_err(|reason| Refusal::prompt(reason, &name).by("prompts".into()))?;
+            inventory
+                .prompt(&name, &grant.rule.accepted)
+                .map_err(|reason| Refusal::prompt(reason, &name).by(grant.rule.path.clone()))?;
             let forced = grant
                 .forced
                 .iter()
@@ -71,7 +75,10 @@ pub(super) fn authorize<'p>(
                         grant.uri == *uri
                     }
                 })
-                .ok_or_else(|| Refusal::resource(&uri).by("resources".into()))?;
+                .ok_or_else(|| Refusal::resource(Reason::ResourceNotGranted, &uri).by("resources".into()))?;
+            inventory
+                .resource(&grant.rule.uri, &grant.rule.uri)
+                .map_err(|reason| Refusal::resource(reason, &uri).by(grant.rule.path.clone()))?;
             if let Some(raw) = json::get(&reference, "uri").filter(|_| grant.rule.uri != *uri) {
                 edits.push(Edit {
                     at: span(body, raw),

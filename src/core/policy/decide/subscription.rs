@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     json::{self, Kind, text::quoted},
-    mcp::envelope::span,
+    mcp::{Inventory, envelope::span},
     policy::{compile::CompiledAgent, lists::object, splice::Edit},
     reason::Reason,
     refusal::Refusal,
@@ -26,6 +26,7 @@ const MAX_RESOURCES: usize = 256;
 pub(super) fn authorize<'p>(
     agent: &CompiledAgent,
     subject: &Subject<'_, '_>,
+    inventory: &Inventory,
 ) -> Result<Authorized<'p>, Refusal> {
     let invalid = |what: &str| Refusal::new(Reason::InvalidParams, format!("params.notifications{what}"));
     let raw = subject
@@ -51,7 +52,10 @@ pub(super) fn authorize<'p>(
             for item in &items {
                 let uri = json::string(item)
                     .ok_or_else(|| invalid(&format!(".{RESOURCES} has an entry that is no string")))?;
-                if agent.resource(&uri).is_ok() {
+                let readable = agent
+                    .resource(&uri)
+                    .and_then(|grant| inventory.resource(&uri, &grant.rule.uri));
+                if readable.is_ok() {
                     uris.push(quoted(&uri));
                 }
             }

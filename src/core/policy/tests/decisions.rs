@@ -3,7 +3,11 @@
 mod eras;
 
 use super::*;
-use crate::mcp::inventory::{Mirror, ToolFacts};
+use crate::mcp::{
+    Fingerprint, ProtocolVersion,
+    inventory::{Learned, Listing, ToolFacts},
+    mirrors::Mirror,
+};
 
 fn legacy(agent: &str, body: &str) -> Result<String, Reason> {
     outcome(&decide(&policy(), agent, LEGACY, body, &Inventory::default()))
@@ -251,8 +255,14 @@ fn a_hidden_and_an_unknown_tool_give_the_same_bytes() {
                 .replace(name, "NAME"),
         )
     };
-    let unusable = [("list".to_owned(), ToolFacts::Unusable(Reason::ArgumentEntangled))];
-    let inventory = Inventory::default().learning(&unusable).unwrap();
+    let unusable = Learned {
+        listing: Listing::Tools,
+        version: ProtocolVersion::V20251125,
+        name: "list".to_owned(),
+        fingerprint: Fingerprint::of("{}"),
+        facts: Err(Reason::ArgumentEntangled),
+    };
+    let inventory = Inventory::default().learning(&[unusable]).unwrap();
     let unknown = told("drop", &Inventory::default());
     assert_eq!(unknown.0, 200);
     assert_eq!(told("delete", &Inventory::default()), unknown);

@@ -100,17 +100,21 @@ fn mirrored_headers_are_written_from_what_goes_up() {
         path: vec![name.into()],
         header: header.into(),
     };
-    let schema = Arc::new(InputSchema::compile("{}").unwrap());
-    let facts = ToolFacts::Usable {
-        mirrors: vec![mirror("tenant", "Tenant"), mirror("limit", "Limit")],
-        schema: Arc::clone(&schema),
-    };
-    let free = ToolFacts::Usable {
-        mirrors: vec![mirror("limit", "Limit")],
-        schema,
+    let tool = |name: &str, mirrors: Vec<Mirror>| Learned {
+        listing: Listing::Tools,
+        version: ProtocolVersion::V20260728,
+        name: name.into(),
+        fingerprint: Fingerprint::of("{}"),
+        facts: Ok(Some(Arc::new(ToolFacts {
+            mirrors,
+            schema: InputSchema::compile("{}").unwrap(),
+        }))),
     };
     let known = Inventory::default()
-        .learning(&[("list".into(), facts), ("free".into(), free)])
+        .learning(&[
+            tool("list", vec![mirror("tenant", "Tenant"), mirror("limit", "Limit")]),
+            tool("free", vec![mirror("limit", "Limit")]),
+        ])
         .unwrap();
     let nothing = Inventory::default();
     let cases: &[(&str, &Inventory, Headers<'_>, &str, Expected<'_>)] = &[
