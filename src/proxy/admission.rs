@@ -111,6 +111,11 @@ impl Admission {
         room
     }
 
+    /// Room for messages of the sidecar's own, within a budget of theirs.
+    pub fn own_memory(&self, room: &Budget) -> Held {
+        Held::new(room, &self.memory)
+    }
+
     /// What a message of the agent may hold; nothing is held yet.
     pub fn memory(&self, room: &AgentRoom) -> Held {
         Held::new(&room.memory, &self.memory)

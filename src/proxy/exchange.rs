@@ -35,7 +35,7 @@ use crate::{
     sealer::OpenSession,
     server::Connection,
     tokens::Token,
-    upstream::Target,
+    upstream::{Session, Target},
 };
 
 pub use session::{end_session, stream};
@@ -44,7 +44,7 @@ pub use session::{end_session, stream};
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// Nesting of messages, both ways.
-const DEPTH: usize = 64;
+pub(crate) const DEPTH: usize = 64;
 
 /// A permitted message on its way, with all that its answer needs.
 pub(crate) struct Exchange {
@@ -132,7 +132,7 @@ pub async fn message(
         .send(
             &target,
             &exchange.permitted,
-            exchange.session.as_ref(),
+            exchange.session.as_ref().map(Session::Agents),
             credential,
             headers,
         )

@@ -21,6 +21,7 @@ pub mod exchange;
 pub mod gate;
 mod hex;
 pub mod identity;
+pub mod inventory;
 pub mod keyring;
 pub mod kubelet;
 pub mod limits;

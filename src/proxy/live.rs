@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use bulkhead_core::mcp::{Inventory, inventory::ToolFacts};
+use bulkhead_core::mcp::{Inventory, inventory::Learned};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
@@ -66,16 +66,18 @@ impl Live {
         self.inventory.load_full()
     }
 
-    /// Adds what a list taught.
-    pub fn learn(&self, learned: &[(String, ToolFacts)]) {
-        if learned.is_empty() || self.inventory.load().learning(learned).is_none() {
-            return;
+    /// Adds what a list taught; gives what of it is new.
+    pub fn learn<'a>(&self, learned: &'a [Learned]) -> Vec<&'a Learned> {
+        let known = self.inventory.load();
+        let news: Vec<_> = learned.iter().filter(|entry| !known.knows(entry)).collect();
+        if !news.is_empty() {
+            self.inventory.rcu(|known| {
+                known
+                    .learning(learned)
+                    .map_or_else(|| Arc::clone(known), Arc::new)
+            });
         }
-        self.inventory.rcu(|known| {
-            known
-                .learning(learned)
-                .map_or_else(|| Arc::clone(known), Arc::new)
-        });
+        news
     }
 
     /// Puts a policy in force.

@@ -7,6 +7,7 @@ use bulkhead_core::pod;
 use bulkhead_proxy::{
     audit::AuditLog,
     config::Config,
+    inventory,
     limits::Limits,
     probe::{self, Probe},
     record,
@@ -156,6 +157,7 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
             error = sidecar::serve_control(control, config, Arc::clone(&shared)) => anyhow::Ok(Some(error)),
+            () = inventory::keep(Arc::clone(&shared)) => anyhow::bail!("the look at the server's lists stopped"),
             ended = serving => {
                 ended?.context("the data path stopped")?;
                 anyhow::bail!("the data path stopped");

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
 use tracing::{info, warn};
 
 use crate::{drain::Drain, keyring::Keyring, live::Live};
@@ -23,6 +23,8 @@ const UPSTREAM_LOOK: Duration = Duration::from_secs(1);
 pub struct Readiness {
     network_was_closed: AtomicBool,
     network_is_closed: AtomicBool,
+    inventory_is_taken: AtomicBool,
+    inventory_is_due: Notify,
     told: Mutex<Option<Vec<Missing>>>,
 }
 
@@ -45,6 +47,8 @@ pub enum Missing {
     Draining,
     /// Nothing accepts connections at the upstream port.
     Upstream,
+    /// The server's lists weren't read since it started.
+    Inventory,
 }
 
 impl fmt::Display for Missing {
@@ -60,6 +64,7 @@ impl fmt::Display for Missing {
             Self::NetworkReopened => "the network is open: the canary can be reached",
             Self::Draining => "draining",
             Self::Upstream => "the MCP server does not accept connections on its port",
+            Self::Inventory => "the MCP server's own lists are not known yet",
         })
     }
 }
@@ -115,9 +120,30 @@ impl Readiness {
                 Ok(Ok(_))
             ) {
                 missing.push(Missing::Upstream);
+                // What comes back may be another program.
+                self.inventory_is_taken.store(false, Ordering::Release);
+                self.inventory_is_due();
             }
         }
+        if !self.inventory_is_taken.load(Ordering::Acquire) {
+            missing.push(Missing::Inventory);
+        }
         missing
+    }
+
+    /// Records that the server's lists were read.
+    pub fn inventory_is_taken(&self) {
+        self.inventory_is_taken.store(true, Ordering::Release);
+    }
+
+    /// Asks for another look at the server's lists.
+    pub fn inventory_is_due(&self) {
+        self.inventory_is_due.notify_one();
+    }
+
+    /// Waits until somebody asks for another look.
+    pub async fn until_inventory_is_due(&self) {
+        self.inventory_is_due.notified().await;
     }
 
     /// Says in the log when what is missing to serve has changed: the kubelet's events have an answer's status only.

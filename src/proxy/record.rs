@@ -4,8 +4,8 @@ use std::{io, sync::Arc};
 
 use bulkhead_core::{
     Reason, Refusal,
-    audit::{Call, Completion, IntentRecord, OutcomeRecord, Verdict},
-    mcp::Message,
+    audit::{Call, Completion, DefinitionRecord, IntentRecord, OutcomeRecord, Verdict},
+    mcp::{Message, inventory::Learned},
     policy::{CompiledAgent, CompiledPolicy, Decision, Records},
 };
 use http::HeaderMap;
@@ -297,6 +297,18 @@ pub fn start(shared: &Shared, pod: &str, pod_uid: &str) -> io::Result<()> {
         pod_uid,
         version: env!("CARGO_PKG_VERSION"),
     }))
+}
+
+/// Records what the server shows as one of its definitions, and why it isn't offered, if it isn't.
+pub fn definition(
+    shared: &Shared,
+    policy: &LoadedPolicy,
+    entry: &Learned,
+    withheld: Option<Reason>,
+) -> io::Result<()> {
+    let time = now();
+    let record = DefinitionRecord::new(policy.compiled(), &time, entry, withheld);
+    shared.audit.write(&record.line())
 }
 
 fn write_refusal(shared: &Shared, line: &[u8]) {

@@ -1,7 +1,7 @@
 //! The client of the MCP server: HTTP/1.1 to one port on loopback, connections reused, nothing
 //! followed, nothing retried once a byte may have been seen.
 //!
-//! A message is sent as a [`Permitted`] one, which policy alone can make, and a session is used as an
+//! A message is sent as a [`Permitted`] one, which policy alone can make, and an agent's session is used as an
 //! [`OpenSession`], which its seal alone can make: forgetting to check doesn't compile. Nothing is sent without a
 //! credential that was made for it; the client's own goes no further.
 
@@ -79,6 +79,35 @@ pub struct Upstream {
     silence: Duration,
 }
 
+/// A session of the server's that may be used.
+#[derive(Clone, Copy, Debug)]
+pub enum Session<'a> {
+    /// An agent's: its seal opened it.
+    Agents(&'a OpenSession),
+    /// The sidecar's own.
+    Own(&'a OwnSession),
+}
+
+impl Session<'_> {
+    fn id(&self) -> Result<HeaderValue, http::Error> {
+        match self {
+            Self::Agents(session) => Ok(HeaderValue::from_str(session.upstream_id())?),
+            Self::Own(session) => Ok(session.0.clone()),
+        }
+    }
+}
+
+/// A session that the server began with the sidecar itself.
+#[derive(Debug)]
+pub struct OwnSession(HeaderValue);
+
+impl OwnSession {
+    /// The session that an answer to the sidecar's own handshake begins, if it does.
+    pub fn begun(answer: &Response<AnswerBody>) -> Option<Self> {
+        answer.headers().get(SESSION).cloned().map(Self)
+    }
+}
+
 /// Where on loopback, as the policy says.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -129,7 +158,7 @@ impl Upstream {
         &self,
         target: &Target,
         permitted: &Permitted<Forward>,
-        session: Option<&OpenSession>,
+        session: Option<Session<'_>>,
         credential: HeaderValue,
         client: &HeaderMap,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
@@ -149,7 +178,7 @@ impl Upstream {
     pub async fn end_session(
         &self,
         target: &Target,
-        session: &OpenSession,
+        session: Session<'_>,
         version: Option<ProtocolVersion>,
         credential: HeaderValue,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
@@ -173,14 +202,15 @@ impl Upstream {
             let value = HeaderValue::from_str(event.upstream_id()).map_err(http::Error::from)?;
             headers.insert(LAST_EVENT, value);
         }
-        self.exchange(target, request, Some(session), credential).await
+        let session = Some(Session::Agents(session));
+        self.exchange(target, request, session, credential).await
     }
 
     async fn exchange(
         &self,
         target: &Target,
         mut request: Request<Full<Bytes>>,
-        session: Option<&OpenSession>,
+        session: Option<Session<'_>>,
         mut credential: HeaderValue,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         // Not into logs.
@@ -189,8 +219,7 @@ impl Upstream {
         *request.uri_mut() = target.path.clone();
         request.headers_mut().insert(header::HOST, target.host.clone());
         if let Some(session) = session {
-            let value = HeaderValue::from_str(session.upstream_id()).map_err(http::Error::from)?;
-            request.headers_mut().insert(SESSION, value);
+            request.headers_mut().insert(SESSION, session.id()?);
         }
         // An idle connection may have been closed by the server in this moment. Only when hyper says
         // that nothing of the request was sent is it tried on another one: a call must never be

@@ -105,6 +105,17 @@ pub(super) fn roles(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Fingerprints of definitions. Atomic: what is accepted, a model reads. As many as there are versions of the protocol, twice:
+/// a server and its next release.
+pub(super) fn definitions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "items": {"type": "string", "maxLength": 71, "pattern": "^sha256:[0-9a-f]{64}$"},
+        "x-kubernetes-list-type": "atomic",
+    })
+}
+
 /// Kubernetes knows no unsigned formats and warns of each; `minimum` says it already.
 pub(super) fn known_formats(schema: &mut Schema) {
     let known = match schema.get("format").and_then(|format| format.as_str()) {

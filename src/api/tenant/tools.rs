@@ -21,6 +21,12 @@ pub struct Tool {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub arguments: Arguments,
+    /// Definitions that it may have: `sha256:` and 64 hex digits over the canonical form (RFC 8785) of its whole entry in
+    /// the server's list, as the sidecar records it. With another one it is neither listed nor usable. None given: its server
+    /// is held to the one that the sidecar saw first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::definitions")]
+    pub definitions: Vec<String>,
     /// Rules about its results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
@@ -43,6 +49,12 @@ pub struct Prompt {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub arguments: Arguments,
+    /// Definitions that it may have: `sha256:` and 64 hex digits over the canonical form (RFC 8785) of its whole entry in
+    /// the server's list, as the sidecar records it. With another one it is neither listed nor usable. None given: its server
+    /// is held to the one that the sidecar saw first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::definitions")]
+    pub definitions: Vec<String>,
 }
 
 /// Rules about the arguments of a tool or prompt, by argument name.

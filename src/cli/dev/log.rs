@@ -1,7 +1,7 @@
 //! Decisions as lines for people: the sidecar's audit records, written while it waits.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, Write},
 };
 
@@ -18,6 +18,8 @@ use crate::{
 pub struct Log {
     /// What the calls under way are about.
     open: HashMap<u64, String>,
+    /// What was said of definitions: in several versions of the protocol they are mostly one.
+    definitions: HashSet<String>,
 }
 
 /// What is shown of a record.
@@ -46,6 +48,14 @@ enum Record {
         call: u64,
         outcome: String,
         #[serde(default)]
+        reason: Option<String>,
+    },
+    Definition {
+        time: String,
+        tool: Option<String>,
+        prompt: Option<String>,
+        resource: Option<String>,
+        fingerprint: String,
         reason: Option<String>,
     },
 }
@@ -124,6 +134,28 @@ impl Log {
                     format!("{}  {outcome}  {}{why}", clock(&time), printable(&asked))
                 })
             }
+            Record::Definition {
+                time,
+                tool,
+                prompt,
+                resource,
+                fingerprint,
+                reason,
+            } => {
+                let name = [tool, prompt, resource]
+                    .into_iter()
+                    .flatten()
+                    .next()
+                    .unwrap_or_default();
+                let verdict = match &reason {
+                    None => paint::good("offered"),
+                    Some(_) => paint::bad("withheld"),
+                };
+                let why = reason.map(|reason| format!("  {reason}")).unwrap_or_default();
+                let line = format!("{verdict}  {}  {fingerprint}{why}", printable(&name));
+                let is_new = self.definitions.insert(line.clone());
+                is_new.then(|| format!("{}  {line}", clock(&time)))
+            }
         }
     }
 }
@@ -169,6 +201,20 @@ mod tests {
         assert_eq!(
             lines(&[permit, failed])[1],
             "10:00:02Z  failed  tools/call list  answer_mismatch"
+        );
+    }
+
+    #[test]
+    fn a_definition_is_told_of_once_and_again_when_it_is_withheld() {
+        let shown = r#"{"record":"definition","time":"2026-11-22T10:00:00Z","tenant":"acme","tool":"list","protocolVersion":"2025-11-25","fingerprint":"sha256:00"}"#;
+        let newer = shown.replace("2025-11-25", "2026-07-28");
+        let withheld = shown.replace("sha256:00\"", "sha256:11\",\"reason\":\"definition_changed\"");
+        assert_eq!(
+            lines(&[shown, &newer, &withheld]),
+            [
+                "10:00:00Z  offered  list  sha256:00",
+                "10:00:00Z  withheld  list  sha256:11  definition_changed",
+            ]
         );
     }
 

@@ -11,6 +11,7 @@ use bulkhead_core::{pod, policy::document::Agent};
 use bulkhead_proxy::{
     admin,
     audit::AuditLog,
+    inventory,
     limits::Limits,
     policy::LoadedPolicy,
     server,
@@ -44,12 +45,14 @@ pub struct Sidecar {
     keys: SocketAddr,
     serving: JoinHandle<()>,
     serving_keys: JoinHandle<()>,
+    looking: JoinHandle<()>,
 }
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
         self.serving.abort();
         self.serving_keys.abort();
+        self.looking.abort();
     }
 }
 
@@ -93,6 +96,7 @@ impl Sidecar {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let keys = listener.local_addr()?;
         let serving_keys = tokio::spawn(admin::serve_keys(listener, Arc::clone(&shared)));
+        let looking = tokio::spawn(inventory::keep(Arc::clone(&shared)));
         let sidecar = Self {
             shared,
             address,
@@ -103,6 +107,7 @@ impl Sidecar {
             keys,
             serving,
             serving_keys,
+            looking,
         };
         sidecar.enforce(policy)?;
         Ok(sidecar)

@@ -11,7 +11,10 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     json,
-    mcp::Message,
+    mcp::{
+        Message,
+        inventory::{Learned, Listing},
+    },
     policy::{CompiledAgent, CompiledPolicy, Decision, Target},
     reason::Reason,
     refusal::{Refusal, shortened},
@@ -224,6 +227,61 @@ pub struct OutcomeRecord<'a> {
 }
 
 impl OutcomeRecord<'_> {
+    /// The record as one line of JSON, with its line feed.
+    pub fn line(&self) -> Vec<u8> {
+        line(self)
+    }
+}
+
+/// The record of what the server shows as the definition of something, when it shows it first or shows another.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "record", rename = "definition")]
+pub struct DefinitionRecord<'a> {
+    time: &'a str,
+    tenant: &'a str,
+    tenant_uid: &'a str,
+    server: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<Bounded<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<Bounded<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<Bounded<'a>>,
+    protocol_version: &'static str,
+    fingerprint: String,
+    policy_revision: &'a str,
+    /// Why it isn't offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+}
+
+impl<'a> DefinitionRecord<'a> {
+    /// The record of an entry of a list.
+    pub fn new(
+        policy: &'a CompiledPolicy,
+        time: &'a str,
+        entry: &'a Learned,
+        withheld: Option<Reason>,
+    ) -> Self {
+        let named = |listings: &[Listing]| {
+            let is_one = listings.contains(&entry.listing);
+            is_one.then_some(Bounded(&entry.name))
+        };
+        Self {
+            time,
+            tenant: &policy.tenant().name,
+            tenant_uid: &policy.tenant().uid,
+            server: policy.server(),
+            tool: named(&[Listing::Tools]),
+            prompt: named(&[Listing::Prompts]),
+            resource: named(&[Listing::Resources, Listing::Templates]),
+            protocol_version: entry.version.as_str(),
+            fingerprint: entry.fingerprint.to_string(),
+            policy_revision: policy.revision(),
+            reason: withheld,
+        }
+    }
+
     /// The record as one line of JSON, with its line feed.
     pub fn line(&self) -> Vec<u8> {
         line(self)

@@ -150,7 +150,8 @@ impl Inventory {
         versions.find(|definition| definition.version == version)
     }
 
-    fn knows(&self, entry: &Learned) -> bool {
+    /// Whether an entry teaches nothing.
+    pub fn knows(&self, entry: &Learned) -> bool {
         match entry.listing {
             Listing::Tools | Listing::Prompts => self
                 .definition(entry.listing, &entry.name, entry.version)

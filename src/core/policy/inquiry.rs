@@ -89,7 +89,8 @@ impl Inquiry<'_> {
         }
     }
 
-    fn method(self) -> Method {
+    /// The method that it asks with.
+    pub fn method(self) -> Method {
         match self {
             Self::Discover => Method::Discover,
             Self::Initialize => Method::Initialize,
@@ -192,6 +193,18 @@ impl CompiledPolicy {
             }
         }
         .map(Some)
+    }
+
+    /// Why an entry of a list can't be offered, as far as its definition goes.
+    pub fn withheld(&self, entry: &Learned, inventory: &Inventory) -> Option<Reason> {
+        let rule = match entry.listing {
+            Listing::Tools => self.tools.get(&entry.name),
+            Listing::Prompts => self.prompts.get(&entry.name),
+            Listing::Resources | Listing::Templates => None,
+        };
+        let accepted = rule.map_or(&[][..], |rule| &rule.accepted);
+        let facts = entry.facts.as_ref().map(drop).map_err(|reason| *reason);
+        facts.and_then(|()| inventory.accepts(entry, accepted)).err()
     }
 
     /// What the server offers of what the policy has rules about.

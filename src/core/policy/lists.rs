@@ -66,7 +66,7 @@ impl Listing {
     }
 
     /// The method that asks for it.
-    pub(super) fn method(self) -> Method {
+    pub fn method(self) -> Method {
         match self {
             Self::Tools => Method::ToolsList,
             Self::Prompts => Method::PromptsList,

@@ -37,6 +37,7 @@ struct Spec<'a> {
     name: &'a str,
     roles: &'a [String],
     arguments: &'a Arguments,
+    definitions: &'a [String],
     results: Option<&'a ResultsSpec>,
 }
 
@@ -54,12 +55,14 @@ pub(super) fn offers(server: &ServerSpec, tenant: &McpTenant, path: &str, findin
         name: &tool.name,
         roles: &tool.roles,
         arguments: &tool.arguments,
+        definitions: &tool.definitions,
         results: tool.results.as_ref(),
     });
     let prompts = server.prompts.iter().map(|prompt| Spec {
         name: &prompt.name,
         roles: &prompt.roles,
         arguments: &prompt.arguments,
+        definitions: &prompt.definitions,
         results: None,
     });
     Offers {
@@ -88,6 +91,7 @@ fn callables<'a>(
             name,
             roles,
             arguments,
+            definitions,
             results,
         } = spec;
         let path = format!("{path}[{index}]");
@@ -107,6 +111,7 @@ fn callables<'a>(
                 .map(|(argument, rule)| (argument.clone(), bounds_of(rule)))
                 .collect(),
             forbidden: arguments.forbidden.iter().cloned().collect(),
+            definitions: definitions.iter().cloned().collect(),
             results,
         });
     }

@@ -17,6 +17,7 @@ use tracing::warn;
 use super::{Exchange, SESSION, decide_answer, empty, events, handles, told};
 use crate::{
     body::Body,
+    inventory,
     memory::{self, ReadError},
     record::Ended,
     refusal::{self, EdgeRefusal},
@@ -25,9 +26,6 @@ use crate::{
     tokens::Token,
     upstream::{AnswerBody, UpstreamError},
 };
-
-/// Entries of one list that are logged when they are not offered; all are counted.
-const LOGGED: usize = 16;
 
 /// What is still read of an answer that nobody needs, so that its connection can be used again.
 const REMAINDER: usize = 64 * 1024;
@@ -125,12 +123,8 @@ pub(crate) fn judge(
             learned,
             dropped,
         }) => {
-            shared.live.learn(&learned);
-            for (index, entry) in dropped.iter().enumerate() {
-                if index < LOGGED {
-                    warn!(entry.name = entry.name, reason = %entry.reason, entries = dropped.len(), "an entry of the server's list is not offered");
-                }
-                shared.metrics.dropped(entry.reason.as_str());
+            if let Some(policy) = shared.live.policy() {
+                inventory::learn(shared, &policy, &learned, &dropped);
             }
             let completion = if failed {
                 Completion::Failed
@@ -175,6 +169,10 @@ pub(crate) async fn answer(
         Ok(answered) => answered,
         Err(error) => {
             warn!(%error, "the MCP server gave no answer");
+            if matches!(error, UpstreamError::Connect(_)) {
+                // What comes back may be another program.
+                exchange.connection.shared.readiness.inventory_is_due();
+            }
             return failed(exchange, failure_of(&error));
         }
     };
@@ -300,7 +298,7 @@ fn sealed_session(exchange: &Exchange, headers: &HeaderMap) -> Result<Option<Hea
         .map_err(|_| Failure::BadSession)
 }
 
-pub(super) fn media_type(headers: &HeaderMap) -> Option<&'static str> {
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<&'static str> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return None;
     }

@@ -25,7 +25,7 @@ use crate::{
     sealer::{OpenEvent, OpenSession},
     server::Connection,
     tokens::Token,
-    upstream::{Target, UpstreamError},
+    upstream::{Session, Target, UpstreamError},
 };
 
 /// Where a stream is taken up again.
@@ -149,7 +149,12 @@ pub async fn end_session(
     let ended = connection
         .shared
         .upstream
-        .end_session(&call.target, &call.session, call.version, call.credential)
+        .end_session(
+            &call.target,
+            Session::Agents(&call.session),
+            call.version,
+            call.credential,
+        )
         .await;
     let ended = match ended {
         Ok(response) => {

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     audit::AuditLog,
     config::Config,
+    inventory,
     keyring::Keyring,
     limits::Limits,
     shared::Shared,
@@ -60,6 +61,8 @@ pub struct Setup {
     pub limits: Limits,
     /// What must be unreachable. None: a port where nothing listens, and the start waits for the proof.
     pub canary: Option<SocketAddr>,
+    /// Whether it looks at the server's lists itself, as it does in a pod: then the server sees more than agents ask.
+    pub inventory: bool,
 }
 
 impl Setup {
@@ -75,6 +78,7 @@ impl Setup {
             policy: policy(upstream_port),
             limits,
             canary: None,
+            inventory: false,
         }
     }
 }
@@ -102,6 +106,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
             },
         )]),
         forbidden: BTreeSet::new(),
+        definitions: BTreeSet::new(),
         results: None,
     };
     PolicyDocument {
@@ -286,6 +291,12 @@ impl TestSidecar {
         let controlling = Arc::clone(&shared);
         let control =
             tokio::spawn(async move { sidecar::serve_control(control, &config, controlling).await });
+        let mut tasks = vec![data];
+        if setup.inventory {
+            tasks.push(tokio::spawn(inventory::keep(Arc::clone(&shared))));
+        } else {
+            shared.readiness.inventory_is_taken();
+        }
         let live = Arc::clone(&shared.live);
         until("policy and certificate are loaded", || {
             live.policy().is_some()
@@ -314,7 +325,7 @@ impl TestSidecar {
             admin_socket,
             audit,
             folder,
-            tasks: vec![data],
+            tasks,
             control: Some(control),
         }
     }

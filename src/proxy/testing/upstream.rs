@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
@@ -95,7 +95,12 @@ impl RecordingUpstream {
 
     /// A server that answers as it is told.
     pub async fn answering(handler: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(0, handler).await
+    }
+
+    /// The same at a port.
+    pub async fn at(port: u16, handler: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let task = tokio::spawn(accept(listener, Arc::new(handler), Arc::clone(&seen)));

@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bulkhead_proxy::testing::{
     RecordingUpstream, Seen, Setup, TestSidecar,
     sidecar::{TENANT_ID, spiffe},
+    until,
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde_json::{Value, json};
@@ -49,6 +50,31 @@ async fn claims(sidecar: &TestSidecar, seen: &Seen) -> Value {
         30
     );
     claims
+}
+
+#[tokio::test]
+async fn what_the_sidecar_asks_for_itself_says_so() {
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.inventory = true;
+    let sidecar = TestSidecar::start(setup).await;
+    until("the lists were looked at", || {
+        upstream.seen().last().is_some_and(|seen| seen.method == "DELETE")
+    })
+    .await;
+    for request in &upstream.seen() {
+        let claims = claims(&sidecar, request).await;
+        assert_eq!(
+            (&claims["sub"], &claims["tenant"], claims.get("agent")),
+            (&json!("bulkhead:acme/crm"), &json!("acme"), None),
+            "{request:?}"
+        );
+        let method = match request.method.as_str() {
+            "POST" => request.json()["method"].clone(),
+            method => json!(method),
+        };
+        assert_eq!(claims["method"], method);
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ async fn the_probes_say_what_is_missing_and_pass_when_nothing_is() {
     let upstream = RecordingUpstream::start().await;
     let mut setup = Setup::new(upstream.port());
     setup.canary = Some(canary.local_addr().unwrap());
+    setup.inventory = true;
     let sidecar = TestSidecar::start(setup).await;
     let error = probe::ask(&sidecar.admin_socket, Probe::Startup)
         .await

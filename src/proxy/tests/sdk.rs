@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use bulkhead_core::policy::document::{Callable, Forced, Resource};
+use bulkhead_proxy::probe::{self, Probe};
 use bulkhead_proxy::testing::{
     Setup, TestSidecar,
     client::connect_tls,
@@ -197,6 +201,7 @@ async fn use_it(lifecycle: ClientLifecycleMode) {
         forced: tenant(),
         bounds: [].into(),
         forbidden: [].into(),
+        definitions: [].into(),
         results: None,
     }];
     setup.policy.resources = vec![Resource {
@@ -204,7 +209,25 @@ async fn use_it(lifecycle: ClientLifecycleMode) {
         roles: ["reader".to_owned()].into(),
         forced: tenant(),
     }];
+    setup.inventory = true;
     let sidecar = TestSidecar::start(setup).await;
+    while probe::ask(&sidecar.admin_socket, Probe::Ready).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let known: BTreeSet<_> = sidecar
+        .audit()
+        .iter()
+        .map(|record| [&record["protocolVersion"], &record["tool"], &record["prompt"]].map(Value::clone))
+        .map(|named| json!(named).to_string())
+        .collect();
+    let expected = ["2025-11-25", "2026-07-28"].into_iter().flat_map(|version| {
+        [
+            json!([version, "list_invoices", null]),
+            json!([version, null, "summary"]),
+        ]
+        .map(|named| named.to_string())
+    });
+    assert_eq!(known, expected.collect());
     let folder = tempfile::tempdir().unwrap();
     let token = sidecar.issuer.token(&spiffe("billing"));
     let client = connect(&bridge(&sidecar, "billing", folder.path()), token, lifecycle).await;

@@ -160,6 +160,7 @@ pub fn setup(port: u16) -> Setup {
         forced: [].into(),
         bounds: [].into(),
         forbidden: [].into(),
+        definitions: BTreeSet::new(),
         results: None,
     };
     setup.policy.prompts = vec![prompt("greet", reader()), prompt("promote", admin())];
