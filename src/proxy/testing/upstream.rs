@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use http::{HeaderMap, Request, Response};
@@ -38,6 +39,16 @@ impl Seen {
     /// The arguments of a tool call.
     pub fn arguments(&self) -> Value {
         self.json()["params"]["arguments"].clone()
+    }
+
+    /// Whether the sidecar asked for itself, as its credential says.
+    fn is_own(&self) -> bool {
+        let claims = self
+            .header("authorization")
+            .and_then(|token| token.split('.').nth(1));
+        let claims = claims.and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+        let claims = claims.and_then(|claims| serde_json::from_slice::<Value>(&claims).ok());
+        claims.is_some_and(|claims| claims["sub"] == claims["iss"])
     }
 
     /// A header's text.
@@ -112,8 +123,15 @@ impl RecordingUpstream {
         self.address.port()
     }
 
-    /// What reached it so far.
+    /// What reached it of agents so far.
     pub fn seen(&self) -> Vec<Seen> {
+        let mut seen = self.seen_in_all();
+        seen.retain(|request| !request.is_own());
+        seen
+    }
+
+    /// What reached it so far, with what the sidecar asked for itself.
+    pub fn seen_in_all(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
@@ -201,7 +219,7 @@ impl SyncStream {
 /// The tools of the plain server.
 pub fn tools() -> Value {
     let schema = json!({"type": "object", "properties": {
-        "tenant_id": {"type": "string"}, "limit": {"type": "integer"}, "text": {"type": "string"}
+        "tenant_id": {"type": "string"}, "location_id": {"type": "string"}, "limit": {"type": "integer"}, "text": {"type": "string"}
     }, "required": ["tenant_id"]});
     json!([
         {"name": "list_invoices", "description": "Lists", "inputSchema": schema},

@@ -59,10 +59,13 @@ async fn what_the_sidecar_asks_for_itself_says_so() {
     setup.inventory = true;
     let sidecar = TestSidecar::start(setup).await;
     until("the lists were looked at", || {
-        upstream.seen().last().is_some_and(|seen| seen.method == "DELETE")
+        upstream
+            .seen_in_all()
+            .last()
+            .is_some_and(|seen| seen.method == "DELETE")
     })
     .await;
-    for request in &upstream.seen() {
+    for request in &upstream.seen_in_all() {
         let claims = claims(&sidecar, request).await;
         assert_eq!(
             (&claims["sub"], &claims["tenant"], claims.get("agent")),

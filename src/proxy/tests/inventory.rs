@@ -111,12 +111,15 @@ async fn until_ready(sidecar: &TestSidecar) {
 
 /// Has the sidecar look again, and waits until it has seen what there is now.
 async fn look_again(sidecar: &TestSidecar, upstream: &RecordingUpstream) {
-    let lists = || upstream.seen().iter().filter(|seen| is_list(seen)).count();
+    let lists = || upstream.seen_in_all().iter().filter(|seen| is_list(seen)).count();
     let before = lists();
     sidecar.shared.readiness.inventory_is_due();
     until("both eras were looked at", || lists() == before + 4).await;
     until("the session of the look is ended", || {
-        upstream.seen().last().is_some_and(|seen| seen.method == "DELETE")
+        upstream
+            .seen_in_all()
+            .last()
+            .is_some_and(|seen| seen.method == "DELETE")
     })
     .await;
 }
@@ -139,7 +142,7 @@ async fn a_sidecar_knows_the_lists_of_both_eras_before_it_is_ready() {
     let (_, upstream, sidecar) = start(Server::new()).await;
     until_ready(&sidecar).await;
     let asked: Vec<_> = upstream
-        .seen()
+        .seen_in_all()
         .iter()
         .map(|seen| match seen.method.as_str() {
             "POST" => seen.json()["method"].as_str().unwrap().to_owned(),
@@ -160,7 +163,7 @@ async fn a_sidecar_knows_the_lists_of_both_eras_before_it_is_ready() {
         ]
     );
     // In a session that it began.
-    for seen in &upstream.seen()[4..] {
+    for seen in &upstream.seen_in_all()[4..] {
         assert_eq!(seen.header("mcp-session-id"), Some("own-session"));
         assert_eq!(seen.header("mcp-protocol-version"), Some("2025-06-18"));
     }
@@ -177,7 +180,7 @@ async fn a_sidecar_knows_the_lists_of_both_eras_before_it_is_ready() {
     let refused = billing.call("list_invoices", Some(json!({"text": 7}))).await;
     assert!(refused.text().contains("is not of type"), "{refused:?}");
     let calls = upstream
-        .seen()
+        .seen_in_all()
         .iter()
         .filter(|seen| seen.method == "POST" && seen.json()["method"] == "tools/call")
         .count();
@@ -234,7 +237,7 @@ async fn a_definition_that_changes_is_out_for_everybody_until_it_is_what_it_was(
     let expected = ["2026-07-28", "2025-06-18"]
         .map(|version| ["list_invoices", version, "definition_changed"].map(str::to_owned));
     assert_eq!(changed, expected);
-    let before = upstream.seen().len();
+    let before = upstream.seen_in_all().len();
     let refused = billing.call("list_invoices", Some(json!({}))).await;
     assert!(
         refused.json()["error"]["message"]
@@ -242,7 +245,7 @@ async fn a_definition_that_changes_is_out_for_everybody_until_it_is_what_it_was(
             .contains("Unknown tool"),
         "{refused:?}"
     );
-    assert_eq!(upstream.seen().len(), before, "the server must not see it");
+    assert_eq!(upstream.seen_in_all().len(), before, "the server must not see it");
     let decision = sidecar
         .audit()
         .into_iter()
