@@ -20,6 +20,7 @@ mod resources;
 mod results;
 mod schema;
 mod splice;
+mod views;
 
 pub use answer::{Answer, Channel, DroppedEntry, FinalAnswer};
 pub use compile::{ActsFor, CompileError, CompiledAgent, CompiledPolicy};
@@ -29,6 +30,7 @@ pub use inquiry::{Inquiry, Reply};
 pub use permit::{Expected, Forward, Permitted};
 pub use persons::Person;
 pub use records::Records;
+pub use views::Views;
 
 #[cfg(test)]
 mod tests;

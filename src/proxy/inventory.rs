@@ -4,15 +4,15 @@
 //! It asks as any client would, in the newest version of each era that the server speaks. In an older version a definition
 //! is known from the first list of an agent that speaks it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bulkhead_core::{
     Reason,
     credential::Claims,
     json::Limits,
     mcp::{
-        ProtocolVersion,
-        inventory::{Learned, Listing},
+        Fingerprint, ProtocolVersion,
+        inventory::{Learned, Listing, Shown},
         sse::{Event, Frame as SseFrame, SseError, SseReader},
     },
     policy::{DroppedEntry, Inquiry, Reply},
@@ -43,7 +43,10 @@ use crate::{
 const AGAIN: Duration = Duration::from_mins(10);
 
 /// Pause before another try while the server accepts no connections: it may be starting.
-const STARTING: Duration = Duration::from_millis(250);
+const STARTING: Duration = Duration::from_millis(100);
+
+/// Pause before a look that somebody asked for.
+const SETTLED: Duration = Duration::from_millis(50);
 
 /// Pause before another try after an answer that is none.
 const FAILED: Duration = Duration::from_secs(2);
@@ -119,7 +122,8 @@ pub async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => {
                 let why = error.to_string();
-                if why != told {
+                // What the probe says.
+                if why != told && !error.is_starting() {
                     warn!(error = why, "the MCP server's lists can't be read");
                     told = why;
                 }
@@ -128,7 +132,8 @@ pub async fn keep(shared: Arc<Shared>) {
         };
         tokio::select! {
             () = sleep(pause) => {}
-            () = shared.readiness.until_inventory_is_due() => {}
+            // A server that says so again and again gets no busy loop for it.
+            () = shared.readiness.until_inventory_is_due() => sleep(SETTLED).await,
             () = until_other(&shared.live, policy.revision(), &mut changes) => {}
         }
     }
@@ -226,13 +231,20 @@ impl Client<'_> {
 
     /// Reads all lists of an offer.
     async fn lists(&self, offer: &Offer) -> Result<(), InventoryError> {
+        let mut shown = Vec::new();
         for listing in &offer.listings {
-            self.list(*listing, offer).await?;
+            shown.push((*listing, Shown::of(self.list(*listing, offer).await?)));
         }
+        self.shared.live.show(offer.version.era(), &shown);
         Ok(())
     }
 
-    async fn list(&self, listing: Listing, offer: &Offer) -> Result<(), InventoryError> {
+    async fn list(
+        &self,
+        listing: Listing,
+        offer: &Offer,
+    ) -> Result<BTreeMap<String, Fingerprint>, InventoryError> {
+        let mut entries = BTreeMap::new();
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES {
             let inquiry = Inquiry::Page {
@@ -247,14 +259,15 @@ impl Client<'_> {
                     next,
                 }) => {
                     learn(self.shared, self.policy, &learned, &dropped);
+                    entries.extend(learned.into_iter().map(|entry| (entry.name, entry.fingerprint)));
                     cursor = next;
                 }
                 // Servers that have resources needn't have both lists of them, and are held to neither.
-                _ if matches!(listing, Listing::Resources | Listing::Templates) => return Ok(()),
+                _ if matches!(listing, Listing::Resources | Listing::Templates) => return Ok(entries),
                 _ => return Err(InventoryError::Refused(inquiry.method().name())),
             }
             if cursor.is_none() {
-                return Ok(());
+                return Ok(entries);
             }
         }
         Err(InventoryError::Endless(listing.method().name()))

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use bulkhead_core::mcp::{Inventory, inventory::Learned};
+use bulkhead_core::mcp::{
+    Era, Inventory,
+    inventory::{Learned, Listing, Shown},
+};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
@@ -78,6 +81,24 @@ impl Live {
             });
         }
         news
+    }
+
+    /// Takes whole lists as the sidecar saw them in an era. Who is told of changes looks again when they are others.
+    pub fn show(&self, era: Era, lists: &[(Listing, Shown)]) {
+        let mut changed = false;
+        for (listing, shown) in lists {
+            self.inventory
+                .rcu(|known| match known.showing(*listing, era, shown) {
+                    Some(after) => {
+                        changed = true;
+                        Arc::new(after)
+                    }
+                    None => Arc::clone(known),
+                });
+        }
+        if changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 
     /// Puts a policy in force.

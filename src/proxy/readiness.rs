@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tracing::{info, warn};
 
 use crate::{drain::Drain, keyring::Keyring, live::Live};
@@ -18,12 +22,15 @@ use crate::{drain::Drain, keyring::Keyring, live::Live};
 /// Time for the look at the MCP server's port.
 const UPSTREAM_LOOK: Duration = Duration::from_secs(1);
 
+/// Time for the look at the server's lists that is under way.
+const INVENTORY_LOOK: Duration = Duration::from_millis(500);
+
 /// Facts that the probes report. Each is set by the part that knows it.
 #[derive(Debug, Default)]
 pub struct Readiness {
     network_was_closed: AtomicBool,
     network_is_closed: AtomicBool,
-    inventory_is_taken: AtomicBool,
+    inventory_is_taken: watch::Sender<bool>,
     inventory_is_due: Notify,
     told: Mutex<Option<Vec<Missing>>>,
 }
@@ -121,11 +128,15 @@ impl Readiness {
             ) {
                 missing.push(Missing::Upstream);
                 // What comes back may be another program.
-                self.inventory_is_taken.store(false, Ordering::Release);
+                self.inventory_is_taken.send_replace(false);
                 self.inventory_is_due();
             }
         }
-        if !self.inventory_is_taken.load(Ordering::Acquire) {
+        // A server that has just begun to listen is about to be asked: better a probe that takes a moment than one more.
+        let mut taken = self.inventory_is_taken.subscribe();
+        let is_up = !missing.contains(&Missing::Upstream);
+        let patience = if is_up { INVENTORY_LOOK } else { Duration::ZERO };
+        if !matches!(timeout(patience, taken.wait_for(|taken| *taken)).await, Ok(Ok(_))) {
             missing.push(Missing::Inventory);
         }
         missing
@@ -133,7 +144,7 @@ impl Readiness {
 
     /// Records that the server's lists were read.
     pub fn inventory_is_taken(&self) {
-        self.inventory_is_taken.store(true, Ordering::Release);
+        self.inventory_is_taken.send_replace(true);
     }
 
     /// Asks for another look at the server's lists.

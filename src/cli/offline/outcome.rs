@@ -407,6 +407,8 @@ fn answered(answer: Answer, reply: &Bytes) -> Answered {
             body: Some(text(&body)),
             ..nothing
         },
+        // The client is told by the sidecar, when its own list did.
+        Answer::ListChanged => nothing,
         Answer::Dropped(reason) => Answered {
             reason: Some(Reason::as_str(reason)),
             ..nothing

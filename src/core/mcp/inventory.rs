@@ -6,10 +6,19 @@
 //! it was, or until the tenant accepts it. Nothing is known of a tool before the server listed it; then its forced arguments
 //! are set all the same, and no `Mcp-Param-*` header passes whose argument might be forced or bounded.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use crate::{
-    mcp::{fingerprint::Fingerprint, input_schema::InputSchema, mirrors::Mirror, version::ProtocolVersion},
+    mcp::{
+        fingerprint::Fingerprint,
+        input_schema::InputSchema,
+        mirrors::Mirror,
+        version::{Era, ProtocolVersion},
+    },
     reason::Reason,
 };
 
@@ -68,6 +77,32 @@ pub struct Inventory {
     prompts: Definitions,
     resources: Withheld,
     templates: Withheld,
+    /// The lists as the sidecar itself saw them last, one version of each era.
+    shown: HashMap<(Listing, Era), Shown>,
+}
+
+/// A whole list, as far as the policy has rules about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The fingerprint of each entry.
+    Each(BTreeMap<String, Fingerprint>),
+    /// Too many to keep: a number that is another one when any of them changes.
+    Many(u64),
+}
+
+/// Entries of a list that are kept one by one.
+const MAX_SHOWN: usize = 4096;
+
+impl Shown {
+    /// The list of these entries, in whatever order.
+    pub fn of(entries: BTreeMap<String, Fingerprint>) -> Self {
+        if entries.len() <= MAX_SHOWN {
+            return Self::Each(entries);
+        }
+        let mut hasher = DefaultHasher::new();
+        entries.hash(&mut hasher);
+        Self::Many(hasher.finish())
+    }
 }
 
 /// By name; a definition for each version in which it was listed.
@@ -126,6 +161,27 @@ impl Inventory {
     pub(crate) fn facts(&self, name: &str, version: ProtocolVersion) -> Option<&Arc<ToolFacts>> {
         let definition = self.definition(Listing::Tools, name, version)?;
         definition.facts.as_ref().ok()?.as_ref()
+    }
+
+    /// A list as the sidecar itself saw it last in an era; in another one, if it isn't spoken there.
+    pub(crate) fn shown(&self, listing: Listing, era: Era) -> Option<&Shown> {
+        let other = match era {
+            Era::Legacy => Era::Modern,
+            Era::Modern => Era::Legacy,
+        };
+        let shown = |era| self.shown.get(&(listing, era));
+        shown(era).or_else(|| shown(other))
+    }
+
+    /// The inventory after the sidecar itself saw a whole list, or `None` when it is what it was.
+    #[must_use]
+    pub fn showing(&self, listing: Listing, era: Era, shown: &Shown) -> Option<Self> {
+        if self.shown.get(&(listing, era)) == Some(shown) {
+            return None;
+        }
+        let mut after = self.clone();
+        after.shown.insert((listing, era), shown.clone());
+        Some(after)
     }
 
     /// The inventory after a list, or `None` when it taught nothing new.

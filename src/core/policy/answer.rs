@@ -60,6 +60,9 @@ pub enum Answer {
     Final(FinalAnswer),
     /// A notification or request that passes, as these bytes. More may follow.
     Event(Bytes),
+    /// The server says that a list of its changed: it is time to look. The client is told when its own did, by
+    /// [`Views::changes`](crate::policy::Views::changes). More may follow.
+    ListChanged,
     /// A message that doesn't pass. More may follow.
     Dropped(Reason),
     /// An answer that doesn't pass. The client gets the refusal instead, and the exchange ends.
@@ -137,7 +140,8 @@ impl CompiledPolicy {
             .map_err(|refusal| malformed(&format!("it can't be read ({})", refusal.reason)))?;
         let Message::Response(response) = &message else {
             return Ok(match events::decide(self, agent, channel, &message, context) {
-                Ok(body) => Answer::Event(body),
+                Ok(events::Event::Passes(body)) => Answer::Event(body),
+                Ok(events::Event::ListChanged) => Answer::ListChanged,
                 Err(reason) => Answer::Dropped(reason),
             });
         };

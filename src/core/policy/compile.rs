@@ -371,10 +371,6 @@ impl CompiledAgent {
         self.tools.any_owned()
     }
 
-    pub(super) fn has_tools(&self) -> bool {
-        self.tools.any()
-    }
-
     pub(super) fn has_prompts(&self) -> bool {
         self.prompts.any()
     }

@@ -24,14 +24,22 @@ use crate::{
     reason::Reason,
 };
 
-/// The bytes that the client gets, or why it gets none.
+/// What becomes of something that the server says besides its answer.
+pub(super) enum Event {
+    /// The client gets these bytes.
+    Passes(Bytes),
+    /// A list of the server's may have changed.
+    ListChanged,
+}
+
+/// What becomes of it, or why nothing does.
 pub(super) fn decide(
     policy: &CompiledPolicy,
     agent: &CompiledAgent,
     channel: Channel<'_>,
     message: &Message<'_>,
     context: Context<'_>,
-) -> Result<Bytes, Reason> {
+) -> Result<Event, Reason> {
     let denied = Reason::ServerMessageDenied;
     let (era, expected) = (channel.version().era(), channel.expected());
     let entry = message
@@ -51,6 +59,18 @@ pub(super) fn decide(
         return Err(denied);
     }
     let get = |key: &str| message.params().and_then(|params| params.get(key));
+    let listens = expected.is_some_and(Expected::is_endless);
+    let may_come = era == Era::Legacy || (listens && belongs(get("_meta"), expected));
+    if matches!(
+        entry.method,
+        Method::ToolsChanged | Method::PromptsChanged | Method::ResourcesChanged
+    ) {
+        return if may_come {
+            Ok(Event::ListChanged)
+        } else {
+            Err(denied)
+        };
+    }
     // What it says in its own words may be about somebody else's records.
     let mut edits = Vec::new();
     if calls::is_filtered(policy, agent, expected) {
@@ -65,18 +85,14 @@ pub(super) fn decide(
         let params = message.params().map_or("{}", Params::raw);
         feature_granted(&policy.features, entry.method, Some(params)).ok_or(Reason::AnswerFeature)?;
         edits.push(sealed(policy, agent, request.id.raw(), message.body(), context)?);
-        return Ok(splice::apply(message.body(), edits));
+        return Ok(Event::Passes(splice::apply(message.body(), edits)));
     }
-    let listens = expected.is_some_and(Expected::is_endless);
     if era == Era::Modern && listens != belongs(get("_meta"), expected) {
         return Err(denied);
     }
     let passes = match entry.method {
         Method::Progress => is_progress(get("progressToken"), expected),
         Method::LogMessage => policy.features.logging,
-        Method::ToolsChanged => (era == Era::Legacy || listens) && agent.has_tools(),
-        Method::PromptsChanged => (era == Era::Legacy || listens) && agent.has_prompts(),
-        Method::ResourcesChanged => (era == Era::Legacy || listens) && agent.has_resources(),
         Method::ResourceUpdated => {
             let uri = get("uri").and_then(json::string);
             (era == Era::Legacy || listens) && uri.is_some_and(|uri| agent.resource(&uri).is_ok())
@@ -91,7 +107,7 @@ pub(super) fn decide(
         _ => false,
     };
     if passes {
-        Ok(splice::apply(message.body(), edits))
+        Ok(Event::Passes(splice::apply(message.body(), edits)))
     } else {
         Err(denied)
     }
@@ -123,11 +139,7 @@ fn without_words(method: Method, message: &Message<'_>, expected: Option<&Expect
         Method::Progress => &["progressToken", "progress"],
         Method::ResourceUpdated => &["uri"],
         Method::Acknowledged => &["notifications"],
-        Method::Ping
-        | Method::RootsList
-        | Method::ToolsChanged
-        | Method::PromptsChanged
-        | Method::ResourcesChanged => &[],
+        Method::Ping | Method::RootsList => &[],
         _ => return None,
     };
     let members = message.params().map(Params::members).unwrap_or_default();

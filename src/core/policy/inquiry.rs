@@ -147,6 +147,7 @@ impl Inquiry<'_> {
                 version,
                 progress_token: None,
                 name: None,
+                listens: Vec::new(),
             }),
             arguments_digest: None,
         })

@@ -8,7 +8,7 @@ use std::{borrow::Cow, ops::Deref};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::mcp::{ProtocolVersion, methods::Method};
+use crate::mcp::{ProtocolVersion, inventory::Listing, methods::Method};
 
 /// `_meta` key of the subscription that a modern message belongs to: the id of its request.
 pub(super) const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
@@ -93,6 +93,9 @@ pub struct Expected {
     /// What the request named: a tool, a prompt, the URI of a resource.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
+    /// The lists whose changes a subscription asks for. One isn't taken up again.
+    #[serde(skip)]
+    pub(super) listens: Vec<Listing>,
 }
 
 impl Expected {

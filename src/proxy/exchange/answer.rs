@@ -142,6 +142,10 @@ pub(crate) fn judge(
             Judged::Last(body, ended, None)
         }
         Answer::Event(body) => Judged::Passes(body),
+        Answer::ListChanged => {
+            shared.readiness.inventory_is_due();
+            Judged::Dropped
+        }
         Answer::Dropped(reason) => {
             shared.metrics.dropped(reason.as_str());
             Judged::Dropped

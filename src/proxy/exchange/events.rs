@@ -58,6 +58,8 @@ struct EventStream {
     reader: SseReader,
     frames: Vec<SseFrame>,
     received: usize,
+    /// Whether a message has passed.
+    begun: bool,
     held: Held,
     silence: Pin<Box<Sleep>>,
     quiet: Pin<Box<Sleep>>,
@@ -74,6 +76,7 @@ pub(crate) fn stream(flow: Flow, body: AnswerBody) -> Response<Body> {
         reader: SseReader::new(limits.response_bytes),
         frames: Vec::new(),
         received: 0,
+        begun: false,
         held: flow.connection.memory(),
         silence: Box::pin(sleep(limits.upstream_silence)),
         quiet: Box::pin(sleep(limits.keep_alive)),
@@ -174,7 +177,12 @@ impl EventStream {
             retry,
         };
         match self.flow.judge(&Bytes::from(data)) {
-            Judged::Passes(body) => message(&body).write(out),
+            Judged::Passes(body) => {
+                message(&body).write(out);
+                if !std::mem::replace(&mut self.begun, true) {
+                    self.tell_changes(out);
+                }
+            }
             Judged::Dropped => {}
             Judged::Last(body, ended, _) => {
                 message(&body).write(out);
@@ -207,7 +215,7 @@ impl EventStream {
     fn look_up(&mut self, wake: &Wake, out: &mut Vec<u8>) {
         match wake {
             Wake::Quiet => sse::write_comment(COMMENT, out),
-            Wake::Changed if self.flow.is_allowed() => {}
+            Wake::Changed if self.flow.is_allowed() => self.tell_changes(out),
             Wake::Changed => self.withdraw(Reason::AgentUnknown, out),
             Wake::Ending | Wake::Expired if self.flow.is_endless() => {
                 self.server = None;
@@ -217,6 +225,16 @@ impl EventStream {
             }
             Wake::Ending => {}
             Wake::Expired => self.withdraw(Reason::TokenExpired, out),
+        }
+    }
+
+    /// Tells of lists that changed. Nothing comes before the acknowledgement of a subscription (2026-07-28): what changes
+    /// until then is told after it.
+    fn tell_changes(&mut self, out: &mut Vec<u8>) {
+        if self.begun || self.flow.is_resumable() {
+            for message in self.flow.list_changes() {
+                plain(&message).write(out);
+            }
         }
     }
 

@@ -1,9 +1,6 @@
 //! Streams on both sides of a sidecar: a server whose streams the test writes, and a client that reads one.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc};
@@ -11,8 +8,10 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
+    PATIENCE,
     client::Client,
     upstream::{Answer, Seen, plain},
 };
@@ -96,6 +95,8 @@ impl Stream {
 
     /// The next event: its id and its data. `None`: the stream has ended.
     pub async fn next(&mut self) -> Option<(Option<String>, String)> {
+        // Comments come all the time, so each one alone would never take too long.
+        let deadline = Instant::now() + PATIENCE;
         loop {
             while let Some((event, rest)) = self.text.split_once("\n\n") {
                 let line = |name: &str| {
@@ -111,7 +112,7 @@ impl Stream {
                     return Some(found);
                 }
             }
-            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame())
+            let frame = tokio::time::timeout_at(deadline, self.body.frame())
                 .await
                 .expect("an event or the end must come");
             match frame {

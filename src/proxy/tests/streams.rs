@@ -1,17 +1,24 @@
 //! Streams: what a server says and asks on them, taking one up again, and who ends them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bulkhead_core::policy::document::{ElicitationMode, Resource};
 use bulkhead_proxy::testing::{
-    Client, Protocol, RecordingUpstream, Setup, Stream, Streams, TestSidecar, sidecar::spiffe, until,
+    Answer, Client, Protocol, RecordingUpstream, Setup, Stream, Streams, TestSidecar, sidecar::spiffe, until,
+    upstream,
 };
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 struct Fixture {
+    /// What the server lists as its tools.
+    tools: Arc<Mutex<Value>>,
     upstream: RecordingUpstream,
     sidecar: TestSidecar,
     streams: Streams,
@@ -19,10 +26,24 @@ struct Fixture {
 }
 
 async fn start() -> Fixture {
+    start_with(false).await
+}
+
+/// The same; with `inventory` the sidecar looks at the server's lists itself.
+async fn start_with(inventory: bool) -> Fixture {
     let streams = Streams::default();
-    let answering = streams.clone();
-    let upstream = RecordingUpstream::answering(move |request| answering.answer(request)).await;
+    let tools = Arc::new(Mutex::new(upstream::tools()));
+    let (answering, listed) = (streams.clone(), Arc::clone(&tools));
+    let upstream = RecordingUpstream::answering(move |request| {
+        if request.method != "POST" || request.json()["method"] != "tools/list" {
+            return answering.answer(request);
+        }
+        let result = json!({"tools": *listed.lock().unwrap()});
+        Answer::json(&json!({"jsonrpc": "2.0", "id": request.json()["id"], "result": result}))
+    })
+    .await;
     let mut setup = Setup::new(upstream.port());
+    setup.inventory = inventory;
     setup.policy.client_features.elicitation = BTreeSet::from([ElicitationMode::Form]);
     setup.policy.client_features.logging = true;
     setup.policy.resources = vec![Resource {
@@ -34,11 +55,23 @@ async fn start() -> Fixture {
     setup.limits.streams_per_agent = 2;
     let policy = setup.policy.clone();
     Fixture {
+        tools,
         sidecar: TestSidecar::start(setup).await,
         upstream,
         streams,
         setup: policy,
     }
+}
+
+/// One whose sidecar has looked at the server's lists.
+async fn looked_at() -> Fixture {
+    let fixture = start_with(true).await;
+    until("the lists are known", || {
+        let seen = fixture.upstream.seen_in_all();
+        seen.last().is_some_and(|seen| seen.method == "DELETE")
+    })
+    .await;
+    fixture
 }
 
 impl Fixture {
@@ -75,6 +108,41 @@ fn outcomes(sidecar: &TestSidecar, method: &str) -> Vec<String> {
         .filter(|record| record["record"] == "outcome" && calls.contains(&record["call"]))
         .map(|record| record["outcome"].as_str().unwrap().to_owned())
         .collect()
+}
+
+const CHANGED: &str = "notifications/tools/list_changed";
+
+#[tokio::test]
+async fn an_agent_is_told_when_its_own_list_changed_and_others_are_not() {
+    let fixture = looked_at().await;
+    let (client, session) = fixture.session("support").await;
+    let mut support = Stream::open(client, "GET", &[("mcp-session-id", &session)], "").await;
+    let (client, session) = fixture.session("billing").await;
+    let mut billing = Stream::open(client, "GET", &[("mcp-session-id", &session)], "").await;
+    let updated = |page: u8| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"docs://{page}"}}}}"#
+        )
+    };
+    let changed = json!({"jsonrpc": "2.0", "method": CHANGED}).to_string();
+    // What the server says goes to nobody when nothing changed.
+    fixture.streams.event("", &changed);
+    // And when only another agent's tool did, to that one, whoever's stream it comes on.
+    fixture.tools.lock().unwrap()[1]["description"] = json!("Deletes all");
+    fixture.streams.event("", &changed);
+    assert_eq!(
+        support.message().await,
+        json!({"jsonrpc": "2.0", "method": CHANGED})
+    );
+    fixture.streams.event("", &updated(1));
+    assert_eq!(billing.message().await["params"]["uri"], "docs://1");
+    // A policy changes lists as well.
+    let mut policy = fixture.setup.clone();
+    policy.tools[0].roles.clear();
+    fixture.sidecar.mount_policy(&policy).await;
+    assert_eq!(billing.message().await["method"], CHANGED);
+    fixture.streams.event("", &updated(2));
+    assert_eq!(billing.message().await["params"]["uri"], "docs://2");
 }
 
 #[tokio::test]
@@ -285,7 +353,7 @@ async fn a_client_that_goes_away_cancels_in_the_modern_era_only() {
 
 #[tokio::test]
 async fn a_subscription_ends_with_its_rights_or_its_connection_and_says_so() {
-    let fixture = start().await;
+    let fixture = looked_at().await;
     let meta = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
     let listen = format!(
         r#"{{"jsonrpc":"2.0","id":5,"method":"subscriptions/listen","params":{{"notifications":{{"toolsListChanged":true}},"_meta":{meta}}}}}"#
@@ -295,16 +363,27 @@ async fn a_subscription_ends_with_its_rights_or_its_connection_and_says_so() {
         ("mcp-method", "subscriptions/listen"),
     ];
     let leaf = fixture.sidecar.agents_ca.client(&[&spiffe("billing")]);
-    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":5}}}"#;
+    let acknowledged = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{"toolsListChanged":true},"_meta":{"io.modelcontextprotocol/subscriptionId":5}}}"#;
 
     let client = fixture.sidecar.client_with(&leaf, Protocol::Http2).await;
     let mut stream = Stream::open(client, "POST", &headers, &listen).await;
-    fixture.streams.event("", changed);
+    // What changes before the acknowledgement is told after it.
+    let mut policy = fixture.setup.clone();
+    policy.tools.retain(|tool| tool.name != "list_invoices");
+    fixture.sidecar.mount_policy(&policy).await;
+    fixture.streams.event("", acknowledged);
     assert_eq!(
         stream.message().await["method"],
-        "notifications/tools/list_changed"
+        "notifications/subscriptions/acknowledged"
     );
-    let mut policy = fixture.setup.clone();
+    let told = stream.message().await;
+    assert_eq!(
+        (
+            &told["method"],
+            &told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"]
+        ),
+        (&json!(CHANGED), &json!(5))
+    );
     policy.agents.retain(|agent| agent.name != "billing");
     fixture.sidecar.mount_policy(&policy).await;
     let withdrawn = stream.message().await;

@@ -4,7 +4,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bulkhead_proxy::testing::{
-    Client, Issuer, PATIENCE, Protocol, RecordingUpstream, Setup, Stream, Streams, TestSidecar,
+    Client, Issuer, Protocol, RecordingUpstream, Setup, Stream, Streams, TestSidecar,
     sidecar::spiffe,
     tokens::{ISSUER, now},
     until,
@@ -401,9 +401,7 @@ async fn streams_end_with_the_token_that_they_were_asked_for_with() {
     let mut stream = Stream::open(listens, "GET", &[("mcp-session-id", &session)], "").await;
     let mut answer = Stream::open(calls, "POST", &[], CALL).await;
     // A stream of the session ends as its server would end it: nothing was owed.
-    // Comments that keep it alive would keep this waiting, too.
-    let end = tokio::time::timeout(PATIENCE, stream.next()).await;
-    assert_eq!(end.expect("the stream must end with its token"), None);
+    assert_eq!(stream.next().await, None);
     // An answer that was owed won't come, and the client is told.
     assert_eq!(answer.message().await["error"]["data"]["reason"], "withdrawn");
     assert_eq!(answer.next().await, None);
@@ -415,12 +413,6 @@ async fn streams_end_with_the_token_that_they_were_asked_for_with() {
     .await;
     // The session goes on with another token.
     let mut again = Stream::open(client, "GET", &[("mcp-session-id", &session)], "").await;
-    streams.event(
-        "e",
-        r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
-    );
-    assert_eq!(
-        again.message().await["method"],
-        "notifications/tools/list_changed"
-    );
+    streams.event("e", r#"{"jsonrpc":"2.0","id":9,"method":"ping"}"#);
+    assert_eq!(again.message().await["method"], "ping");
 }

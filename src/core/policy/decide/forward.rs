@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{Target, examine::Subject};
+use super::{Target, examine::Subject, subscription};
 use crate::{
     credential, json,
     mcp::{
@@ -48,6 +48,7 @@ pub(super) fn permit(
             version: subject.version,
             progress_token: progress_token(request.params.as_ref()),
             name: target.map(|target| target.name().to_owned()),
+            listens: subscription::listens(subject),
         }),
         _ => None,
     };

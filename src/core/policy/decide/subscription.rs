@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     json::{self, Kind, text::quoted},
-    mcp::{Inventory, envelope::span},
+    mcp::{Inventory, envelope::span, inventory::Listing, methods::Object},
     policy::{compile::CompiledAgent, lists::object, splice::Edit},
     reason::Reason,
     refusal::Refusal,
@@ -22,6 +22,21 @@ pub(in crate::policy) const RESOURCES: &str = "resourceSubscriptions";
 
 /// Resources that one subscription may name.
 const MAX_RESOURCES: usize = 256;
+
+/// The lists whose changes a message asks for.
+pub(super) fn listens(subject: &Subject<'_, '_>) -> Vec<Listing> {
+    let asked = subject
+        .get("notifications")
+        .filter(|_| subject.entry.object == Object::Subscription);
+    let members = asked.and_then(json::members).unwrap_or_default();
+    let known = LISTS
+        .into_iter()
+        .zip([Listing::Tools, Listing::Prompts, Listing::Resources]);
+    known
+        .filter(|(key, _)| json::get(&members, key) == Some("true"))
+        .map(|(_, listing)| listing)
+        .collect()
+}
 
 pub(super) fn authorize<'p>(
     agent: &CompiledAgent,

@@ -59,6 +59,7 @@ fn told(answer: &Answer) -> Result<Value, Reason> {
         Answer::Final(FinalAnswer { body, .. }) | Answer::Event(body) => {
             Ok(serde_json::from_slice(body).unwrap())
         }
+        Answer::ListChanged => panic!("a list changed"),
         Answer::Dropped(reason) => Err(*reason),
         Answer::Refused(refusal) => Err(refusal.reason),
     }
@@ -334,21 +335,13 @@ fn what_is_done_to_a_filtered_task_is_acknowledged_without_words() {
 #[test]
 fn what_may_be_said_during_a_filtered_call_is_said_without_words() {
     let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping","params":{"_meta":{"x":"globex"}}}"#;
-    let changed =
-        r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"x":"globex"}}}"#;
     let cancelled =
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5,"reason":"globex"}}"#;
     let odd = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":"globex"}}"#;
-    for message in [ping, changed] {
-        let bare = told(&on_call(false, "search", message)).unwrap();
-        assert!(!bare.to_string().contains("globex"), "{bare}");
-        assert!(
-            told(&on_call(false, "free", message))
-                .unwrap()
-                .to_string()
-                .contains("globex")
-        );
-    }
+    let bare = told(&on_call(false, "search", ping)).unwrap();
+    assert!(!bare.to_string().contains("globex"), "{bare}");
+    let free = told(&on_call(false, "free", ping)).unwrap();
+    assert!(free.to_string().contains("globex"), "{free}");
     assert_eq!(
         told(&on_call(false, "search", cancelled)),
         Err(Reason::AnswerUnfiltered)
@@ -363,7 +356,7 @@ fn what_may_be_said_during_a_filtered_call_is_said_without_words() {
 }
 
 #[test]
-fn on_a_subscription_changes_are_told_without_words() {
+fn a_subscription_ends_without_words() {
     let asked = request(
         "subscriptions/listen",
         &format!(r#"{{"notifications":{{}},"_meta":{TASKS}}}"#),
@@ -374,15 +367,13 @@ fn on_a_subscription_changes_are_told_without_words() {
     ];
     let subscription = "io.modelcontextprotocol/subscriptionId";
     let meta = json!({subscription: 1, "x": "globex"});
-    let changed =
-        json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}});
     let end = json!({"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "_meta": meta}});
     let failed = json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32603, "message": "globex"}});
     let owned = owned();
     let mut document = document();
     document["tools"] = json!([{"name": "free", "roles": ["reader"]}]);
     let free = compile(&document);
-    for message in [changed, end, failed] {
+    for message in [end, failed] {
         let body = Bytes::from(message.to_string());
         for (policy, bare) in [(&owned, true), (&free, false)] {
             let permitted = decide(policy, "billing", headers, &asked, &Inventory::default())

@@ -7,7 +7,7 @@ use bulkhead_core::{
     audit::Completion,
     handles::Handle,
     mcp::{Era, ProtocolVersion},
-    policy::{Channel, Expected},
+    policy::{Channel, Expected, Views},
 };
 use bytes::Bytes;
 
@@ -45,6 +45,8 @@ pub(crate) struct Flow {
     own: Option<OpenIntent>,
     /// Whether the client was told an event id to come back with.
     marked: bool,
+    /// What the client sees of the lists that it is told changes of.
+    views: Views,
 }
 
 impl Flow {
@@ -58,7 +60,7 @@ impl Flow {
             intent,
             ..
         } = exchange;
-        Self {
+        let mut flow = Self {
             connection,
             token,
             session,
@@ -69,7 +71,10 @@ impl Flow {
             intent: Some(intent),
             own: None,
             marked: false,
-        }
+            views: Views::default(),
+        };
+        flow.views = flow.seen().unwrap_or_default();
+        flow
     }
 
     /// A stream of a session, or one that is taken up again after an event.
@@ -85,7 +90,7 @@ impl Flow {
         let left = expected
             .as_ref()
             .and_then(|_| connection.shared.detached.take(call));
-        Self {
+        let mut flow = Self {
             connection,
             token,
             session: Some(session),
@@ -96,6 +101,38 @@ impl Flow {
             intent: left,
             own: Some(own),
             marked: true,
+            views: Views::default(),
+        };
+        flow.views = flow.seen().unwrap_or_default();
+        flow
+    }
+
+    /// What the client sees of the lists that it is told changes of: on a stream without an end.
+    fn seen(&self) -> Option<Views> {
+        if !self.is_endless() {
+            return None;
+        }
+        let shared = &self.connection.shared;
+        let policy = shared.live.policy()?;
+        let agent = authentication::caller(&self.connection, &self.token, &policy)?;
+        let inventory = shared.live.inventory();
+        Some(policy.compiled().views(&agent, self.channel(), &inventory))
+    }
+
+    /// Tells the client of the lists that are others to it than they were.
+    pub(super) fn list_changes(&mut self) -> Vec<Bytes> {
+        let Some(now) = self.seen() else {
+            return Vec::new();
+        };
+        let told = self.views.changes(&now, self.channel());
+        self.views = now;
+        told
+    }
+
+    fn channel(&self) -> Channel<'_> {
+        match &self.expected {
+            Some(expected) => Channel::Answer(expected),
+            None => Channel::Session(self.version),
         }
     }
 
@@ -137,12 +174,8 @@ impl Flow {
     }
 
     pub(super) fn judge(&self, message: &Bytes) -> Judged {
-        let channel = match &self.expected {
-            Some(expected) => Channel::Answer(expected),
-            None => Channel::Session(self.version),
-        };
         let session = self.session.as_ref().map(OpenSession::upstream_id);
-        answer::judge(&self.connection, &self.token, channel, session, message)
+        answer::judge(&self.connection, &self.token, self.channel(), session, message)
     }
 
     /// When the client's right to it ends.
