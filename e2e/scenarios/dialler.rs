@@ -70,7 +70,7 @@ impl Dialler {
     /// A tenant whose only server runs the probe with these arguments, on every address, in so many replicas.
     pub fn tenant(name: &str, replicas: u32, args: &[&str]) -> Value {
         let mut spec = tenant(name);
-        let args = [&["listen", "3000"], args].concat();
+        let args = [&["listen", "--mcp", "3000"], args].concat();
         spec["spec"]["quota"] = json!({"cpu": "4", "memory": "2Gi", "pods": 2 * replicas + 2});
         spec["spec"]["servers"] = json!([{
             "name": "dialler",

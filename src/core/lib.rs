@@ -51,6 +51,7 @@
 //!         // answer.body is the client's; answer.outcome and answer.dropped the audit's.
 //!     }
 //!     Answer::Event(body) => { /* pass it on and read the next one */ }
+//!     Answer::ListChanged => { /* look at the server's lists, and tell whom it concerns (`Views`) */ }
 //!     Answer::Dropped(reason) => { /* record it and read the next one */ }
 //!     Answer::Refused(refusal) => { /* refusal.body() ends the exchange */ }
 //! }

@@ -4,15 +4,15 @@
 //! It asks as any client would, in the newest version of each era that the server speaks. In an older version a definition
 //! is known from the first list of an agent that speaks it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bulkhead_core::{
     Reason,
     credential::Claims,
     json::Limits,
     mcp::{
-        Fingerprint, ProtocolVersion,
-        inventory::{Learned, Listing, Shown},
+        ProtocolVersion,
+        inventory::{Learned, Listing, Showing, Shown},
         sse::{Event, Frame as SseFrame, SseError, SseReader},
     },
     policy::{DroppedEntry, Inquiry, Reply},
@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{error, info, warn};
 
@@ -45,11 +45,16 @@ const AGAIN: Duration = Duration::from_mins(10);
 /// Pause before another try while the server accepts no connections: it may be starting.
 const STARTING: Duration = Duration::from_millis(100);
 
-/// Pause before a look that somebody asked for.
+/// Pause before a look that somebody asked for, and the least time from one look to the next: a server that says again and
+/// again that its lists changed gets neither a busy loop nor the audit log for it.
 const SETTLED: Duration = Duration::from_millis(50);
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Pause before another try after an answer that is none.
 const FAILED: Duration = Duration::from_secs(2);
+
+/// Time for one look.
+const LOOK: Duration = Duration::from_mins(2);
 
 /// Time for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -92,6 +97,9 @@ pub enum InventoryError {
     /// It has an error in the place of an answer.
     #[error("the MCP server answered {0} with an error")]
     Refused(&'static str),
+    /// All of it took too long.
+    #[error("the MCP server's lists could not be read within {LOOK:?}")]
+    Slow,
     /// It doesn't come to an end.
     #[error("the MCP server's {0} has more than {PAGES} pages")]
     Endless(&'static str),
@@ -114,7 +122,9 @@ pub async fn keep(shared: Arc<Shared>) {
             let _ = changes.changed().await;
             continue;
         };
-        let pause = match take(&shared, &policy).await {
+        let looked = Instant::now();
+        let taken = timeout(LOOK, take(&shared, &policy)).await;
+        let pause = match taken.unwrap_or(Err(InventoryError::Slow)) {
             Ok(()) => {
                 shared.readiness.inventory_is_taken();
                 told.clear();
@@ -132,8 +142,9 @@ pub async fn keep(shared: Arc<Shared>) {
         };
         tokio::select! {
             () = sleep(pause) => {}
-            // A server that says so again and again gets no busy loop for it.
-            () = shared.readiness.until_inventory_is_due() => sleep(SETTLED).await,
+            () = shared.readiness.until_inventory_is_due() => {
+                sleep(SETTLED.max(BETWEEN.saturating_sub(looked.elapsed()))).await;
+            }
             () = until_other(&shared.live, policy.revision(), &mut changes) => {}
         }
     }
@@ -233,18 +244,14 @@ impl Client<'_> {
     async fn lists(&self, offer: &Offer) -> Result<(), InventoryError> {
         let mut shown = Vec::new();
         for listing in &offer.listings {
-            shown.push((*listing, Shown::of(self.list(*listing, offer).await?)));
+            shown.push((*listing, self.list(*listing, offer).await?));
         }
         self.shared.live.show(offer.version.era(), &shown);
         Ok(())
     }
 
-    async fn list(
-        &self,
-        listing: Listing,
-        offer: &Offer,
-    ) -> Result<BTreeMap<String, Fingerprint>, InventoryError> {
-        let mut entries = BTreeMap::new();
+    async fn list(&self, listing: Listing, offer: &Offer) -> Result<Shown, InventoryError> {
+        let mut showing = Showing::default();
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES {
             let inquiry = Inquiry::Page {
@@ -259,15 +266,19 @@ impl Client<'_> {
                     next,
                 }) => {
                     learn(self.shared, self.policy, &learned, &dropped);
-                    entries.extend(learned.into_iter().map(|entry| (entry.name, entry.fingerprint)));
+                    for entry in learned {
+                        showing.add(entry.name, entry.fingerprint);
+                    }
                     cursor = next;
                 }
                 // Servers that have resources needn't have both lists of them, and are held to neither.
-                _ if matches!(listing, Listing::Resources | Listing::Templates) => return Ok(entries),
+                _ if matches!(listing, Listing::Resources | Listing::Templates) => {
+                    return Ok(showing.finish());
+                }
                 _ => return Err(InventoryError::Refused(inquiry.method().name())),
             }
             if cursor.is_none() {
-                return Ok(entries);
+                return Ok(showing.finish());
             }
         }
         Err(InventoryError::Endless(listing.method().name()))

@@ -90,19 +90,50 @@ pub enum Shown {
     Many(u64),
 }
 
-/// Entries of a list that are kept one by one.
+/// Entries of a list that are kept one by one, and bytes of their names: a server may have as many as it likes.
 const MAX_SHOWN: usize = 4096;
+const MAX_SHOWN_BYTES: usize = 1 << 20;
 
-impl Shown {
-    /// The list of these entries, in whatever order.
-    pub fn of(entries: BTreeMap<String, Fingerprint>) -> Self {
-        if entries.len() <= MAX_SHOWN {
-            return Self::Each(entries);
+/// Puts a whole list together.
+#[derive(Debug, Default)]
+pub struct Showing {
+    each: BTreeMap<String, Fingerprint>,
+    bytes: usize,
+    /// When there are too many: what they come to, in whatever order.
+    many: Option<u64>,
+}
+
+impl Showing {
+    /// Adds an entry.
+    pub fn add(&mut self, name: String, fingerprint: Fingerprint) {
+        if let Some(sum) = &mut self.many {
+            *sum = sum.wrapping_add(number(&name, fingerprint));
+            return;
         }
-        let mut hasher = DefaultHasher::new();
-        entries.hash(&mut hasher);
-        Self::Many(hasher.finish())
+        self.bytes += name.len();
+        self.each.insert(name, fingerprint);
+        if self.each.len() > MAX_SHOWN || self.bytes > MAX_SHOWN_BYTES {
+            let entries = std::mem::take(&mut self.each);
+            let numbers = entries
+                .iter()
+                .map(|(name, fingerprint)| number(name, *fingerprint));
+            self.many = Some(numbers.fold(0, u64::wrapping_add));
+        }
     }
+
+    /// The list of the entries.
+    pub fn finish(self) -> Shown {
+        match self.many {
+            Some(sum) => Shown::Many(sum),
+            None => Shown::Each(self.each),
+        }
+    }
+}
+
+fn number(name: &str, fingerprint: Fingerprint) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, fingerprint).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// By name; a definition for each version in which it was listed.
@@ -116,8 +147,11 @@ struct Withheld {
     beyond: bool,
 }
 
+/// Longest URI that a resource may have, in bytes.
+pub(crate) const MAX_URI: usize = 8 * 1024;
+
 /// Resources that can't be offered and are kept, and as many templates.
-const MAX_WITHHELD: usize = 1024;
+const MAX_WITHHELD: usize = 256;
 
 impl Inventory {
     /// What is known of a tool: facts, or why it can't be used. `accepted` are the definitions that the tenant accepts;
@@ -285,8 +319,8 @@ impl Withheld {
     }
 
     fn knows(&self, entry: &Learned) -> bool {
-        let is_full = self.beyond && entry.facts.is_err();
-        is_full || self.reasons.get(&entry.name) == entry.facts.as_ref().err()
+        let is_ignored = entry.facts.is_err() && (self.beyond || entry.name.len() > MAX_URI);
+        is_ignored || self.reasons.get(&entry.name) == entry.facts.as_ref().err()
     }
 
     fn learn(&mut self, entry: &Learned) {
@@ -294,6 +328,8 @@ impl Withheld {
             Ok(_) => {
                 self.reasons.remove(&entry.name);
             }
+            // Nobody may read what has such a name.
+            Err(_) if entry.name.len() > MAX_URI => {}
             Err(_) if self.reasons.len() >= MAX_WITHHELD => self.beyond = true,
             Err(reason) => {
                 self.reasons.insert(entry.name.clone(), reason);

@@ -14,6 +14,7 @@ use std::{
 use regex::Regex;
 
 use crate::{
+    mcp::inventory::MAX_URI,
     policy::{
         compile::{CompileError, Value, invalid, names_nothing, value_of},
         document::{Forced, Resource},
@@ -21,9 +22,6 @@ use crate::{
     },
     reason::Reason,
 };
-
-/// Longest URI that is matched against templates, in bytes.
-const MAX_URI: usize = 8 * 1024;
 
 /// The rule of a resource or template, for whomever it exists.
 #[derive(Debug)]

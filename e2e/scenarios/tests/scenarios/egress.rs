@@ -35,13 +35,13 @@ fn a_server_dials_what_it_declares_and_nothing_else_and_agents_cannot_use_its_wa
     spec["spec"]["servers"] = json!([{
         "name": "dialler",
         "image": setting("BULKHEAD_E2E_IMAGE_PROBE"),
-        "args": ["listen", "3000"],
+        "args": ["listen", "--mcp", "3000"],
         "http": {"port": 3000},
         "egress": [{"to": {"namespace": "databases", "podLabels": {"app": "postgres"}}, "ports": [5432]}],
     }, {
         "name": "resolver",
         "image": setting("BULKHEAD_E2E_IMAGE_PROBE"),
-        "args": ["listen", "3000"],
+        "args": ["listen", "--mcp", "3000"],
         "http": {"port": 3000},
         "dns": "Cluster",
     }]);

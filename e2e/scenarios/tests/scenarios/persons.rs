@@ -2,7 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bulkhead_e2e::{Agent, Issuer, PROOF, Tenant, call_message, objects, said, tenant};
+use anyhow::Context as _;
+use bulkhead_e2e::{Agent, Issuer, PROOF, Tenant, call_message, eventually, objects, said, tenant};
 use serde_json::{Value, json};
 
 const HOSTNAME: &str = "ledger.persons.example.com";
@@ -44,7 +45,12 @@ fn an_agent_may_for_a_person_what_both_may() {
         agent.raw_with(&tenant.url(), &flags, bodies).unwrap()
     };
     let ada = claims("ada", "billing-desk", &["finance"]);
-    let answers = with(&ada, HOSTNAME, &[&list, &call]);
+    // The operator has the keys; what it writes for a pod that runs already, the kubelet brings with its next look.
+    let answers = eventually("the issuer's keys in the sidecar", || {
+        let answers = with(&ada, HOSTNAME, &[&list, &call]);
+        let is_known = !answers[0].to_string().contains("token_issuer");
+        is_known.then_some(answers).context("the issuer is not known yet")
+    });
     assert_eq!(
         names(&answers[0]),
         ["list_invoices", "search_notes"],

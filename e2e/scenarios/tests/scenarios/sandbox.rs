@@ -25,7 +25,7 @@ fn with_gvisor_the_tenants_pods_run_under_it_and_calls_work() {
     let mut spec = tenant("sandboxed");
     spec["spec"]["isolation"] = json!({"tier": "Sandbox", "sandbox": {"runtimeClassName": "gvisor"}});
     let witness = json!({
-        "name": "witness", "image": setting("BULKHEAD_E2E_IMAGE_PROBE"), "args": ["listen", "3000"], "http": {"port": 3000},
+        "name": "witness", "image": setting("BULKHEAD_E2E_IMAGE_PROBE"), "args": ["listen", "--mcp", "3000"], "http": {"port": 3000},
     });
     spec["spec"]["servers"].as_array_mut().unwrap().push(witness);
     let tenant = Tenant::ready(&spec);

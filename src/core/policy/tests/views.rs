@@ -1,11 +1,9 @@
 //! Of which changes of lists a client is told, and in whose words.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::mcp::{
     Era, Fingerprint, ProtocolVersion,
-    inventory::{Listing, Shown},
+    inventory::{Listing, Showing, Shown},
 };
 
 const LEGACY_VERSION: ProtocolVersion = ProtocolVersion::V20250618;
@@ -24,20 +22,24 @@ fn offers() -> Value {
     document
 }
 
+fn shown<'a>(entries: impl IntoIterator<Item = (String, &'a str)>) -> Shown {
+    let mut showing = Showing::default();
+    for (name, definition) in entries {
+        showing.add(name, Fingerprint::of(definition));
+    }
+    showing.finish()
+}
+
 /// What the server shows in the legacy era: each entry by name, with its definition.
 type Lists<'a> = &'a [(Listing, &'a [(&'a str, &'a str)])];
 
-fn showing(lists: Lists<'_>) -> Inventory {
-    lists
-        .iter()
-        .fold(Inventory::default(), |known, (listing, entries)| {
-            let entries = entries
-                .iter()
-                .map(|(name, definition)| ((*name).to_owned(), Fingerprint::of(definition)));
-            known
-                .showing(*listing, Era::Legacy, &Shown::of(entries.collect()))
-                .unwrap()
-        })
+fn showing(known: Inventory, lists: Lists<'_>) -> Inventory {
+    lists.iter().fold(known, |known, (listing, entries)| {
+        let entries = entries
+            .iter()
+            .map(|(name, definition)| ((*name).to_owned(), *definition));
+        known.showing(*listing, Era::Legacy, &shown(entries)).unwrap()
+    })
 }
 
 const BEFORE: Lists<'static> = &[
@@ -145,15 +147,9 @@ fn an_agent_is_told_when_its_own_list_changed_and_not_otherwise() {
             &[TOOLS, PROMPTS],
         ),
     ];
-    let (document, before) = (offers(), showing(BEFORE));
+    let (document, before) = (offers(), showing(Inventory::default(), BEFORE));
     for (what, lists, expected) in cases {
-        let after = lists.iter().fold(before.clone(), |known, (listing, entries)| {
-            let entries: BTreeMap<_, _> = entries
-                .iter()
-                .map(|(name, definition)| ((*name).to_owned(), Fingerprint::of(definition)))
-                .collect();
-            known.showing(*listing, Era::Legacy, &Shown::of(entries)).unwrap()
-        });
+        let after = showing(before.clone(), lists);
         assert_eq!(
             told((&document, &before), (&document, &after)),
             *expected,
@@ -179,7 +175,7 @@ fn an_agent_is_told_when_the_policy_changes_what_it_sees() {
         ("/resources/1/roles", json!([]), &[]),
         ("/agents/1/roles", json!([]), &[]),
     ];
-    let (document, inventory) = (offers(), showing(BEFORE));
+    let (document, inventory) = (offers(), showing(Inventory::default(), BEFORE));
     for (at, value, expected) in cases {
         let mut changed = document.clone();
         *changed.pointer_mut(at).unwrap() = value.clone();
@@ -193,19 +189,26 @@ fn an_agent_is_told_when_the_policy_changes_what_it_sees() {
 
 #[test]
 fn a_list_of_very_many_changes_for_all_who_have_something_of_it() {
-    let many = |last: &str| {
-        let entries = (0..5000).map(|n| (format!("keys://{n}"), Fingerprint::of("1")));
-        let entries = entries.chain([("docs://handbook".to_owned(), Fingerprint::of(last))]);
-        Inventory::default()
-            .showing(Listing::Resources, Era::Legacy, &Shown::of(entries.collect()))
-            .unwrap()
-    };
-    let document = offers();
-    assert_eq!(
-        told((&document, &many("1")), (&document, &many("2"))),
-        [RESOURCES]
-    );
-    assert_eq!(told((&document, &many("1")), (&document, &many("1"))), [""; 0]);
+    // By their number, and by the length of their names.
+    for (count, length) in [(5000, 1), (200, 8000)] {
+        let many = |last: &str, reversed: bool| {
+            let filler = "x".repeat(length);
+            let mut entries: Vec<_> = (0..count).map(|n| (format!("keys://{n}{filler}"), "1")).collect();
+            entries.push(("docs://handbook".to_owned(), last));
+            if reversed {
+                entries.reverse();
+            }
+            let shown = shown(entries);
+            assert!(matches!(shown, Shown::Many(_)), "{count} {length}");
+            Inventory::default()
+                .showing(Listing::Resources, Era::Legacy, &shown)
+                .unwrap()
+        };
+        let document = offers();
+        let told = |before: &Inventory, after: &Inventory| told((&document, before), (&document, after));
+        assert_eq!(told(&many("1", false), &many("2", false)), [RESOURCES]);
+        assert_eq!(told(&many("1", false), &many("1", true)), [""; 0]);
+    }
 }
 
 #[test]
@@ -226,7 +229,7 @@ fn a_subscription_is_told_what_it_asked_for_and_whose_it_is() {
         .unwrap();
     let channel = Channel::Answer(permitted.expected().unwrap());
     // In an era that the server doesn't speak the other's lists are what there is.
-    let known = showing(BEFORE);
+    let known = showing(Inventory::default(), BEFORE);
     let before = policy.views(agent, channel, &nothing);
     let told = before.changes(&policy.views(agent, channel, &known), channel);
     assert_eq!(
