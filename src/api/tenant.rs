@@ -25,7 +25,9 @@ pub use servers::{
 };
 pub use status::{McpTenantStatus, NamespaceStatus, ServerStatus};
 pub use tls::{KeyExchange, Tls};
-pub use tools::{ArgumentType, Arguments, Bounds, ForcedValue, IdentityKey, Owned, Prompt, Results, Tool};
+pub use tools::{
+    ArgumentType, Arguments, Bounds, Enforcement, ForcedValue, IdentityKey, Owned, Prompt, Results, Tool,
+};
 
 /// A tenant of the platform: two namespaces, its certificates, and its MCP servers, each behind
 /// an enforcing sidecar. The tenant's name is the name of its servers' namespace; its agents'

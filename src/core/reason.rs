@@ -153,6 +153,8 @@ reasons! {
     AnswerTooManyRecords = "answer_too_many_records",
     /// The answer is longer than the tool's rule allows. Ask for less.
     AnswerTooLong = "answer_too_long",
+    /// The answer holds records that aren't the agent's own. The tool's rule only reports it: enforce it when the server is right.
+    RecordsForeign = "records_foreign",
     /// The server sent the client a request or notification that is not let through.
     ServerMessageDenied = "server_message_denied",
 }

@@ -242,6 +242,7 @@ impl Refusal {
             | Reason::AnswerUnfiltered
             | Reason::AnswerTooManyRecords
             | Reason::AnswerTooLong
+            | Reason::RecordsForeign
             | Reason::ServerMessageDenied => (200, INTERNAL_ERROR),
         }
     }

@@ -11,7 +11,7 @@ pub mod session;
 use std::{sync::Arc, time::Instant};
 
 use bulkhead_core::{
-    Refusal,
+    Reason, Refusal,
     audit::Completion,
     credential::Claims,
     handles::{Handles, Replica},
@@ -34,6 +34,7 @@ use crate::{
     refusal::{self, EdgeRefusal},
     sealer::OpenSession,
     server::Connection,
+    shared::Shared,
     tokens::Token,
     upstream::{Session, Target},
 };
@@ -260,7 +261,7 @@ fn decide(
                 |moment| Claims::of_message(policy.compiled(), &agent, &permitted, moment),
                 &mut jti,
             );
-            shared.metrics.decided("permit", "granted");
+            count_permit(shared, &decision.reported);
             let exchange = Exchange {
                 connection: Arc::clone(connection),
                 token: Arc::clone(token),
@@ -334,6 +335,14 @@ pub(crate) fn decide_answer(
             .compiled()
             .answer(caller.as_deref(), channel, message, context),
     )
+}
+
+/// Counts a permit, and the bounds that would have refused it and only report.
+fn count_permit(shared: &Shared, reported: &[Arc<str>]) {
+    shared.metrics.decided("permit", "granted");
+    for _ in reported {
+        shared.metrics.reported(Reason::ArgumentOutOfBounds.as_str());
+    }
 }
 
 fn count(connection: &Connection, message: &Message<'_>, era: Option<Era>) {

@@ -54,6 +54,13 @@ pub struct DroppedLabel {
     pub kind: &'static str,
 }
 
+/// The one label of `bulkhead_reported_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// The reason's code.
+    pub reason: &'static str,
+}
+
 /// All metrics of one sidecar.
 pub struct Metrics {
     registry: Registry,
@@ -71,6 +78,8 @@ pub struct Metrics {
     pub reloads: Family<ReloadLabels, Counter>,
     /// Messages of the server that were not forwarded.
     pub dropped: Family<DroppedLabel, Counter>,
+    /// What rules that only report would have refused or taken out.
+    pub reported: Family<ReasonLabel, Counter>,
     /// Time from the forwarding of a request to the headers of its answer.
     pub upstream_seconds: Histogram,
     /// Dials of the canary that succeeded.
@@ -107,6 +116,7 @@ impl Metrics {
             handshakes: Family::default(),
             reloads: Family::default(),
             dropped: Family::default(),
+            reported: Family::default(),
             // 0.2 ms to 13 s.
             upstream_seconds: Histogram::new(exponential_buckets(0.0002, 2.0, 17)),
             canary_reachable: Counter::default(),
@@ -147,6 +157,11 @@ impl Metrics {
             "dropped_messages",
             "Messages of the MCP server that were not forwarded",
             metrics.dropped.clone(),
+        );
+        r.register(
+            "reported",
+            "Calls and answers that passed although a rule that only reports would have refused them or taken records out",
+            metrics.reported.clone(),
         );
         r.register(
             "upstream_seconds",
@@ -206,6 +221,11 @@ impl Metrics {
     /// Counts one message of the server that was not forwarded.
     pub fn dropped(&self, kind: &'static str) {
         self.dropped.get_or_create(&DroppedLabel { kind }).inc();
+    }
+
+    /// Counts what a rule that only reports would have refused.
+    pub fn reported(&self, reason: &'static str) {
+        self.reported.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Counts what an ownership filter found.

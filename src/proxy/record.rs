@@ -35,24 +35,28 @@ impl OpenIntent {
 
     /// Closes the intent.
     pub fn close(mut self, outcome: Completion, reason: Option<Reason>) {
-        self.write(outcome, reason, None);
+        self.write(Ended {
+            reason,
+            ..Ended::new(outcome)
+        });
     }
 
     /// Closes the intent of a call that has its answer.
     pub fn answered(mut self, ended: Ended) {
-        self.write(ended.completion, ended.reason, ended.records);
+        self.write(ended);
     }
 
-    fn write(&mut self, outcome: Completion, reason: Option<Reason>, records: Option<Records>) {
+    fn write(&mut self, ended: Ended) {
         self.closed = true;
         let time = now();
         let record = OutcomeRecord {
             time: &time,
             call: self.call,
-            outcome,
-            reason,
-            records_kept: records.map(|records| records.kept),
-            records_removed: records.map(|records| records.removed),
+            outcome: ended.completion,
+            reason: ended.reason,
+            reported: ended.reported,
+            records_kept: ended.records.map(|records| records.kept),
+            records_removed: ended.records.map(|records| records.removed),
         };
         if let Err(error) = self.shared.audit.write(&record.line()) {
             // The effect has happened. The missing outcome is itself a finding: `unknown`.
@@ -65,7 +69,7 @@ impl OpenIntent {
 impl Drop for OpenIntent {
     fn drop(&mut self) {
         if !self.closed {
-            self.write(Completion::Cancelled, None, None);
+            self.write(Ended::new(Completion::Cancelled));
         }
     }
 }
@@ -77,8 +81,22 @@ pub struct Ended {
     pub completion: Completion,
     /// Why its answer was refused, when it was.
     pub reason: Option<Reason>,
+    /// Why a rule that only reports would have refused it.
+    pub reported: Option<Reason>,
     /// What the ownership filter found, where there is one.
     pub records: Option<Records>,
+}
+
+impl Ended {
+    /// An end about which there is nothing more to say.
+    pub fn new(completion: Completion) -> Self {
+        Self {
+            completion,
+            reason: None,
+            reported: None,
+            records: None,
+        }
+    }
 }
 
 /// Who and where, of one call.

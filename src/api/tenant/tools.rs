@@ -108,6 +108,9 @@ pub struct Results {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 256, max = 16_777_216))]
     pub max_bytes: Option<u32>,
+    /// What becomes of other results: `Enforce` when left out. With `Report` foreign records reach the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
 }
 
 /// Which records of a result are the caller's own.
@@ -223,6 +226,19 @@ pub struct Bounds {
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "enum")]
     #[schemars(length(min = 1, max = 64), inner(length(max = 256)), extend("x-kubernetes-list-type" = "atomic"))]
     pub one_of: Vec<String>,
+    /// What becomes of a call with another argument: `Enforce` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
+}
+
+/// What becomes of what a rule doesn't allow. A rule that narrows what is granted anyway can be tried out before it counts; what
+/// grants (roles, forced and forbidden arguments) can't.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Enforcement {
+    /// It is refused, or taken out.
+    Enforce,
+    /// It passes as if there were no rule; audit records and the metric `bulkhead_reported_total` tell of it.
+    Report,
 }
 
 /// A type of arguments, as JSON Schema has them.

@@ -42,6 +42,8 @@ enum Record {
         reason: Option<String>,
         #[serde(default)]
         overridden_arguments: Vec<String>,
+        #[serde(default)]
+        reported_rules: Vec<String>,
     },
     Outcome {
         time: String,
@@ -49,6 +51,8 @@ enum Record {
         outcome: String,
         #[serde(default)]
         reason: Option<String>,
+        #[serde(default)]
+        reported: Option<String>,
     },
     Definition {
         time: String,
@@ -92,6 +96,7 @@ impl Log {
                 decision,
                 reason,
                 overridden_arguments,
+                reported_rules,
             } => {
                 let asked = [method, tool, prompt, resource]
                     .into_iter()
@@ -114,6 +119,7 @@ impl Log {
                 if !overridden_arguments.is_empty() {
                     why.push(format!("overridden: {}", overridden_arguments.join(", ")));
                 }
+                why.extend(reported_rules.iter().map(|rule| format!("reported by {rule}")));
                 let why = printable(&why.join(", "));
                 Some(format!(
                     "{}  {verdict}  {}  {why}",
@@ -126,10 +132,14 @@ impl Log {
                 call,
                 outcome,
                 reason,
+                reported,
             } => {
                 let asked = self.open.remove(&call).unwrap_or_default();
-                let why = reason.map(|reason| format!("  {reason}")).unwrap_or_default();
-                (outcome != "completed").then(|| {
+                let is_reported = reported.is_some();
+                let reported = reported.map(|reason| format!("reported: {reason}"));
+                let why = [Some(String::new()), reason, reported];
+                let why = why.into_iter().flatten().collect::<Vec<_>>().join("  ");
+                (outcome != "completed" || is_reported).then(|| {
                     let outcome = paint::unclear(&outcome);
                     format!("{}  {outcome}  {}{why}", clock(&time), printable(&asked))
                 })

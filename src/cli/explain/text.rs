@@ -51,6 +51,10 @@ pub fn of(outcome: &Outcome, tools: &str) -> String {
             &format!("{}: {given} → {}", forced.argument, forced.forced),
         );
     }
+    for rule in &outcome.reported {
+        let refused = paint::unclear("would have refused it");
+        lines.add("reported", &format!("{} {refused}", printable(rule)));
+    }
     if !outcome.removed.is_empty() {
         lines.add("left out", &names(&outcome.removed));
     }
@@ -111,10 +115,16 @@ fn answer(lines: &mut Lines, answer: &Answered) {
     if !answer.hidden.is_empty() {
         lines.add("hidden", &names(&answer.hidden));
     }
+    if let Some(reason) = answer.reported {
+        lines.add("reported", &paint::unclear(reason));
+    }
     if let (Some(kept), Some(removed)) = (answer.records_kept, answer.records_removed) {
         lines.add(
             "records",
-            &format!("{kept} left, {removed} gone that aren't the agent's"),
+            &match answer.reported {
+                None => format!("{kept} left, {removed} gone that aren't the agent's"),
+                Some(_) => format!("{kept} of the agent, {removed} that aren't, and pass"),
+            },
         );
     }
     for (tool, reason) in &answer.dropped {

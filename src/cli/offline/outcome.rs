@@ -78,6 +78,9 @@ pub struct Outcome {
     /// Arguments that the policy sets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forced: Vec<Forced>,
+    /// Rules that would have refused it, and only report it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reported: Vec<String>,
     /// Arguments of a call as they go upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Value>,
@@ -153,6 +156,9 @@ pub struct Answered {
     /// Why it doesn't pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
+    /// Why a rule that only reports would have refused it, or taken records out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<&'static str>,
     /// The bytes for the client, if it gets any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -265,6 +271,7 @@ impl Outcome {
             roles: BTreeSet::new(),
             tool_roles: BTreeSet::new(),
             forced: Vec::new(),
+            reported: Vec::new(),
             arguments: None,
             upstream: None,
             refusal: None,
@@ -354,6 +361,7 @@ fn permitted(
     Outcome {
         decision: Verdict::Permit,
         forced: forced.collect(),
+        reported: decision.reported.iter().map(ToString::to_string).collect(),
         arguments: sent,
         upstream: Some(Upstream {
             url: format!("http://127.0.0.1:{}{}", upstream.port, upstream.path),
@@ -372,6 +380,7 @@ fn answered(answer: Answer, reply: &Bytes) -> Answered {
     let nothing = Answered {
         outcome: Fate::Dropped,
         reason: None,
+        reported: None,
         body: None,
         tools: None,
         hidden: Vec::new(),
@@ -393,6 +402,7 @@ fn answered(answer: Answer, reply: &Bytes) -> Answered {
             });
             Answered {
                 outcome: Fate::Answered,
+                reported: answer.reported.map(Reason::as_str),
                 body: Some(text(&answer.body)),
                 hidden: hidden.collect(),
                 dropped,

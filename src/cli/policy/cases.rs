@@ -73,6 +73,9 @@ pub struct Expected {
     /// Forced arguments for which the caller gave another value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overridden: Option<BTreeSet<String>>,
+    /// Rules that would have refused it, and only report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<BTreeSet<String>>,
     /// All arguments that go upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Value>,
@@ -90,6 +93,9 @@ pub struct ExpectedAnswer {
     /// Why it doesn't pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The code of the reason for which a rule that only reports would have refused it, or taken records out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<String>,
     /// The names in the list that the client gets, in their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<String>>,

@@ -116,6 +116,10 @@ fn comparable(outcome: &Outcome, expected: &Expected) -> Expected {
             let overridden = outcome.forced.iter().filter(|forced| forced.overridden);
             overridden.map(|forced| forced.argument.clone()).collect()
         }),
+        reported: expected
+            .reported
+            .as_ref()
+            .map(|_| outcome.reported.iter().cloned().collect()),
         arguments: expected
             .arguments
             .as_ref()
@@ -138,6 +142,7 @@ fn answer(came: &Answered, expected: &ExpectedAnswer) -> ExpectedAnswer {
     ExpectedAnswer {
         outcome: came.outcome,
         reason: reason.filter(|_| another || expected.reason.is_some()),
+        reported: expected.reported.as_ref().and(came.reported.map(str::to_owned)),
         tools: expected.tools.as_ref().and_then(|_| came.tools.clone()),
         dropped: expected.dropped.as_ref().map(|_| dropped.collect()),
         records_kept: expected.records_kept.and(came.records_kept),

@@ -93,6 +93,9 @@ pub struct IntentRecord<'a> {
     reason: Option<Reason>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     overridden_arguments: Vec<&'a str>,
+    /// Rules that would have refused it, and only report it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reported_rules: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     removed_params: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +130,7 @@ impl<'a> IntentRecord<'a> {
             },
             removed_params: decision.removed.iter().map(String::as_str).collect(),
             overridden_arguments: decision.overridden.iter().map(AsRef::as_ref).collect(),
+            reported_rules: decision.reported.iter().map(AsRef::as_ref).collect(),
             traceparent: trace_of(message).or_else(|| trace(call.traceparent?.into())),
             ..Self::unread(policy, caller, call, reason)
         }
@@ -177,6 +181,7 @@ impl<'a> IntentRecord<'a> {
             decision: Verdict::Refuse,
             reason,
             overridden_arguments: Vec::new(),
+            reported_rules: Vec::new(),
             removed_params: Vec::new(),
             traceparent: call.traceparent.and_then(|text| trace(text.into())),
         }
@@ -218,6 +223,9 @@ pub struct OutcomeRecord<'a> {
     /// Why the server's answer was refused, when it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// Why a rule that only reports would have refused the answer, or taken records out of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reason>,
     /// Records that the ownership filter left, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_kept: Option<usize>,
@@ -356,6 +364,7 @@ mod tests {
             call: 7,
             outcome: Completion::Failed,
             reason: Some(Reason::AnswerMismatch),
+            reported: None,
             records_kept: None,
             records_removed: None,
         };

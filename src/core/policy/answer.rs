@@ -80,6 +80,8 @@ pub struct FinalAnswer {
     pub learned: Vec<Learned>,
     /// What the ownership filter of a tool found, if there is one.
     pub records: Option<Records>,
+    /// Why it would have been refused, or have lost records, by a rule that only reports.
+    pub reported: Option<Reason>,
     /// Entries that a list offered and that were taken out because something is wrong with them.
     /// Those that the agent simply doesn't have aren't here.
     pub dropped: Vec<DroppedEntry>,
@@ -155,6 +157,7 @@ impl CompiledPolicy {
             body: body.clone(),
             failed: false,
             records: None,
+            reported: None,
             learned: Vec::new(),
             dropped: Vec::new(),
         };
@@ -241,6 +244,7 @@ impl CompiledPolicy {
                 let checked = calls::result(rule, result, &members, era, context.limits)?;
                 answer.failed = checked.failed;
                 answer.records = checked.records;
+                answer.reported = checked.reported;
                 Ok(checked.text)
             }
             _ => Ok(None),

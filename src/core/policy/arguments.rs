@@ -23,6 +23,8 @@ pub(super) struct Rewrite {
     pub edits: Vec<Edit>,
     /// Forced arguments for which the caller gave another value.
     pub overridden: Vec<Arc<str>>,
+    /// Rules that would have refused the call, and only report it.
+    pub reported: Vec<Arc<str>>,
 }
 
 /// Checks and rewrites the arguments of a call.
@@ -62,14 +64,22 @@ pub(super) fn rewrite(grant: &Grant, body: &[u8], params: &Params<'_>) -> Result
             return Err(Refusal::new(Reason::ArgumentForbidden, message).by(rule.into()));
         }
     }
+    let mut reported = Vec::new();
     for bound in &grant.rule.bounds {
         let value = json::get(&members, &bound.argument);
         if let Some(violation) = bound.bounds.violation(value) {
+            if !bound.enforcement.is_enforced() {
+                reported.push(Arc::clone(&bound.rule));
+                continue;
+            }
             let message = format!("Argument {} {violation}.", bound.argument);
             return Err(Refusal::new(Reason::ArgumentOutOfBounds, message).by(bound.rule.clone()));
         }
     }
-    Ok(force(&grant.forced, &members, body, params))
+    Ok(Rewrite {
+        reported,
+        ..force(&grant.forced, &members, body, params)
+    })
 }
 
 /// Holds the final arguments of a call against the tool's own schema.

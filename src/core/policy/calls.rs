@@ -28,6 +28,8 @@ pub(super) struct Checked {
     pub failed: bool,
     /// What the filter found.
     pub records: Option<Records>,
+    /// Why it would have been refused, or have lost records, by a rule that only reports.
+    pub reported: Option<Reason>,
 }
 
 /// How the agent may call the tool that was called. It may have lost it since: then nothing passes.
@@ -48,11 +50,44 @@ pub(super) fn result(
     era: Era,
     limits: Limits,
 ) -> Result<Checked, Refusal> {
+    let untouched = Checked {
+        failed: json::get(members, "isError") == Some("true"),
+        ..Checked::default()
+    };
+    let Some(rule) = rule else {
+        return Ok(untouched);
+    };
+    let checked = check(rule, result, members, era, limits);
+    if rule.enforcement.is_enforced() {
+        return checked;
+    }
+    Ok(match checked {
+        Ok(Checked { records, .. }) => Checked {
+            records,
+            reported: records
+                .filter(|records| records.removed > 0)
+                .map(|_| Reason::RecordsForeign),
+            ..untouched
+        },
+        Err(refusal) => Checked {
+            reported: Some(refusal.reason),
+            ..untouched
+        },
+    })
+}
+
+/// The result by a rule.
+fn check(
+    rule: &ResultRule,
+    result: &str,
+    members: &Members<'_>,
+    era: Era,
+    limits: Limits,
+) -> Result<Checked, Refusal> {
     let mut checked = Checked {
         failed: json::get(members, "isError") == Some("true"),
         ..Checked::default()
     };
-    let Some(rule) = rule else { return Ok(checked) };
     if let Some(owned) = &rule.owned {
         if checked.failed {
             checked.text = Some(tool_error(FAILED, era));

@@ -126,6 +126,8 @@ pub struct Decision {
     pub rule: Option<Arc<str>>,
     /// Forced arguments for which the caller gave another value.
     pub overridden: Vec<Arc<str>>,
+    /// Rules that would have refused it, and only report it.
+    pub reported: Vec<Arc<str>>,
     /// Members of `params` that don't belong to the method and were left out, shortened.
     pub removed: Vec<String>,
     /// The replica that the message is for, when it presents a handle that was made in another than this:
@@ -140,6 +142,7 @@ struct Trace {
     target: Option<Target>,
     rule: Option<Arc<str>>,
     overridden: Vec<Arc<str>>,
+    reported: Vec<Arc<str>>,
     removed: Vec<String>,
     elsewhere: Option<Replica>,
 }
@@ -149,6 +152,7 @@ struct Authorized<'p> {
     rule: Arc<str>,
     edits: Vec<Edit>,
     overridden: Vec<Arc<str>>,
+    reported: Vec<Arc<str>>,
     /// What it is about: for a task, the tool that became it.
     target: Option<Target>,
     /// The grant of a tool that is called.
@@ -216,6 +220,7 @@ impl CompiledPolicy {
             target,
             rule,
             overridden,
+            reported,
             removed,
             elsewhere,
         } = trace;
@@ -225,6 +230,7 @@ impl CompiledPolicy {
             target,
             rule,
             overridden,
+            reported,
             removed,
             elsewhere,
         }
@@ -300,6 +306,7 @@ impl CompiledPolicy {
         trace.rule = Some(authorized.rule.clone());
         trace.target = authorized.target.as_ref().map(Target::shortened);
         trace.overridden = authorized.overridden;
+        trace.reported = authorized.reported;
 
         if authorized.edits.is_empty() {
             fit(&subject, authorized.tool, context.inventory)?;

@@ -220,6 +220,9 @@ pub struct Results {
     /// Bytes of the result that the client would get, at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u32>,
+    /// What becomes of other results.
+    #[serde(default, skip_serializing_if = "Enforcement::is_enforced")]
+    pub enforcement: Enforcement,
 }
 
 /// Which records of a result are the agent's own.
@@ -347,6 +350,28 @@ pub struct Bounds {
     /// The texts that are allowed. Empty: any. The argument must be a string.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", rename = "enum")]
     pub one_of: BTreeSet<String>,
+    /// What becomes of a call with another argument.
+    #[serde(default, skip_serializing_if = "Enforcement::is_enforced")]
+    pub enforcement: Enforcement,
+}
+
+/// What becomes of what a rule doesn't allow. Only rules that narrow what is granted anyway can be tried out first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Enforcement {
+    /// It is refused, or taken out.
+    #[default]
+    Enforce,
+    /// It passes as if there were no rule, and is recorded and counted.
+    Report,
+}
+
+impl Enforcement {
+    /// Whether it is refused.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub fn is_enforced(&self) -> bool {
+        *self == Self::Enforce
+    }
 }
 
 /// A type of values, as JSON Schema has them.

@@ -24,6 +24,8 @@ pub(super) struct ResultRule {
     pub max_records: Option<usize>,
     /// Bytes of the result that the client would get, at most.
     pub max_bytes: Option<usize>,
+    /// What becomes of other results.
+    pub enforcement: document::Enforcement,
 }
 
 /// Where the records of a structure are, and where a record says whose it is.

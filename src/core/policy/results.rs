@@ -107,6 +107,7 @@ fn task_result(
         Ok(checked) => {
             answer.failed = checked.failed;
             answer.records = checked.records;
+            answer.reported = checked.reported;
             Ok(checked.text.unwrap_or_else(|| raw.to_owned()))
         }
         Err(refusal) if refusal.is_correctable() => {

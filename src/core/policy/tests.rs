@@ -20,6 +20,7 @@ mod objects;
 mod owned;
 mod properties;
 mod records;
+mod reporting;
 mod views;
 
 /// The policy of most tests. `billing` is a reader, `root` an admin.

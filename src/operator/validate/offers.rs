@@ -8,12 +8,13 @@ use bulkhead_api::{
     McpTenant,
     tenant::{
         ArgumentType as TypeSpec, Arguments, Bounds as BoundsSpec, ClientFeatures as FeaturesSpec,
-        ElicitationMode as ModeSpec, ForcedValue, IdentityKey, Resource as ResourceSpec,
-        Results as ResultsSpec, Server as ServerSpec,
+        ElicitationMode as ModeSpec, Enforcement as EnforcementSpec, ForcedValue, IdentityKey,
+        Resource as ResourceSpec, Results as ResultsSpec, Server as ServerSpec,
     },
 };
 use bulkhead_core::policy::document::{
-    ArgumentType, Bounds, Callable, ClientFeatures, ElicitationMode, Forced, Owned, Resource, Results,
+    ArgumentType, Bounds, Callable, ClientFeatures, ElicitationMode, Enforcement, Forced, Owned, Resource,
+    Results,
 };
 
 use super::{Findings, Reason};
@@ -169,6 +170,7 @@ impl Offer<'_> {
             owned,
             max_records: results.max_records,
             max_bytes: results.max_bytes,
+            enforcement: enforcement_of(results.enforcement),
         })
     }
 
@@ -283,6 +285,14 @@ fn bounds_of(bounds: &BoundsSpec) -> Bounds {
         max_items: bounds.max_items,
         pattern: bounds.pattern.clone(),
         one_of: bounds.one_of.iter().cloned().collect(),
+        enforcement: enforcement_of(bounds.enforcement),
+    }
+}
+
+fn enforcement_of(enforcement: Option<EnforcementSpec>) -> Enforcement {
+    match enforcement {
+        None | Some(EnforcementSpec::Enforce) => Enforcement::Enforce,
+        Some(EnforcementSpec::Report) => Enforcement::Report,
     }
 }
 

@@ -120,6 +120,7 @@ pub(crate) fn judge(
             body,
             failed,
             records,
+            reported,
             learned,
             dropped,
         }) => {
@@ -131,13 +132,15 @@ pub(crate) fn judge(
             } else {
                 Completion::Completed
             };
-            if let Some(records) = records {
-                shared.metrics.filtered(records);
+            match (records, reported) {
+                (_, Some(reason)) => shared.metrics.reported(reason.as_str()),
+                (Some(records), None) => shared.metrics.filtered(records),
+                (None, None) => {}
             }
             let ended = Ended {
-                completion,
-                reason: None,
+                reported,
                 records,
+                ..Ended::new(completion)
             };
             Judged::Last(body, ended, None)
         }
@@ -154,9 +157,8 @@ pub(crate) fn judge(
             warn!(reason = %refusal.reason, "an answer of the server is refused");
             shared.metrics.dropped(refusal.reason.as_str());
             let ended = Ended {
-                completion: Completion::Failed,
                 reason: Some(refusal.reason),
-                records: None,
+                ..Ended::new(Completion::Failed)
             };
             Judged::Last(refusal.body(), ended, Some(refusal))
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bulkhead_core::policy::document::{Forced, Owned, Results};
+use bulkhead_core::policy::document::{Enforcement, Forced, Owned, Results};
 use bulkhead_proxy::testing::{
     Answer, PATIENCE, RecordingUpstream, Seen, Setup, TestSidecar, sidecar::TENANT_ID, upstream,
 };
@@ -218,7 +218,9 @@ async fn of_a_filtered_result_the_agent_s_own_records_pass_and_the_others_are_co
         }),
         max_records: Some(5),
         max_bytes: None,
+        enforcement: Enforcement::Enforce,
     });
+    let mut policy = setup.policy.clone();
     let sidecar = TestSidecar::start(setup).await;
     let reply = sidecar.client("billing").await.call("list_invoices", None).await;
     let left = json!({"rows": [{"tenant": TENANT_ID, "n": 1}]});
@@ -234,4 +236,33 @@ async fn of_a_filtered_result_the_agent_s_own_records_pass_and_the_others_are_co
     // The control: of a tool without the filter everything passes.
     let reply = sidecar.client("support").await.call("delete_invoice", None).await;
     assert_eq!(reply.text(), "globex too");
+    // And of one whose rules only report; what they would have done is counted and on record.
+    let tool = &mut policy.tools[0];
+    tool.results.as_mut().unwrap().enforcement = Enforcement::Report;
+    tool.bounds.get_mut("limit").unwrap().enforcement = Enforcement::Report;
+    sidecar.mount_policy(&policy).await;
+    let limit = Some(json!({"limit": 101}));
+    let reply = sidecar.client("billing").await.call("list_invoices", limit).await;
+    assert_eq!(reply.text(), "globex too");
+    let audit = sidecar.audit();
+    let [.., decision, outcome] = &audit[..] else {
+        panic!("{audit:?}")
+    };
+    assert_eq!(
+        decision["reportedRules"],
+        json!(["tools[list_invoices].bounds[limit]"])
+    );
+    assert_eq!(
+        (
+            &outcome["outcome"],
+            &outcome["reported"],
+            &outcome["recordsRemoved"]
+        ),
+        (&json!("completed"), &json!("records_foreign"), &json!(1))
+    );
+    for reason in ["records_foreign", "argument_out_of_bounds"] {
+        let counted = format!("bulkhead_reported_total{{reason=\"{reason}\"}} 1");
+        assert!(sidecar.metrics().contains(&counted), "{}", sidecar.metrics());
+    }
+    assert!(sidecar.metrics().contains(removed), "what passed was not removed");
 }

@@ -12,7 +12,7 @@ use crate::{
     mcp::fingerprint::Fingerprint,
     policy::{
         bounds::{self, CompiledBounds},
-        document::{Callable, Forced, Results},
+        document::{Callable, Enforcement, Forced, Results},
         persons::{Facts, NOBODY},
         records::{OwnedPaths, OwnedRule, ResultRule},
     },
@@ -61,6 +61,7 @@ struct CompiledResults {
     owned: Option<(Arc<OwnedPaths>, Forced)>,
     max_records: Option<usize>,
     max_bytes: Option<usize>,
+    enforcement: Enforcement,
 }
 
 /// The bounds of an argument.
@@ -70,6 +71,7 @@ pub(in crate::policy) struct BoundRule {
     /// `tools[NAME].bounds[ARGUMENT]`
     pub rule: Arc<str>,
     pub bounds: CompiledBounds,
+    pub enforcement: Enforcement,
 }
 
 /// A tool or a prompt as one agent may use it.
@@ -261,11 +263,13 @@ impl Rule {
         let accepted = accepted.collect::<Result<_, _>>()?;
         let bounds = callable.bounds.iter().map(|(name, bounds)| {
             let rule = format!("{rule}.bounds[{name}]");
+            let enforcement = bounds.enforcement;
             match bounds::compile(bounds) {
                 Ok(bounds) => Ok(BoundRule {
                     argument: name.as_str().into(),
                     rule: rule.into(),
                     bounds,
+                    enforcement,
                 }),
                 Err(problem) => Err(invalid(rule, problem)),
             }
@@ -316,9 +320,8 @@ impl Rule {
 
     /// Whether agents get its results filtered by owner.
     pub fn is_owned(&self) -> bool {
-        self.results
-            .as_ref()
-            .is_some_and(|results| results.owned.is_some())
+        let results = self.results.as_ref();
+        results.is_some_and(|results| results.owned.is_some() && results.enforcement.is_enforced())
     }
 }
 
@@ -343,6 +346,7 @@ impl CompiledResults {
             owned: owned.transpose()?,
             max_records: most(results.max_records),
             max_bytes: most(results.max_bytes),
+            enforcement: results.enforcement,
         })
     }
 
@@ -355,6 +359,7 @@ impl CompiledResults {
             owned: owned.transpose()?,
             max_records: self.max_records,
             max_bytes: self.max_bytes,
+            enforcement: self.enforcement,
         })
     }
 }

@@ -27,6 +27,7 @@ impl Authorized<'_> {
             rule: rule.into(),
             edits: Vec::new(),
             overridden: Vec::new(),
+            reported: Vec::new(),
             target: None,
             tool: None,
         }
@@ -82,6 +83,7 @@ impl CompiledPolicy {
         Ok(Authorized {
             edits: rewrite.edits,
             overridden: rewrite.overridden,
+            reported: rewrite.reported,
             target: subject.target(),
             tool: Some(grant),
             ..Authorized::by(grant.rule.path.clone())
@@ -136,6 +138,7 @@ impl CompiledPolicy {
         Ok(Authorized {
             edits: rewrite.edits,
             overridden: rewrite.overridden,
+            reported: rewrite.reported,
             target: subject.target(),
             ..Authorized::by(grant.rule.path.clone())
         })

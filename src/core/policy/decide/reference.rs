@@ -105,6 +105,7 @@ pub(super) fn authorize<'p>(
         rule,
         edits,
         overridden: Vec::new(),
+        reported: Vec::new(),
         target: Some(target),
         tool: None,
     })

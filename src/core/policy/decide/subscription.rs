@@ -91,6 +91,7 @@ pub(super) fn authorize<'p>(
         rule: subject.entry.rule().into(),
         edits,
         overridden: Vec::new(),
+        reported: Vec::new(),
         target: None,
         tool: None,
     })
