@@ -3,7 +3,7 @@
 use super::*;
 use crate::mcp::{
     Era, Fingerprint, ProtocolVersion,
-    inventory::{Listing, Showing, Shown},
+    inventory::{Learned, Listing, Showing, Shown},
 };
 
 const LEGACY_VERSION: ProtocolVersion = ProtocolVersion::V20250618;
@@ -185,6 +185,45 @@ fn an_agent_is_told_when_the_policy_changes_what_it_sees() {
             "{at} {value}"
         );
     }
+}
+
+#[test]
+fn an_agent_is_told_when_the_policy_accepts_what_is_shown_or_no_longer_does() {
+    let (one, other) = (Fingerprint::of("1"), Fingerprint::of("2"));
+    let seen = |listing, name: &str| Learned {
+        listing,
+        version: LEGACY_VERSION,
+        name: name.to_owned(),
+        fingerprint: one,
+        facts: Ok(None),
+    };
+    let known = showing(Inventory::default(), BEFORE);
+    let known = known
+        .learning(&[seen(Listing::Tools, "list"), seen(Listing::Prompts, "summary")])
+        .unwrap();
+    let accepting = |accepted: &[Fingerprint]| {
+        let accepted: Vec<_> = accepted.iter().map(ToString::to_string).collect();
+        let mut document = offers();
+        document["tools"][0]["definitions"] = json!(accepted);
+        document["prompts"][0]["definitions"] = json!(accepted);
+        document
+    };
+    for (before, after, expected) in [
+        (&[one][..], &[one, other][..], &[][..]),
+        (&[one], &[other], &[TOOLS, PROMPTS]),
+        (&[other], &[one], &[TOOLS, PROMPTS]),
+        (&[], &[one], &[]),
+    ] {
+        let told = told((&accepting(before), &known), (&accepting(after), &known));
+        assert_eq!(told, expected, "{before:?} {after:?}");
+    }
+    let hidden = Learned {
+        facts: Err(Reason::HiddenCharacters),
+        ..seen(Listing::Resources, "docs://handbook")
+    };
+    let without = known.learning(&[hidden]).unwrap();
+    let document = offers();
+    assert_eq!(told((&document, &known), (&document, &without)), [RESOURCES]);
 }
 
 #[test]
