@@ -229,6 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_only_reports_is_said() {
+        let permit = r#"{"record":"decision","time":"2026-11-22T10:00:00Z","call":1,"method":"tools/call","tool":"list","decision":"permit","reportedRules":["tools[list].bounds[limit]"]}"#;
+        let completed = r#"{"record":"outcome","time":"2026-11-22T10:00:01Z","call":1,"outcome":"completed","reported":"records_foreign"}"#;
+        assert_eq!(
+            lines(&[permit, completed]),
+            [
+                "10:00:00Z  permit  tools/call list  reported by tools[list].bounds[limit]",
+                "10:00:01Z  completed  tools/call list  reported: records_foreign",
+            ]
+        );
+    }
+
+    #[test]
     fn a_client_can_not_repaint_the_terminal() {
         let refuse = r#"{"record":"decision","time":"t","call":2,"method":"\u001b[2J","decision":"refuse"}"#;
         assert!(!lines(&[refuse])[0].contains('\u{1b}'));

@@ -18,8 +18,13 @@ cases:
 
 /// A folder with acme and these cases.
 fn run(text: &str) -> (Suite, tempfile::TempDir) {
+    run_at(ACME, text)
+}
+
+/// The same with another acme.
+fn run_at(tenant: &str, text: &str) -> (Suite, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("acme.yaml"), ACME).unwrap();
+    fs::write(folder.path().join("acme.yaml"), tenant).unwrap();
     let file = folder.path().join("cases.yaml");
     fs::write(&file, text).unwrap();
     (suite(&file), folder)
@@ -77,11 +82,8 @@ cases:
   request: {method: tools/call, params: {name: list_invoices}}
   expect: {decision: refuse}
 ";
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("acme.yaml"), acme_with_persons()).unwrap();
-    let file = folder.path().join("cases.yaml");
-    fs::write(&file, cases).unwrap();
-    let (text, exit) = report(suite(&file));
+    let (suite, _folder) = run_at(&acme_with_persons(), cases);
+    let (text, exit) = report(suite);
     assert_eq!(exit, Exit::Failure, "{text}");
     for part in [
         "3 passed",
@@ -165,6 +167,51 @@ fn what_becomes_of_a_reply_is_compared() {
         let exit = if holds { Exit::Success } else { Exit::Different };
         let (text, actual) = report(suite);
         assert_eq!(actual, exit, "{answer}\n{text}");
+    }
+}
+
+#[test]
+fn what_a_rule_only_reports_is_compared() {
+    let bound = "limit: {minimum: 1, maximum: 100}";
+    assert!(ACME.contains(bound));
+    let reporting = ACME.replace(
+        bound,
+        "limit: {minimum: 1, maximum: 100, enforcement: Report}\n      results: {maxBytes: 256, enforcement: Report}",
+    );
+    let words = "x".repeat(300);
+    let reply = format!("reply: {{result: {{content: [{{type: text, text: {words}}}]}}}}");
+    let case = |limit: &str, expected: &str| {
+        let reply = if expected.starts_with("answer") {
+            &reply
+        } else {
+            ""
+        };
+        CASES
+            .replace("limit: 5}}}", &format!("limit: {limit}}}}}}}\n  {reply}"))
+            .replace("rule: 'tools[list_invoices]'", expected)
+    };
+    let rule = "reported: ['tools[list_invoices].bounds[limit]']";
+    let table = [
+        ("500", rule, true),
+        ("500", "reported: []", false),
+        ("5", "reported: []", true),
+        ("5", rule, false),
+        (
+            "5",
+            "answer: {outcome: answered, reported: answer_too_long}",
+            true,
+        ),
+        (
+            "5",
+            "answer: {outcome: answered, reported: records_foreign}",
+            false,
+        ),
+    ];
+    for (limit, expected, holds) in table {
+        let (suite, _folder) = run_at(&reporting, &case(limit, expected));
+        let exit = if holds { Exit::Success } else { Exit::Different };
+        let (text, actual) = report(suite);
+        assert_eq!(actual, exit, "{limit} {expected}\n{text}");
     }
 }
 
