@@ -62,6 +62,7 @@
 #![cfg_attr(test, allow(clippy::too_many_lines, clippy::type_complexity))]
 
 pub mod audit;
+pub mod control;
 pub mod credential;
 pub mod handles;
 pub mod json;

@@ -10,6 +10,7 @@ pub mod input_schema;
 pub mod inventory;
 pub mod methods;
 pub mod mirrors;
+pub mod pins;
 pub mod sse;
 pub mod version;
 
@@ -17,4 +18,5 @@ pub use envelope::{Id, Message, Notification, Params, Request, Response, read};
 pub use fingerprint::Fingerprint;
 pub use headers::MirroredHeaders;
 pub use inventory::Inventory;
+pub use pins::Pins;
 pub use version::{Era, ProtocolVersion};

@@ -53,6 +53,9 @@ pub const POLICY_DIR: &str = "/etc/bulkhead/policy";
 /// Name of the policy document in [`POLICY_DIR`] and of its key in the `ConfigMap`.
 pub const POLICY_FILE: &str = "policy.json";
 
+/// Name of the definitions that the server is held to ([`crate::mcp::Pins`]) in [`POLICY_DIR`].
+pub const PINS_FILE: &str = "pins.json";
+
 /// Folder with the sidecar's certificate and key (`tls.crt`, `tls.key`); a Secret.
 pub const TLS_DIR: &str = "/etc/bulkhead/tls";
 
@@ -68,10 +71,16 @@ pub const PEERS_TRUST_FILE: &str = "servers.pem";
 /// Name of the keys that verify tokens ([`crate::tokens::TokenKeys`]) in [`TRUST_DIR`].
 pub const TOKEN_KEYS_FILE: &str = "tokens.json";
 
+/// Name of where the operator is ([`crate::control::Operator`]) in [`TRUST_DIR`].
+pub const CONTROL_FILE: &str = "control.json";
+
+/// Folder with the token by which the sidecar proves itself to the operator; a projected volume.
+pub const CONTROL_TOKEN_DIR: &str = "/etc/bulkhead/control";
+
 /// Folder with the token in a pod of an agent that `kubectl bulkhead` makes; a projected volume.
 pub const TOKEN_DIR: &str = "/etc/bulkhead/token";
 
-/// Name of the token in [`TOKEN_DIR`].
+/// Name of the token in [`TOKEN_DIR`] and in [`CONTROL_TOKEN_DIR`].
 pub const TOKEN_FILE: &str = "token";
 
 /// Folder with the key (PEM, PKCS #8) that the keys of handles are made of; a Secret, the same in all replicas.

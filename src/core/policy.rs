@@ -20,6 +20,7 @@ mod resources;
 mod results;
 mod schema;
 mod splice;
+mod unoffered;
 mod views;
 
 pub use answer::{Answer, Channel, DroppedEntry, FinalAnswer};
@@ -30,6 +31,7 @@ pub use inquiry::{Inquiry, Reply};
 pub use permit::{Expected, Forward, Permitted};
 pub use persons::Person;
 pub use records::Records;
+pub use unoffered::Unoffered;
 pub use views::Views;
 
 #[cfg(test)]

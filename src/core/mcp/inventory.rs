@@ -17,6 +17,7 @@ use crate::{
         fingerprint::Fingerprint,
         input_schema::InputSchema,
         mirrors::Mirror,
+        pins::Pins,
         version::{Era, ProtocolVersion},
     },
     reason::Reason,
@@ -77,6 +78,8 @@ pub struct Inventory {
     prompts: Definitions,
     resources: Withheld,
     templates: Withheld,
+    /// What the server is held to, whatever it showed this process first.
+    pins: Arc<Pins>,
     /// The lists as the sidecar itself saw them last, one version of each era.
     shown: HashMap<(Listing, Era), Shown>,
 }
@@ -160,7 +163,7 @@ impl Inventory {
         let definitions = self.tools.get(name)?;
         let mut newest = None;
         for definition in definitions {
-            match definition.usable(accepted) {
+            match self.usable(Listing::Tools, name, definition, accepted) {
                 Err(reason) => return Some(Err(reason)),
                 Ok(facts) if newest.is_none_or(|(version, _)| version < definition.version) => {
                     newest = facts.map(|facts| (definition.version, facts));
@@ -174,9 +177,46 @@ impl Inventory {
     /// Whether a prompt can be used, as far as is known.
     pub fn prompt(&self, name: &str, accepted: &[Fingerprint]) -> Result<(), Reason> {
         let definitions = self.prompts.get(name).map_or(&[][..], Vec::as_slice);
-        definitions
-            .iter()
-            .try_for_each(|definition| definition.usable(accepted).map(drop))
+        definitions.iter().try_for_each(|definition| {
+            self.usable(Listing::Prompts, name, definition, accepted)
+                .map(drop)
+        })
+    }
+
+    /// The definitions of a tool or prompt that can't be used, by version, and why.
+    pub(crate) fn refused<'i>(
+        &'i self,
+        listing: Listing,
+        name: &'i str,
+        accepted: &'i [Fingerprint],
+    ) -> impl Iterator<Item = (ProtocolVersion, Fingerprint, Reason)> {
+        let definitions = self.definitions(listing).and_then(|known| known.get(name));
+        definitions.into_iter().flatten().filter_map(move |definition| {
+            let reason = self.usable(listing, name, definition, accepted).err()?;
+            Some((definition.version, definition.seen, reason))
+        })
+    }
+
+    /// What the server showed first of a tool or prompt and is not pinned, by version.
+    pub(crate) fn unpinned<'i>(
+        &'i self,
+        listing: Listing,
+        name: &'i str,
+    ) -> impl Iterator<Item = (ProtocolVersion, Fingerprint)> {
+        let definitions = self.definitions(listing).and_then(|known| known.get(name));
+        definitions.into_iter().flatten().filter_map(move |definition| {
+            let is_pinned = self.pins.get(listing, name, definition.version).is_some();
+            Some((definition.version, definition.first.filter(|_| !is_pinned)?))
+        })
+    }
+
+    /// The inventory of a server that is held to these pins, or `None` when it was held to them before.
+    #[must_use]
+    pub fn pinned(&self, pins: &Arc<Pins>) -> Option<Self> {
+        (self.pins != *pins).then(|| Self {
+            pins: Arc::clone(pins),
+            ..self.clone()
+        })
     }
 
     /// Whether a resource that a template of the policy covers, or its own rule, can be used, as far as is known.
@@ -188,7 +228,33 @@ impl Inventory {
     /// Whether an entry can be offered as it was just listed; only its definition is looked at.
     pub(crate) fn accepts(&self, entry: &Learned, accepted: &[Fingerprint]) -> Result<(), Reason> {
         let known = self.definition(entry.listing, &entry.name, entry.version);
-        verdict(known.and_then(|known| known.first), entry.fingerprint, accepted)
+        let first = self.first(entry.listing, &entry.name, entry.version, known);
+        verdict(first, entry.fingerprint, accepted)
+    }
+
+    /// What the server is held to, of a tool or prompt in a version.
+    fn first(
+        &self,
+        listing: Listing,
+        name: &str,
+        version: ProtocolVersion,
+        known: Option<&Definition>,
+    ) -> Option<Fingerprint> {
+        let pin = self.pins.get(listing, name, version);
+        pin.or_else(|| known.and_then(|known| known.first))
+    }
+
+    fn usable<'i>(
+        &self,
+        listing: Listing,
+        name: &str,
+        definition: &'i Definition,
+        accepted: &[Fingerprint],
+    ) -> Result<Option<&'i ToolFacts>, Reason> {
+        let facts = definition.facts.as_ref().map_err(|reason| *reason)?;
+        let first = self.first(listing, name, definition.version, Some(definition));
+        verdict(first, definition.seen, accepted)?;
+        Ok(facts.as_deref())
     }
 
     /// The facts of a tool, as it was listed last in a version.
@@ -231,13 +297,16 @@ impl Inventory {
     }
 
     fn definition(&self, listing: Listing, name: &str, version: ProtocolVersion) -> Option<&Definition> {
-        let definitions = match listing {
-            Listing::Tools => &self.tools,
-            Listing::Prompts => &self.prompts,
-            Listing::Resources | Listing::Templates => return None,
-        };
-        let mut versions = definitions.get(name)?.iter();
+        let mut versions = self.definitions(listing)?.get(name)?.iter();
         versions.find(|definition| definition.version == version)
+    }
+
+    fn definitions(&self, listing: Listing) -> Option<&Definitions> {
+        match listing {
+            Listing::Tools => Some(&self.tools),
+            Listing::Prompts => Some(&self.prompts),
+            Listing::Resources | Listing::Templates => None,
+        }
     }
 
     /// Whether an entry teaches nothing.
@@ -282,14 +351,6 @@ impl Learned {
     /// The definition, if it is one that the server can be held to.
     fn offered(&self) -> Option<Fingerprint> {
         self.facts.is_ok().then_some(self.fingerprint)
-    }
-}
-
-impl Definition {
-    fn usable(&self, accepted: &[Fingerprint]) -> Result<Option<&ToolFacts>, Reason> {
-        let facts = self.facts.as_ref().map_err(|reason| *reason)?;
-        verdict(self.first, self.seen, accepted)?;
-        Ok(facts.as_deref())
     }
 }
 
@@ -339,137 +400,4 @@ impl Withheld {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const VERSION: ProtocolVersion = ProtocolVersion::V20251125;
-
-    fn entry(listing: Listing, name: &str, definition: &str) -> Learned {
-        Learned {
-            listing,
-            version: VERSION,
-            name: name.to_owned(),
-            fingerprint: Fingerprint::of(definition),
-            facts: Ok(None),
-        }
-    }
-
-    fn tool(name: &str, schema: &str) -> Learned {
-        let facts = ToolFacts {
-            mirrors: Vec::new(),
-            schema: InputSchema::compile(schema).unwrap(),
-        };
-        Learned {
-            facts: Ok(Some(Arc::new(facts))),
-            ..entry(Listing::Tools, name, schema)
-        }
-    }
-
-    fn after(entries: &[Learned]) -> Inventory {
-        entries.iter().fold(Inventory::default(), |known, entry| {
-            known.learning(std::slice::from_ref(entry)).unwrap_or(known)
-        })
-    }
-
-    #[test]
-    fn an_inventory_changes_only_when_it_learns_something() {
-        let first = [tool("a", "{}")];
-        let known = Inventory::default().learning(&first).unwrap();
-        assert!(known.learning(&first).is_none());
-        assert!(known.tool("a", &[]).unwrap().is_ok());
-        assert!(known.tool("b", &[]).is_none());
-        let gone = Learned {
-            facts: Err(Reason::InvalidMirror),
-            ..tool("a", "{}")
-        };
-        let known = known.learning(&[gone]).unwrap();
-        assert_eq!(known.tool("a", &[]), Some(Err(Reason::InvalidMirror)));
-    }
-
-    #[test]
-    fn a_server_is_held_to_the_first_definition_until_the_tenant_accepts_others() {
-        let (one, other) = (tool("a", "{}"), tool("a", r#"{"type":"object"}"#));
-        let (first, second) = (one.fingerprint, other.fingerprint);
-        let changed = Err(Reason::DefinitionChanged);
-        let foreign = Err(Reason::DefinitionNotAccepted);
-        for (shown, accepted, expected) in [
-            (vec![&one], &[][..], Ok(())),
-            (vec![&one, &other], &[], changed),
-            (vec![&one, &other, &one], &[], Ok(())),
-            (vec![&one], &[first], Ok(())),
-            (vec![&one], &[second], foreign),
-            (vec![&one, &other], &[first], foreign),
-            (vec![&one, &other], &[second], Ok(())),
-            (vec![&one, &other], &[second, first], Ok(())),
-        ] {
-            let shown: Vec<_> = shown.into_iter().cloned().collect();
-            let known = after(&shown);
-            let usable = known.tool("a", accepted).unwrap();
-            assert_eq!(usable.map(drop), expected, "{shown:?} {accepted:?}");
-            assert_eq!(known.accepts(shown.last().unwrap(), accepted), expected);
-            // What was never offered is nothing that the server could be held to.
-            let broken = Learned {
-                facts: Err(Reason::HiddenCharacters),
-                ..tool("a", "false")
-            };
-            let mut late = shown.clone();
-            late.insert(0, broken);
-            assert_eq!(after(&late).tool("a", accepted).unwrap().map(drop), expected);
-            let prompts: Vec<_> = shown
-                .iter()
-                .map(|entry| Learned {
-                    listing: Listing::Prompts,
-                    facts: Ok(None),
-                    ..entry.clone()
-                })
-                .collect();
-            assert_eq!(after(&prompts).prompt("a", accepted), expected);
-        }
-    }
-
-    #[test]
-    fn each_version_has_a_definition_of_its_own_and_one_that_changed_takes_the_tool_out_of_all() {
-        let old = tool("a", "{}");
-        let new = Learned {
-            version: ProtocolVersion::V20260728,
-            ..tool("a", r#"{"type":"object"}"#)
-        };
-        let known = after(&[old.clone(), new.clone()]);
-        assert_eq!(
-            known.tool("a", &[]).unwrap().unwrap().schema.text(),
-            r#"{"type":"object"}"#
-        );
-        let changed = Learned {
-            version: old.version,
-            ..new.clone()
-        };
-        let known = after(&[old, new, changed]);
-        assert_eq!(known.tool("a", &[]), Some(Err(Reason::DefinitionChanged)));
-    }
-
-    #[test]
-    fn resources_that_cannot_be_offered_are_kept_up_to_a_limit_and_beyond_it_none_can_be_read() {
-        let hidden = |name: &str| Learned {
-            facts: Err(Reason::HiddenCharacters),
-            ..entry(Listing::Resources, name, "{}")
-        };
-        let known = after(&[hidden("a:1"), entry(Listing::Resources, "a:2", "{}")]);
-        assert_eq!(known.resource("a:1", "a:1"), Err(Reason::HiddenCharacters));
-        assert_eq!(known.resource("a:2", "a:2"), Ok(()));
-        let healed = after(&[hidden("a:1"), entry(Listing::Resources, "a:1", "{}")]);
-        assert_eq!(healed.resource("a:1", "a:1"), Ok(()));
-        let template = Learned {
-            listing: Listing::Templates,
-            ..hidden("a:{n}")
-        };
-        assert_eq!(
-            after(&[template]).resource("a:2", "a:{n}"),
-            Err(Reason::HiddenCharacters)
-        );
-        let many: Vec<_> = (0..=MAX_WITHHELD).map(|n| hidden(&format!("a:{n}"))).collect();
-        let known = after(&many[1..]);
-        assert_eq!(known.resource("b:1", "b:1"), Ok(()));
-        let known = known.learning(&many[..1]).unwrap();
-        assert_eq!(known.resource("b:1", "b:1"), Err(Reason::HiddenCharacters));
-    }
-}
+mod tests;

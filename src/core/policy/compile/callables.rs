@@ -145,6 +145,11 @@ impl Callables {
         self.offers.get(name).map(|offer| &offer.rule)
     }
 
+    /// All rules, in no order.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.offers.values().map(|offer| &offer.rule)
+    }
+
     /// Whether there are any.
     pub fn any(&self) -> bool {
         !self.offers.is_empty()
