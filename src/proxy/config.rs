@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use bulkhead_core::pod;
@@ -75,6 +75,10 @@ pub struct Config {
     /// Folder with the roots trusted for clients, and for other replicas.
     #[arg(long, default_value = pod::TRUST_DIR)]
     pub trust_dir: PathBuf,
+
+    /// File with the token by which the sidecar proves itself to the operator.
+    #[arg(long, default_value_os_t = Path::new(pod::CONTROL_TOKEN_DIR).join(pod::TOKEN_FILE))]
+    pub control_token: PathBuf,
 
     /// Path of the admin socket.
     #[arg(long, default_value = pod::ADMIN_SOCKET)]

@@ -30,6 +30,7 @@ use crate::{
     body::Body,
     metrics::MethodLabel,
     peers::relay::{RelayError, relay},
+    policy::LoadedPolicy,
     record::{self, Caller, OpenIntent},
     refusal::{self, EdgeRefusal},
     sealer::OpenSession,
@@ -261,7 +262,7 @@ fn decide(
                 |moment| Claims::of_message(policy.compiled(), &agent, &permitted, moment),
                 &mut jti,
             );
-            count_permit(shared, &decision.reported);
+            note_permit(shared, &policy, &decision.reported);
             let exchange = Exchange {
                 connection: Arc::clone(connection),
                 token: Arc::clone(token),
@@ -337,11 +338,13 @@ pub(crate) fn decide_answer(
     )
 }
 
-/// Counts a permit, and the bounds that would have refused it and only report.
-fn count_permit(shared: &Shared, reported: &[Arc<str>]) {
+/// Counts a permit, and notes the bounds that would have refused it and only report.
+fn note_permit(shared: &Shared, policy: &LoadedPolicy, reported: &[Arc<str>]) {
     shared.metrics.decided("permit", "granted");
-    for _ in reported {
-        shared.metrics.reported(Reason::ArgumentOutOfBounds.as_str());
+    for rule in reported {
+        let reason = Reason::ArgumentOutOfBounds;
+        shared.metrics.reported(reason.as_str());
+        shared.findings.add(policy.revision(), Arc::clone(rule), reason);
     }
 }
 

@@ -4,7 +4,7 @@
 //! checks the request's head, [`exchange`] parses, decides and rewrites with `bulkhead_core`, writes
 //! the record of the intent, calls the [`upstream`], matches and filters the answer. What belongs to
 //! another replica is handed on to its sidecar ([`peers`]), which does all of that anew. Everything
-//! else (probes, metrics, reload, canary, drain) runs beside it and never on its threads.
+//! else (probes, metrics, reload, canary, drain, reports to the [`operator`]) runs beside it and never on its threads.
 
 pub mod admin;
 pub mod admission;
@@ -18,6 +18,7 @@ pub mod detached;
 pub mod drain;
 pub mod endpoint;
 pub mod exchange;
+pub mod findings;
 pub mod gate;
 mod hex;
 pub mod identity;
@@ -30,6 +31,7 @@ pub mod live;
 pub mod memory;
 pub mod metrics;
 pub mod minter;
+pub mod operator;
 pub mod peers;
 pub mod policy;
 pub mod probe;

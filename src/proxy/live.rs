@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bulkhead_core::mcp::{
-    Era, Inventory,
+    Era, Inventory, Pins,
     inventory::{Learned, Listing, Shown},
 };
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::{peers::Peers, policy::LoadedPolicy, tls::Trust, tokens::Keys};
+use crate::{operator::Operator, peers::Peers, policy::LoadedPolicy, tls::Trust, tokens::Keys};
 
 /// Trust roots with the number of their loading, so that a connection knows when to look again.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub struct Live {
     trust: ArcSwapOption<TrustGeneration>,
     peers: ArcSwapOption<Peers>,
     token_keys: ArcSwapOption<Keys>,
+    operator: ArcSwapOption<Operator>,
     inventory: ArcSwap<Inventory>,
     changes: watch::Sender<u64>,
 }
@@ -59,6 +60,11 @@ impl Live {
         self.token_keys.load_full()
     }
 
+    /// Where the operator is. `None`: nobody said.
+    pub fn operator(&self) -> Option<Arc<Operator>> {
+        self.operator.load_full()
+    }
+
     /// Wakes when policy, trust or keys changed: who holds a stream open asks again whether it may.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -81,6 +87,22 @@ impl Live {
             });
         }
         news
+    }
+
+    /// Holds the server to these definitions, whatever it showed this process first.
+    pub fn pin(&self, pins: Pins) {
+        let pins = Arc::new(pins);
+        let mut changed = false;
+        self.inventory.rcu(|known| match known.pinned(&pins) {
+            Some(after) => {
+                changed = true;
+                Arc::new(after)
+            }
+            None => Arc::clone(known),
+        });
+        if changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 
     /// Takes whole lists as the sidecar saw them in an era. Who is told of changes looks again when they are others.
@@ -121,6 +143,12 @@ impl Live {
     /// Verifies tokens by these keys from now on, also those that were verified before.
     pub fn set_token_keys(&self, keys: Keys) {
         self.token_keys.store(Some(Arc::new(keys)));
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Reports to this operator from now on. A call that is under way by the one before ends.
+    pub fn set_operator(&self, operator: Operator) {
+        self.operator.store(Some(Arc::new(operator)));
         self.changes.send_modify(|count| *count += 1);
     }
 

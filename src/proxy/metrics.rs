@@ -80,6 +80,8 @@ pub struct Metrics {
     pub dropped: Family<DroppedLabel, Counter>,
     /// What rules that only report would have refused or taken out.
     pub reported: Family<ReasonLabel, Counter>,
+    /// Whether reports reach the operator: 1 or 0.
+    pub operator_attached: Gauge,
     /// Time from the forwarding of a request to the headers of its answer.
     pub upstream_seconds: Histogram,
     /// Dials of the canary that succeeded.
@@ -117,6 +119,7 @@ impl Metrics {
             reloads: Family::default(),
             dropped: Family::default(),
             reported: Family::default(),
+            operator_attached: Gauge::default(),
             // 0.2 ms to 13 s.
             upstream_seconds: Histogram::new(exponential_buckets(0.0002, 2.0, 17)),
             canary_reachable: Counter::default(),
@@ -192,6 +195,11 @@ impl Metrics {
             "relayed",
             "Requests handed on to the replica that they belong to: ok, gone (no such replica any more), or broken",
             metrics.relayed.clone(),
+        );
+        r.register(
+            "operator_attached",
+            "Whether the operator is told what is in force in this sidecar: 1 or 0",
+            metrics.operator_attached.clone(),
         );
         r.register(
             "certificate_expiry_timestamp_seconds",

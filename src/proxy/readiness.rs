@@ -147,6 +147,11 @@ impl Readiness {
         self.inventory_is_taken.send_replace(true);
     }
 
+    /// Whether the server's lists were read since it was last seen to start.
+    pub fn has_inventory(&self) -> bool {
+        *self.inventory_is_taken.borrow()
+    }
+
     /// Asks for another look at the server's lists.
     pub fn inventory_is_due(&self) {
         self.inventory_is_due.notify_one();

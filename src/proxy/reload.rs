@@ -12,6 +12,7 @@ use std::{
 };
 
 use bulkhead_core::{
+    mcp::Pins,
     pod,
     policy::document::{KeyExchange, PolicyDocument},
 };
@@ -26,6 +27,7 @@ use crate::{
     limits::Limits,
     live::Live,
     metrics::Metrics,
+    operator::Operator,
     peers::Peers,
     policy::LoadedPolicy,
     shared::Shared,
@@ -47,15 +49,18 @@ struct Source {
 /// Reads the mounted folders and puts what changed in force.
 pub struct Reloader {
     policy: Source,
+    pins: Source,
     certificate: Source,
     trust: Source,
     peers: Source,
     token_keys: Source,
     handles: Source,
+    operator: Source,
     first_revision: Option<String>,
     credentials: Option<Credentials>,
     roots: Option<Trust>,
     servers: Option<Trust>,
+    operator_document: Option<Vec<u8>>,
     limits: Limits,
     live: Arc<Live>,
     keyring: Arc<Keyring>,
@@ -107,15 +112,18 @@ impl Reloader {
     pub fn new(config: &Config, shared: &Shared) -> Self {
         Self {
             policy: Source::new("policy", &config.policy_dir, &[pod::POLICY_FILE]),
+            pins: Source::new("pins", &config.policy_dir, &[pod::PINS_FILE]),
             certificate: Source::new("certificate", &config.tls_dir, &["tls.crt", "tls.key"]),
             trust: Source::new("trust", &config.trust_dir, &[pod::TRUST_FILE]),
             peers: Source::new("peers", &config.trust_dir, &[pod::PEERS_TRUST_FILE]),
             token_keys: Source::new("tokens", &config.trust_dir, &[pod::TOKEN_KEYS_FILE]),
             handles: Source::new("handles", &config.handles_dir, &[pod::HANDLES_FILE]),
+            operator: Source::new("operator", &config.trust_dir, &[pod::CONTROL_FILE]),
             first_revision: Some(config.policy_revision.clone()),
             credentials: None,
             roots: None,
             servers: None,
+            operator_document: None,
             limits: shared.limits.clone(),
             live: Arc::clone(&shared.live),
             keyring: Arc::clone(&shared.keyring),
@@ -133,6 +141,8 @@ impl Reloader {
 
     /// Looks once.
     pub fn look(&mut self) {
+        // First: no list is to be judged without them.
+        self.look_at_pins();
         let key_exchange = self.look_at_policy();
         self.look_at_handles();
         self.look_at_token_keys();
@@ -143,6 +153,9 @@ impl Reloader {
         }
         if self.look_at_peers() || certificate {
             self.rebuild_peers();
+        }
+        if self.look_at_operator() || certificate {
+            self.rebuild_operator();
         }
     }
 
@@ -180,6 +193,33 @@ impl Reloader {
                 self.refused("policy", &error);
                 false
             }
+        }
+    }
+
+    fn look_at_pins(&mut self) {
+        let Some(read) = self.pins.changed() else {
+            return;
+        };
+        // A server that was never heard of has none.
+        if read
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        {
+            return;
+        }
+        let Some(json) = self
+            .usable(self.pins.name, read)
+            .and_then(|mut files| files.pop())
+        else {
+            return;
+        };
+        match Pins::from_json(&json) {
+            Ok(pins) => {
+                info!(pinned = pins.len(), "the server is held to pinned definitions");
+                self.metrics.reloaded("pins", "loaded");
+                self.live.pin(pins);
+            }
+            Err(error) => self.refused("pins", &error),
         }
     }
 
@@ -302,6 +342,41 @@ impl Reloader {
         }
     }
 
+    fn look_at_operator(&mut self) -> bool {
+        let Some(read) = self.operator.changed() else {
+            return false;
+        };
+        // Nobody need be there to be told.
+        if read
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        {
+            return false;
+        }
+        let Some(document) = self
+            .usable(self.operator.name, read)
+            .and_then(|mut files| files.pop())
+        else {
+            return false;
+        };
+        self.operator_document = Some(document);
+        true
+    }
+
+    fn rebuild_operator(&self) {
+        let (Some(credentials), Some(document)) = (&self.credentials, &self.operator_document) else {
+            return;
+        };
+        match Operator::new(document, credentials) {
+            Ok(operator) => {
+                info!(?operator, "the operator is known");
+                self.metrics.reloaded("operator", "loaded");
+                self.live.set_operator(operator);
+            }
+            Err(error) => self.refused("operator", &error),
+        }
+    }
+
     fn rebuild_peers(&self) {
         let (Some(credentials), Some(roots)) = (&self.credentials, &self.servers) else {
             return;
@@ -377,6 +452,7 @@ mod tests {
             policy_dir: folder.clone(),
             tls_dir: folder.clone(),
             trust_dir: folder.clone(),
+            control_token: PathBuf::new(),
             admin_socket: PathBuf::new(),
             termination_log: PathBuf::new(),
             workers: None,

@@ -9,9 +9,9 @@ use std::sync::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    admission::Admission, audit::AuditLog, detached::Detached, drain::Drain, keyring::Keyring,
-    limits::Limits, live::Live, metrics::Metrics, minter::Minter, readiness::Readiness, tokens::Tokens,
-    upstream::Upstream,
+    admission::Admission, audit::AuditLog, detached::Detached, drain::Drain, findings::Findings,
+    keyring::Keyring, limits::Limits, live::Live, metrics::Metrics, minter::Minter, readiness::Readiness,
+    tokens::Tokens, upstream::Upstream,
 };
 
 /// The state of one sidecar process.
@@ -38,6 +38,8 @@ pub struct Shared {
     pub minter: Minter,
     /// Calls whose answer is to come on another stream.
     pub detached: Detached,
+    /// What rules that only report would have refused.
+    pub findings: Findings,
     /// The MCP server.
     pub upstream: Upstream,
     /// The tasks of open connections.
@@ -67,6 +69,7 @@ impl Shared {
             tokens: Tokens::default(),
             minter: Minter::new()?,
             detached: Detached::default(),
+            findings: Findings::default(),
             upstream: Upstream::new(&limits),
             connections: TaskTracker::new(),
             audit,

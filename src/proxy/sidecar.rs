@@ -26,7 +26,7 @@ use crate::{
     admin,
     canary::{self, NetworkNotEnforced},
     config::Config,
-    kubelet, minter, peers,
+    kubelet, minter, operator, peers,
     reload::Reloader,
     server,
     shared::Shared,
@@ -201,6 +201,7 @@ async fn control(
             Arc::clone(&shared),
         ));
     }
+    tasks.spawn(operator::keep(Arc::clone(&shared), config.control_token.clone()));
     let reloader = Reloader::new(config, &shared);
     tasks.spawn(reloader.run(shared.limits.reload));
     let Some(canary) = config.canary_address() else {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bulkhead_core::{
-    Refusal,
+    Reason, Refusal,
     audit::Completion,
-    policy::{Answer, Channel, FinalAnswer},
+    policy::{Answer, Channel, Expected, FinalAnswer},
     refusal::CODE_DENIED,
 };
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use crate::{
     refusal::{self, EdgeRefusal},
     sealer::{OpenSession, seal_session},
     server::Connection,
+    shared::Shared,
     tokens::Token,
     upstream::{AnswerBody, UpstreamError},
 };
@@ -103,6 +104,16 @@ pub(crate) enum Judged {
     Dropped,
 }
 
+/// Counts and notes that rules about a tool's results would have refused an answer, and only report.
+fn note_reported(shared: &Shared, channel: Channel<'_>, reason: Reason) {
+    shared.metrics.reported(reason.as_str());
+    let tool = channel.expected().and_then(Expected::name);
+    if let (Some(tool), Some(policy)) = (tool, shared.live.policy()) {
+        let rule = format!("tools[{tool}].results").into();
+        shared.findings.add(policy.revision(), rule, reason);
+    }
+}
+
 /// Decides one message of the server by the policy that is in force now.
 pub(crate) fn judge(
     connection: &Connection,
@@ -133,7 +144,7 @@ pub(crate) fn judge(
                 Completion::Completed
             };
             match (records, reported) {
-                (_, Some(reason)) => shared.metrics.reported(reason.as_str()),
+                (_, Some(reason)) => note_reported(shared, channel, reason),
                 (Some(records), None) => shared.metrics.filtered(records),
                 (None, None) => {}
             }

@@ -264,6 +264,7 @@ impl TestSidecar {
             tls_dir: folder.path().join("tls"),
             trust_dir: folder.path().join("trust"),
             handles_dir: folder.path().join("handles"),
+            control_token: folder.path().join("control-token"),
             admin_socket: admin_socket.clone(),
             termination_log: folder.path().join("termination-log"),
             workers: None,

@@ -4,6 +4,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use bulkhead_control::SidecarReport;
+use bulkhead_core::mcp::{Fingerprint, Pins, ProtocolVersion, inventory::Listing};
 use bulkhead_proxy::{
     probe::{self, Probe},
     testing::{Answer, RecordingUpstream, Seen, Setup, TestSidecar, until},
@@ -279,6 +281,77 @@ async fn a_server_that_was_gone_is_looked_at_again_before_agents_come_back() {
     assert_eq!(refused, "Unknown tool: list_invoices");
     assert_eq!(
         told(&sidecar, "support", "delete_invoice", json!({})).await,
+        "done"
+    );
+}
+
+#[tokio::test]
+async fn a_server_is_held_to_its_pins_from_the_start_and_is_not_asked_to_agree() {
+    let pins = |definition: Fingerprint| {
+        let mut pins = Pins::of_image("crm:1");
+        for version in [ProtocolVersion::V20250618, ProtocolVersion::V20260728] {
+            pins.pin(Listing::Tools, "list_invoices", version, definition);
+        }
+        pins.to_json()
+    };
+    let shown = Fingerprint::of(&Server::new().tools()[0].to_string());
+    let (_, upstream, sidecar) = start(Server::new()).await;
+    until_ready(&sidecar).await;
+    let arguments = || json!({"text": "a"});
+    assert_eq!(
+        told(&sidecar, "billing", "list_invoices", arguments()).await,
+        "done"
+    );
+
+    // What another replica saw first, before this one.
+    sidecar.mount("policy/pins.json", &pins(Fingerprint::of("another")));
+    let inventory = || sidecar.shared.live.inventory();
+    let before = inventory();
+    until("the pins are in force", || !Arc::ptr_eq(&before, &inventory())).await;
+    let calls = || {
+        let seen = upstream.seen_in_all();
+        let is_call = |seen: &&Seen| seen.method == "POST" && seen.json()["method"] == "tools/call";
+        seen.iter().filter(is_call).count()
+    };
+    assert_eq!(calls(), 1);
+    let refused = told(&sidecar, "billing", "list_invoices", arguments()).await;
+    assert!(refused.contains("Unknown tool"), "{refused}");
+    assert_eq!(calls(), 1, "the server saw nothing");
+    let report = bulkhead_proxy::operator::report(&sidecar.shared);
+    let told_of = |report: &SidecarReport| {
+        let first: Vec<_> = report.first.iter().map(|first| first.name.clone()).collect();
+        let withheld: Vec<_> = report.withheld.iter().map(|tool| tool.name.clone()).collect();
+        (first, withheld)
+    };
+    // In two versions each.
+    let twice = |name: &str| vec![name.to_owned(); 2];
+    assert_eq!(
+        told_of(&report),
+        (twice("delete_invoice"), twice("list_invoices"))
+    );
+
+    // Broken ones change nothing; the right ones let it be used again.
+    sidecar.mount("policy/pins.json", "{");
+    until("they are refused", || {
+        sidecar
+            .metrics()
+            .contains("bulkhead_reloads_total{file=\"pins\",result=\"refused\"} 1")
+    })
+    .await;
+    assert!(
+        told(&sidecar, "billing", "list_invoices", arguments())
+            .await
+            .contains("Unknown tool")
+    );
+    sidecar.mount("policy/pins.json", &pins(shown));
+    until("the tool is known again", || {
+        bulkhead_proxy::operator::report(&sidecar.shared)
+            .withheld
+            .is_empty()
+    })
+    .await;
+    assert_eq!(
+        told(&sidecar, "billing", "list_invoices", arguments()).await,
         "done"
     );
 }

@@ -91,6 +91,11 @@ impl Keys {
         self.by_issuer.get(issuer)
     }
 
+    /// Whether there is a key that can verify tokens of this issuer.
+    pub fn verify(&self, issuer: &str) -> bool {
+        self.by_issuer.get(issuer).is_some_and(|keys| !keys.0.is_empty())
+    }
+
     /// Whether it is the issuer of the cluster's service accounts.
     pub(super) fn is_of_service_accounts(&self, issuer: &str) -> bool {
         self.service_accounts == issuer
