@@ -6,12 +6,14 @@ pub mod types {
     pub const READY: &str = "Ready";
     /// The specification is valid and the tenant holds all its claims.
     pub const ACCEPTED: &str = "Accepted";
-    /// Every sidecar saw its canary refused: network policies are enforced.
+    /// Every sidecar says that its canary is refused: network policies are enforced.
     pub const NETWORK_ISOLATED: &str = "NetworkIsolated";
     /// Both CAs and all leaf certificates are issued and current.
     pub const CERTIFICATES_READY: &str = "CertificatesReady";
-    /// Every ready sidecar runs the current policy.
+    /// Every ready sidecar says that it runs the current policy.
     pub const POLICY_ENFORCED: &str = "PolicyEnforced";
+    /// Every tool and prompt of the policy that its server shows is offered. `Ready` doesn't wait for it.
+    pub const TOOLS_OFFERED: &str = "ToolsOffered";
 }
 
 /// Reasons of conditions. A refused specification has one of the operator's validation reasons instead.
@@ -45,6 +47,11 @@ pub mod reasons {
     pub const WAITING_FOR_TRUST: &str = "WaitingForTrust";
     /// The keys of an issuer of persons' tokens can't be had, so those tokens are refused.
     pub const WAITING_FOR_ISSUER: &str = "WaitingForIssuer";
+    /// A tool or prompt is not what its server showed first, or not what the tenant accepts.
+    pub const DEFINITION_NOT_ACCEPTED: &str = "DefinitionNotAccepted";
+    /// A tool or prompt can't be offered as its server defines it, whoever accepts it: its forced arguments can't be taken out of
+    /// its schema, its schema can't be checked, or there are hidden characters in it.
+    pub const DEFINITION_UNUSABLE: &str = "DefinitionUnusable";
     /// A Deployment has not rolled out.
     pub const ROLLING_OUT: &str = "RollingOut";
     /// A pod can't be made or doesn't run.

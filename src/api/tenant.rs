@@ -21,9 +21,9 @@ pub use issuers::{AgentClient, Issuer, PersonRoles};
 pub use resources::{ClientFeatures, ElicitationMode, Resource};
 pub use servers::{
     ClientPeer, ComputeResources, Dns, EnvVar, ExecAction, Http, HttpGetAction, ImagePullSecret,
-    PersistentVolume, Probe, Probes, SecretKeyRef, Server, Volume,
+    OnImageChange, PersistentVolume, Pinning, Probe, Probes, SecretKeyRef, Server, Volume,
 };
-pub use status::{McpTenantStatus, NamespaceStatus, ServerStatus};
+pub use status::{McpTenantStatus, NamespaceStatus, OfferKind, ReportedRule, ServerStatus, WithheldOffer};
 pub use tls::{KeyExchange, Tls};
 pub use tools::{
     ArgumentType, Arguments, Bounds, Enforcement, ForcedValue, IdentityKey, Owned, Prompt, Results, Tool,

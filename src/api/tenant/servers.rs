@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -105,6 +106,30 @@ pub struct Server {
     /// What the server may ask of its clients, and they of its log.
     #[serde(default)]
     pub client_features: ClientFeatures,
+    /// What becomes of what the server is held to.
+    #[serde(default)]
+    pub pinning: Pinning,
+}
+
+/// A server is held to the first definition that it shows of each tool and prompt (name, description, schema: all of it), in
+/// all its pods and over restarts. One that differs is not offered to anybody, until the server shows the first again or
+/// `definitions` of the tool or prompt accepts it.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pinning {
+    /// What a change of `image` makes of it.
+    #[serde(default)]
+    pub on_image_change: OnImageChange,
+}
+
+/// What a change of a server's image makes of the definitions that it is held to.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnImageChange {
+    /// The server of the new image is held to what that of the old one showed.
+    #[default]
+    Hold,
+    /// It is held to what it shows first itself.
+    Accept,
 }
 
 fn default_replicas() -> u32 {
