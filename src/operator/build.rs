@@ -10,6 +10,7 @@ mod namespaces;
 mod network_policies;
 mod observed;
 mod persistent_volume_claims;
+mod pins;
 mod pod_disruption_budgets;
 mod policies;
 mod quotas;
@@ -29,6 +30,7 @@ use serde::Serialize;
 
 pub use bulkhead_api::cert_manager;
 pub use observed::{Observed, Overhead, PeerService, Pem, PemError};
+pub use pins::pins;
 pub use policies::{Policy, policy};
 pub use quotas::closing_quota;
 

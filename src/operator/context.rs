@@ -7,10 +7,17 @@ use std::{
 };
 
 use bulkhead_api::McpTenantStatus;
+use bulkhead_core::mcp::Fingerprint;
 use kube::{Api, Client, api::DynamicObject, runtime::reflector::Store};
 
 use crate::{
-    cache::Cache, events::Events, kinds::Kind, metrics::Metrics, settings::Settings, watch::Guarded,
+    cache::Cache,
+    control::{Files, Sidecars},
+    events::Events,
+    kinds::Kind,
+    metrics::Metrics,
+    settings::Settings,
+    watch::Guarded,
 };
 
 /// What every reconcile works with.
@@ -27,6 +34,10 @@ pub struct Context {
     pub tenants: Store<Guarded>,
     /// Publishes transitions.
     pub events: Events,
+    /// By what sidecars trust the operator.
+    pub control: Arc<Files>,
+    /// What sidecars said.
+    pub sidecars: Arc<Sidecars>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// What is remembered of each tenant, by UID. Nothing is lost when it is.
@@ -53,6 +64,8 @@ pub struct Memories(Mutex<HashMap<String, Memory>>);
 struct Memory {
     /// Failures in a row.
     failures: u32,
+    /// What stands for the pins of each server, as they were applied last.
+    pins: HashMap<String, Fingerprint>,
     /// The status that was written last, and the resource version that came of it: the watch may not have it yet.
     status: Option<(u64, McpTenantStatus)>,
 }
@@ -69,6 +82,16 @@ impl Memories {
     /// The tenant's reconcile succeeded.
     pub fn succeeded(&self, uid: &str) {
         self.with(uid, |memory| memory.failures = 0);
+    }
+
+    /// The pins of a server are applied.
+    pub fn applies_pins(&self, uid: &str, server: &str, pins: Fingerprint) {
+        self.with(uid, |memory| memory.pins.insert(server.to_owned(), pins));
+    }
+
+    /// Whether these were the pins of a server that were applied last.
+    pub fn applied_pins(&self, uid: &str, server: &str, pins: Fingerprint) -> bool {
+        self.with(uid, |memory| memory.pins.get(server) == Some(&pins))
     }
 
     /// A status was written.

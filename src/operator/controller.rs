@@ -1,11 +1,18 @@
 //! The reconcile of one tenant: dereference → validate → claim → build → apply → status.
 
-use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::Hash,
+    sync::Arc,
+    time::Duration,
+};
 
 use bulkhead_api::{
     McpTenant, McpTenantStatus,
     conditions::{reasons, types},
+    tenant::OfferKind,
 };
+use bulkhead_core::policy::document::Callable;
 use futures::{Stream, StreamExt, TryFutureExt, stream};
 use kube::{
     Resource, ResourceExt,
@@ -23,6 +30,7 @@ use crate::{
     apply::{self, Applied, Owner, Refusal},
     build, claims,
     context::Context,
+    control::Offer,
     dereference,
     error::{Error, Retry, back_off},
     names::{self, ClaimKind},
@@ -210,6 +218,7 @@ async fn pursue(
             )
         })
         .collect();
+    let settling = context.sidecars.is_settling() && was_enforced(before);
     let servers = valid.servers.iter().map(|server| {
         let host = &server
             .name
@@ -219,12 +228,24 @@ async fn pursue(
             bulkhead_core::pod::MTLS_PORT,
             server.http.path
         );
-        ServerView::new(
+        let revision = revision(&children, server.name.as_str());
+        let before = before.servers.iter().find(|before| {
+            settling && before.name == server.name.as_str() && before.policy_revision == revision
+        });
+        let mut view = ServerView::new(
             server.name.as_str(),
             url,
-            revision(&children, server.name.as_str()),
+            revision,
             server.replicas,
-        )
+            offers(server),
+        );
+        view.before = before.cloned();
+        let pins = build::pins(server, &observed);
+        context
+            .memory
+            .applies_pins(uid, server.name.as_str(), pins.fingerprint());
+        view.definitions = (!pins.is_empty()).then(|| pins.fingerprint());
+        view
     });
     let servers = servers.collect();
     let owner = Owner {
@@ -236,7 +257,13 @@ async fn pursue(
     if let Some(refusal) = &applied.refused {
         return Ok(unusable(refusal));
     }
-    let mut view = View::gather(&context.cache, &applied, &certificates, servers, trust_known);
+    let mut view = View::gather(
+        (&context.cache, &context.sidecars),
+        &applied,
+        &certificates,
+        servers,
+        trust_known,
+    );
     view.issuers_unknown = valid
         .issuers
         .iter()
@@ -258,6 +285,30 @@ fn is_new(tenant: &McpTenant, before: &McpTenantStatus) -> bool {
         .iter()
         .find(|condition| condition.type_ == types::ACCEPTED && condition.status == "True");
     accepted.and_then(|condition| condition.observed_generation) != tenant.metadata.generation
+}
+
+/// The tools and prompts of a server.
+fn offers(server: &validate::Server) -> BTreeSet<Offer> {
+    let named = |kind, names: &[Callable]| {
+        let offer = |name: &Callable| Offer {
+            kind,
+            name: name.name.clone(),
+        };
+        names.iter().map(offer).collect::<Vec<_>>()
+    };
+    let tools = named(OfferKind::Tool, &server.offers.tools);
+    tools
+        .into_iter()
+        .chain(named(OfferKind::Prompt, &server.offers.prompts))
+        .collect()
+}
+
+/// Whether every sidecar had confirmed its policy.
+fn was_enforced(before: &McpTenantStatus) -> bool {
+    before
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == types::POLICY_ENFORCED && condition.status == "True")
 }
 
 /// The revision of the policy that a server's pods are told to enforce.

@@ -1,8 +1,15 @@
 //! What must be known from the cluster before a tenant is validated and built: all of it from watch caches.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use bulkhead_api::McpTenant;
+use bulkhead_core::{
+    control::{self, Operator},
+    mcp::Pins,
+};
 use ipnet::IpNet;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use tracing::warn;
@@ -12,10 +19,12 @@ use crate::{
     build::{Observed, Overhead, PeerService, Pem},
     cache::{Cache, Report},
     context::Context,
+    control::Shown,
     issuers::IssuerRef,
     kinds::{API_SERVER, Kind, tenants_of_namespace},
-    names::{AGENTS_CA, SERVERS_CA},
+    names::{AGENTS_CA, OPERATOR, SERVERS_CA, ServerName},
     ranges::ClusterRanges,
+    status,
     watch::{peer_namespaces, peer_ranges},
 };
 
@@ -45,6 +54,9 @@ pub fn dereference(context: &Context, tenant: &McpTenant) -> Observed {
         servers_ca: root(cache, &name, SERVERS_CA),
         agents_ca: root(cache, &agents, AGENTS_CA),
         token_keys: cache.token_keys(),
+        operator: operator(context),
+        pins: pins(context, tenant),
+        shown: shown(context, tenant),
         issuers: tenant
             .spec
             .issuers
@@ -109,6 +121,60 @@ pub fn root(cache: &Cache, namespace: &str, ca: &str) -> Option<Pem> {
     Pem::new(pem)
         .inspect_err(|error| warn!(namespace, ca, %error, "cert-manager issued what is no certificate"))
         .ok()
+}
+
+/// What the tenant's servers are held to. The `ConfigMaps` say so, and count only as far as the status vouches for them, which was
+/// written by the operator to another object, or this leader applied them itself and a failure kept it from saying so.
+fn pins(context: &Context, tenant: &McpTenant) -> BTreeMap<String, Pins> {
+    let (namespace, status) = (tenant.name_any(), status::current(context, tenant));
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let held = tenant.spec.servers.iter().filter_map(|server| {
+        let name = ServerName::new(&server.name).ok()?;
+        let live = context.cache.get(Kind::ConfigMap, &namespace, &name.policy())?;
+        let Report::Pins(pins) = &live.report else {
+            return None;
+        };
+        let all = pins.fingerprint();
+        let vouched = status.servers.iter().find(|known| known.name == server.name);
+        let is_vouched = vouched.is_some_and(|vouched| vouched.definitions == Some(all.to_string()))
+            || context.memory.applied_pins(uid, &server.name, all);
+        (pins.is_empty() || is_vouched).then(|| (server.name.clone(), Pins::clone(pins)))
+    });
+    held.collect()
+}
+
+/// What sidecars say that their servers showed first. A pod of another image than the server's present one has no say.
+fn shown(context: &Context, tenant: &McpTenant) -> BTreeMap<String, Vec<Shown>> {
+    let mut shown: BTreeMap<String, Vec<Shown>> = BTreeMap::new();
+    for live in context.cache.of_kind(Kind::Pod, &tenant.name_any()) {
+        let Report::Pod(pod) = &live.report else {
+            continue;
+        };
+        let server = tenant.spec.servers.iter().find(|server| {
+            Some(&server.name) == pod.server.as_ref() && Some(&server.image) == pod.image.as_ref()
+        });
+        if let (Some(server), Some(said)) = (server, context.sidecars.in_force(&live.uid)) {
+            let of_server = shown.entry(server.name.clone()).or_default();
+            of_server.extend(said.first.iter().cloned());
+        }
+    }
+    shown
+}
+
+/// Where the operator's own Service is.
+fn operator(context: &Context) -> Option<Operator> {
+    let namespace = &context.settings.namespace;
+    let live = context.cache.get(Kind::Service, namespace, OPERATOR)?;
+    let Report::Service(state) = &live.report else {
+        return None;
+    };
+    let address = SocketAddr::new(*state.addresses.first()?, control::PORT);
+    let roots = context.control.roots().as_str().to_owned();
+    Some(Operator::new(
+        address,
+        format!("{OPERATOR}.{namespace}.svc"),
+        roots,
+    ))
 }
 
 /// Where the cluster's own addresses are, as far as it tells.

@@ -15,6 +15,7 @@ pub mod apply;
 pub mod cache;
 pub mod claims;
 pub mod context;
+pub mod control;
 pub mod controller;
 pub mod dereference;
 pub mod error;

@@ -41,6 +41,11 @@ struct ByReady {
     ready: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
+}
+
 /// Counters, gauges and histograms of the operator.
 #[derive(Debug)]
 pub struct Metrics {
@@ -50,6 +55,7 @@ pub struct Metrics {
     writes: Family<Written, Counter>,
     drift: Family<OfKind, Counter>,
     watch_errors: Family<OfKind, Counter>,
+    sidecar_calls: Family<ByResult, Counter>,
     leader: Gauge,
     tenants: Family<ByReady, Gauge>,
     /// The `Ready` status of each tenant, by UID, of which `tenants` is the count.
@@ -64,6 +70,7 @@ impl Default for Metrics {
         let writes = Family::default();
         let drift = Family::default();
         let watch_errors = Family::default();
+        let sidecar_calls = Family::default();
         let leader = Gauge::default();
         let tenants = Family::default();
         registry.register(
@@ -91,6 +98,12 @@ impl Default for Metrics {
             "Watches that broke and were started again, by kind",
             watch_errors.clone(),
         );
+        registry.register(
+            "sidecar_calls",
+            "Calls of sidecars that would report: admitted, pod_unknown (the watches don't know the pod yet), refused, or \
+             unreviewed (the API server didn't review the token)",
+            sidecar_calls.clone(),
+        );
         registry.register("leader", "1 while this replica reconciles", leader.clone());
         registry.register(
             "tenants",
@@ -104,6 +117,7 @@ impl Default for Metrics {
             writes,
             drift,
             watch_errors,
+            sidecar_calls,
             leader,
             tenants,
             ready: Mutex::default(),
@@ -138,6 +152,11 @@ impl Metrics {
     /// A watch broke.
     pub fn watch_failed(&self, kind: &'static str) {
         self.watch_errors.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// Somebody called who would report.
+    pub fn sidecar_called(&self, result: &'static str) {
+        self.sidecar_calls.get_or_create(&ByResult { result }).inc();
     }
 
     /// Whether this replica reconciles.

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`].
 pub const MANAGED_BY: &str = "bulkhead";
+/// Label with the name of the operator's own pods.
+pub const LABEL_NAME: &str = "app.kubernetes.io/name";
 /// Label with the tenant's name.
 pub const LABEL_TENANT: &str = "bulkhead.dev/tenant";
 /// Label with the server's name.
@@ -47,6 +49,8 @@ pub const SELF_SIGNED: &str = "selfsigned";
 pub const SERVERS_CA: &str = "servers-ca";
 /// CA of the agents: Certificate, Secret and Issuer.
 pub const AGENTS_CA: &str = "agents-ca";
+/// The operator's Service, and the label value of its pods.
+pub const OPERATOR: &str = "bulkhead-operator";
 /// `ConfigMap` with the root to trust for the other side.
 pub const TRUST: &str = "bulkhead-trust";
 

@@ -12,6 +12,7 @@ use tracing::info;
 use crate::{
     cache::Cache,
     context::{Context, Memories},
+    control::{self, Door, Files, FilesError, Sidecars},
     controller,
     duration::GoDuration,
     events::Events,
@@ -47,6 +48,9 @@ pub struct Options {
     /// Ranges that are not public, or the cluster's own, in which issuers of persons' tokens may be.
     #[arg(long, env = "BULKHEAD_ISSUER_CIDRS", value_name = "CIDR", value_delimiter = ',', value_parser = range)]
     pub issuer_cidrs: Vec<IpNet>,
+    /// Where sidecars report.
+    #[command(flatten)]
+    pub control: control::Options,
     /// Name of this replica, which no other has.
     #[arg(long, env = "POD_NAME", default_value_t = identity(), hide_default_value = true, value_name = "NAME")]
     pub identity: String,
@@ -81,6 +85,12 @@ pub enum Ended {
     /// A watch ended, which none ever should.
     #[error("a watch ended")]
     Watch,
+    /// There is nothing to take sidecars' reports with.
+    #[error("sidecars can't report: {0}")]
+    Control(#[from] FilesError),
+    /// Sidecars' reports have no port.
+    #[error("sidecars can't report to {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
 }
 
 /// Runs until told to stop: stands by, then leads.
@@ -91,14 +101,16 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Ended> {
+    let files = Arc::new(Files::open(&options.control.control_dir)?);
     let metrics = Arc::new(Metrics::default());
     let readiness = Readiness::default();
     let cache = Arc::new(Cache::default());
     let (tenants, writer) = reflector::store();
     let (sender, mut requests) = mpsc::unbounded_channel();
 
+    let sidecars = Sidecars::new(sender.clone());
     let mut watches = JoinSet::new();
-    Watches {
+    let following = Watches {
         client: client.clone(),
         namespace: settings.namespace.clone(),
         cache: cache.clone(),
@@ -106,8 +118,10 @@ pub async fn run(
         requests: sender,
         readiness: readiness.clone(),
         metrics: metrics.clone(),
-    }
-    .start(writer, Guard::new(options.issuer_cidrs, &settings), &mut watches);
+    };
+    following
+        .clone()
+        .start(writer, Guard::new(options.issuer_cidrs, &settings), &mut watches);
 
     // Served to the very end, so that a replica that drains still answers its probes.
     let stop_serving = CancellationToken::new();
@@ -138,24 +152,51 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     }
     metrics.leads(true);
+    let address = options.control.control_listen;
+    let control_listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| Ended::Listen(address, error))?;
 
     let context = Arc::new(Context {
         client: client.clone(),
         resync: Duration::from_secs(options.resync.as_secs()),
         cache,
         tenants,
+        control: files.clone(),
+        sidecars: sidecars.clone(),
         events: Events::new(client, options.identity),
         metrics: metrics.clone(),
         memory: Memories::default(),
         settings,
     });
+    let serving = control::serve(
+        control_listener,
+        files.clone(),
+        Door::new(context.clone()),
+        shutdown.clone(),
+    );
+    let mut serving = tokio::spawn(serving);
+    let keeping_up = async {
+        tokio::join!(files.follow(|| following.request_all()), async {
+            sidecars.settle().await;
+            // What only a predecessor's word stood for is looked at again.
+            following.request_all();
+        })
+    };
     let result = tokio::select! {
         // Ends when told to stop, after what it had begun.
         () = controller::run(context, requests, options.concurrency, shutdown.clone()) => Ok(()),
         lost = lease.keep() => Err(Ended::Lost(lost)),
         _ = watches.join_next() => Err(Ended::Watch),
+        // Never ends.
+        _ = keeping_up => Err(Ended::Watch),
     };
     metrics.leads(false);
+    if result.is_ok() {
+        // Every sidecar is told to call the next leader.
+        let _ = (&mut serving).await;
+    }
+    serving.abort();
     if result.is_ok() {
         info!("drained");
         if let Err(error) = lease.release().await {

@@ -27,15 +27,16 @@ use crate::{
 };
 
 pub use conditions::{Judgement, judge};
-pub use view::{ServerView, View};
+pub use view::{PodView, ServerView, View};
 
 /// Condition types, in the order in which they are reported.
-const TYPES: [&str; 5] = [
+const TYPES: [&str; 6] = [
     types::READY,
     types::ACCEPTED,
     types::NETWORK_ISOLATED,
     types::CERTIFICATES_READY,
     types::POLICY_ENFORCED,
+    types::TOOLS_OFFERED,
 ];
 
 /// What a reconcile found, as far as the status is concerned.

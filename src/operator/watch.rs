@@ -195,6 +195,8 @@ impl Watches {
                 // A claim that came free is what a refused tenant waits for.
                 self.request_where(|tenant| !is_accepted(tenant));
             }
+            // Where sidecars report.
+            (Kind::Service, _) if namespace == self.namespace => self.request_all(),
             // What we made ourselves is nobody's peer.
             (Kind::Service, _) if !ours => self.request_where(|tenant| refers_to(tenant, namespace)),
             (Kind::RuntimeClass, _) => self.request_where(|tenant| tenant.spec.isolation.sandbox.is_some()),

@@ -11,6 +11,7 @@ mod scenarios {
     mod bad_specs;
     mod connect;
     mod crossing;
+    mod definitions;
     mod deletion;
     mod drift;
     mod egress;

@@ -1,6 +1,7 @@
 //! `ConfigMaps`: whom to trust, once it is known, and what is allowed.
 
 use bulkhead_core::{
+    control::Operator,
     pod,
     tokens::{IssuerKeys, TokenKeys},
 };
@@ -9,6 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use super::{
     Observed,
     meta::{labels, meta, server_labels, tenant_labels},
+    pins::pins,
     policies::policy,
 };
 use crate::{names::TRUST, settings::Settings, validate::ValidatedTenant};
@@ -23,6 +25,7 @@ pub(super) fn config_maps(
         .token_keys
         .as_ref()
         .map(|keys| token_keys(keys, tenant, observed));
+    let operator = observed.operator.as_ref().map(Operator::to_json);
     // Crosswise: in the servers' namespace the agents' root, in the agents' the servers'. A server's replicas know each
     // other by the servers' root, in a file of its own: it lets nobody in where agents are let in.
     let trust = [
@@ -31,6 +34,7 @@ pub(super) fn config_maps(
                 Some((pod::TRUST_FILE, root.as_str())),
                 servers.map(|root| (pod::PEERS_TRUST_FILE, root.as_str())),
                 token_keys.as_deref().map(|keys| (pod::TOKEN_KEYS_FILE, keys)),
+                operator.as_deref().map(|operator| (pod::CONTROL_FILE, operator)),
             ];
             trust(
                 tenant,
@@ -52,10 +56,10 @@ pub(super) fn config_maps(
             server.name.policy(),
             server_labels(tenant, &server.name),
         ),
-        data: Some(labels([(
-            pod::POLICY_FILE,
-            &policy(tenant, server, settings).json,
-        )])),
+        data: Some(labels([
+            (pod::POLICY_FILE, &*policy(tenant, server, settings).json),
+            (pod::PINS_FILE, &*pins(server, observed).to_json()),
+        ])),
         ..ConfigMap::default()
     });
     trust.into_iter().flatten().chain(policies).collect()

@@ -6,15 +6,15 @@ mod server;
 mod sidecar;
 
 use bulkhead_api::tenant::Dns;
-use bulkhead_core::pod;
+use bulkhead_core::{control, pod};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
             ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, LocalObjectReference,
             PersistentVolumeClaimVolumeSource, PodDNSConfig, PodDNSConfigOption, PodSecurityContext, PodSpec,
-            PodTemplateSpec, SeccompProfile, SecretVolumeSource, TopologySpreadConstraint,
-            Volume as PodVolume,
+            PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretVolumeSource,
+            ServiceAccountTokenProjection, TopologySpreadConstraint, Volume as PodVolume, VolumeProjection,
         },
     },
     apimachinery::pkg::{
@@ -37,6 +37,9 @@ use crate::{
 /// Time that calls in flight have to end in, before the pod's containers are killed.
 const TERMINATION_GRACE_SECONDS: i64 = 60;
 
+/// Lifetime of the token by which a sidecar proves itself to the operator. The kubelet renews it after four fifths.
+const CONTROL_TOKEN_SECONDS: i64 = 3600;
+
 /// Name server of pods without DNS. Nothing listens there, so that a lookup fails at once instead
 /// of after a time-out; loopback is the server container's own, and the sidecar resolves no names.
 const NO_NAME_SERVER: &str = "127.0.0.1";
@@ -47,6 +50,7 @@ mod volume {
     pub(super) const TLS: &str = "bulkhead-tls";
     pub(super) const HANDLES: &str = "bulkhead-handles";
     pub(super) const TRUST: &str = "bulkhead-trust";
+    pub(super) const CONTROL: &str = "bulkhead-control";
     pub(super) const ADMIN: &str = "bulkhead-admin";
     pub(super) const TMP: &str = "bulkhead-tmp";
 }
@@ -217,6 +221,7 @@ fn volumes(server: &Server) -> Vec<PodVolume> {
         secret(volume::TLS, server.name.certificate(), &["tls.crt", "tls.key"]),
         secret(volume::HANDLES, server.name.handles(), &[pod::HANDLES_FILE]),
         config_map(volume::TRUST, TRUST.to_owned()),
+        control_token(),
         empty_dir(volume::ADMIN, ApiQuantity("1Mi".to_owned())),
     ];
     if server::needs_tmp(server) {
@@ -234,6 +239,28 @@ fn volumes(server: &Server) -> Vec<PodVolume> {
         },
     }));
     volumes
+}
+
+/// A token that nobody but the operator takes.
+fn control_token() -> PodVolume {
+    let token = ServiceAccountTokenProjection {
+        audience: Some(control::AUDIENCE.to_owned()),
+        expiration_seconds: Some(CONTROL_TOKEN_SECONDS),
+        path: pod::TOKEN_FILE.to_owned(),
+        ..ServiceAccountTokenProjection::default()
+    };
+    PodVolume {
+        name: volume::CONTROL.to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(0o440),
+            sources: Some(vec![VolumeProjection {
+                service_account_token: Some(token),
+                ..VolumeProjection::default()
+            }]),
+            ..ProjectedVolumeSource::default()
+        }),
+        ..PodVolume::default()
+    }
 }
 
 fn empty_dir(name: &str, size_limit: ApiQuantity) -> PodVolume {

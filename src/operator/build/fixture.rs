@@ -1,7 +1,11 @@
 //! A tenant for tests, which uses every field. No two of its names are equal, so that swapped ones show.
 
 use bulkhead_api::McpTenant;
-use bulkhead_core::tokens::IssuerKeys;
+use bulkhead_core::{
+    control::{self, Operator},
+    mcp::{Fingerprint, Pins, ProtocolVersion, inventory::Listing},
+    tokens::IssuerKeys,
+};
 use serde_json::{Value, json};
 
 use super::{Observed, Overhead, PeerService, Pem};
@@ -13,6 +17,16 @@ use crate::{
 /// Root certificates, made once with `openssl req -x509`.
 const SERVERS_ROOT: &str = include_str!("fixture/servers-root.pem");
 const AGENTS_ROOT: &str = include_str!("fixture/agents-root.pem");
+
+/// What the operator's certificate chains to. Nobody reads it here.
+const OPERATOR_ROOT: &str = "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n";
+
+fn pinned() -> Pins {
+    let mut pins = Pins::of_image("an earlier image");
+    let definition = Fingerprint::of("{}");
+    pins.pin(Listing::Tools, "enter", ProtocolVersion::V20251125, definition);
+    pins
+}
 
 /// The tenant as it is written.
 pub(crate) fn tenant() -> Value {
@@ -69,6 +83,13 @@ pub(crate) fn observed() -> Observed {
             issuer: "https://api.cluster.example".into(),
             keys: vec![json!({"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "AAAA"})],
         }),
+        operator: Some(Operator::new(
+            ([10, 96, 0, 3], control::PORT).into(),
+            "bulkhead-operator.control.svc".into(),
+            OPERATOR_ROOT.into(),
+        )),
+        pins: [("ledgers".to_owned(), pinned())].into(),
+        shown: [].into(),
         issuers: [(
             "https://login.example.com/realms/umbra".to_owned(),
             IssuerState {

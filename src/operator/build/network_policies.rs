@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use bulkhead_api::tenant::Dns;
-use bulkhead_core::pod;
+use bulkhead_core::{control, pod};
 use k8s_openapi::{
     api::networking::v1::{
         IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
@@ -23,7 +23,9 @@ use sha2::{Digest, Sha256};
 
 use super::meta::{Labels, agent_labels, meta, selector, server_labels, server_selector, tenant_labels};
 use crate::{
-    names::{AGENTS_POLICY, DEFAULT_DENY, LABEL_AGENT, LABEL_NAMESPACE_NAME, LABEL_SERVER},
+    names::{
+        AGENTS_POLICY, DEFAULT_DENY, LABEL_AGENT, LABEL_NAME, LABEL_NAMESPACE_NAME, LABEL_SERVER, OPERATOR,
+    },
     settings::Settings,
     validate::{Agent, EgressPeer, EgressRule, PodPeer, Server, ValidatedTenant},
 };
@@ -95,7 +97,7 @@ fn default_deny(tenant: &ValidatedTenant, namespace: String) -> NetworkPolicy {
 }
 
 /// In: the sidecar's mTLS port, for the tenant's agents and declared clients. Out: what is
-/// declared. In and out: the port on which the server's own replicas reach each other. The sidecar's port for the kubelet is open to nobody; the kubelet isn't subject to policies.
+/// declared, and the operator. In and out: the port on which the server's own replicas reach each other. The sidecar's port for the kubelet is open to nobody; the kubelet isn't subject to policies.
 pub(super) fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Settings) -> NetworkPolicy {
     let mut from = vec![whole_namespace(&tenant.name.agents_namespace())];
     from.extend(server.clients.iter().map(pods));
@@ -122,10 +124,13 @@ pub(super) fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Se
         from: Some(vec![replicas.clone()]),
         ports: Some(peers.clone()),
     });
-    let mut egress = vec![NetworkPolicyEgressRule {
-        to: Some(vec![replicas]),
-        ports: Some(peers),
-    }];
+    let mut egress = vec![
+        NetworkPolicyEgressRule {
+            to: Some(vec![replicas]),
+            ports: Some(peers),
+        },
+        reports(settings),
+    ];
     egress.extend(server.egress.iter().map(declared));
     if server.dns == Dns::Cluster {
         egress.push(cluster_dns());
@@ -142,6 +147,18 @@ pub(super) fn of_server(tenant: &ValidatedTenant, server: &Server, settings: &Se
             ingress: Some(ingress),
             egress: Some(egress),
         }),
+    }
+}
+
+/// The operator, which sidecars tell what is in force.
+fn reports(settings: &Settings) -> NetworkPolicyEgressRule {
+    NetworkPolicyEgressRule {
+        to: Some(vec![NetworkPolicyPeer {
+            namespace_selector: Some(selector([(LABEL_NAMESPACE_NAME, &*settings.namespace)])),
+            pod_selector: Some(selector([(LABEL_NAME, OPERATOR)])),
+            ip_block: None,
+        }]),
+        ports: Some(vec![port("TCP", control::PORT)]),
     }
 }
 

@@ -5,9 +5,9 @@ use std::{
     net::IpAddr,
 };
 
-use bulkhead_core::tokens::IssuerKeys;
+use bulkhead_core::{control::Operator, mcp::Pins, tokens::IssuerKeys};
 
-use crate::{issuers::IssuerState, quantity::Quantity, ranges::ClusterRanges};
+use crate::{control::Shown, issuers::IssuerState, quantity::Quantity, ranges::ClusterRanges};
 
 /// What was read from the cluster. The default is knowing nothing, as when rendering offline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,12 @@ pub struct Observed {
     pub agents_ca: Option<Pem>,
     /// The keys that verify the tokens of the agents' service accounts. None: not known yet.
     pub token_keys: Option<IssuerKeys>,
+    /// Where the operator is, for sidecars. None: it has no Service.
+    pub operator: Option<Operator>,
+    /// What the tenant's servers are held to, by name.
+    pub pins: BTreeMap<String, Pins>,
+    /// What sidecars say that their servers showed first, by name, of pods with the servers' present images.
+    pub shown: BTreeMap<String, Vec<Shown>>,
     /// What is known of the issuers of persons' tokens that the tenant names, by `iss`.
     pub issuers: BTreeMap<String, IssuerState>,
     /// Services of the namespaces that servers may dial.

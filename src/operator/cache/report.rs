@@ -6,13 +6,13 @@ use std::{
 };
 
 use bulkhead_api::cert_manager::{CERTIFICATE_NAME_ANNOTATION, CERTIFICATE_REVISION_ANNOTATION};
-use bulkhead_core::pod;
+use bulkhead_core::{mcp::Pins, pod};
 use ipnet::IpNet;
 use k8s_openapi::{
     ByteString,
     api::{
         apps::v1::DeploymentStatus,
-        core::v1::{ContainerStatus, NodeSpec, NodeStatus, PodSpec, PodStatus, ServiceSpec},
+        core::v1::{ContainerStatus, NodeSpec, NodeStatus, PodStatus, ServiceSpec},
         discovery::v1::Endpoint,
         networking::v1::{NetworkPolicyPeer, NetworkPolicySpec, ServiceCIDRSpec},
     },
@@ -41,6 +41,8 @@ pub enum Report {
     Service(ServiceState),
     /// Who holds a claim.
     Claim(ClaimState),
+    /// What a server is held to.
+    Pins(Box<Pins>),
     /// What a quota allows.
     Quota(QuotaState),
     /// What a runtime class adds to a pod.
@@ -131,8 +133,8 @@ pub struct IssuedCertificate {
 pub struct PodState {
     /// The server that it runs, by label.
     pub server: Option<String>,
-    /// Revision of the policy that its sidecar must enforce.
-    pub policy_revision: Option<String>,
+    /// The image that its server is of.
+    pub image: Option<String>,
     /// Whether it ran to its end.
     pub finished: bool,
     /// Whether it is ready.
@@ -148,8 +150,6 @@ pub struct PodState {
 pub struct SidecarState {
     /// Its startup probe passed: the canary was refused.
     pub started: bool,
-    /// Its readiness probe passes: among other things, the canary can't be reached again.
-    pub ready: bool,
     /// How it ended last.
     pub last_exit: Option<i32>,
 }
@@ -183,7 +183,7 @@ impl Report {
             Kind::Node => Self::Addresses(Box::new(node(object))),
             Kind::ServiceCidr => Self::Addresses(Box::new(service_cidr(object))),
             Kind::EndpointSlice => Self::Addresses(Box::new(endpoints(object))),
-            Kind::ConfigMap => claim(object).map_or(Self::Nothing, Self::Claim),
+            Kind::ConfigMap => config_map(object),
             _ => Self::Nothing,
         }
     }
@@ -196,6 +196,21 @@ fn part<T: DeserializeOwned + Default>(object: &DynamicObject, key: &str) -> T {
         .get(key)
         .and_then(|value| T::deserialize(value).ok())
         .unwrap_or_default()
+}
+
+/// A claim, or a server's policy with its pins.
+fn config_map(object: &DynamicObject) -> Report {
+    if let Some(claim) = claim(object) {
+        return Report::Claim(claim);
+    }
+    let json = object
+        .data
+        .pointer("/data")
+        .and_then(|data| data.get(pod::PINS_FILE)?.as_str());
+    match json.map(|json| Pins::from_json(json.as_bytes())) {
+        Some(Ok(pins)) => Report::Pins(Box::new(pins)),
+        Some(Err(_)) | None => Report::Nothing,
+    }
 }
 
 fn claim(object: &DynamicObject) -> Option<ClaimState> {
@@ -373,25 +388,9 @@ fn issued(object: &DynamicObject) -> Option<IssuedCertificate> {
 }
 
 fn pod(object: &DynamicObject) -> PodState {
-    let spec: PodSpec = part(object, "spec");
     let status: PodStatus = part(object, "status");
     let empty = BTreeMap::new();
     let labels = object.metadata.labels.as_ref().unwrap_or(&empty);
-    let sidecar = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .find(|container| container.name == pod::SIDECAR_CONTAINER);
-    // What the sidecar itself was told, so that no annotation can say otherwise.
-    let policy_revision = sidecar
-        .and_then(|container| {
-            container
-                .env
-                .iter()
-                .flatten()
-                .find(|env| env.name == pod::ENV_POLICY_REVISION)
-        })
-        .and_then(|env| env.value.clone());
     let containers = || {
         status
             .init_container_statuses
@@ -401,7 +400,14 @@ fn pod(object: &DynamicObject) -> PodState {
     };
     PodState {
         server: labels.get(names::LABEL_SERVER).cloned(),
-        policy_revision,
+        image: object
+            .data
+            .pointer("/spec/containers")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .find(|container| container["name"] == pod::SERVER_CONTAINER)
+            .and_then(|container| Some(container["image"].as_str()?.to_owned())),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
         ready: status
             .conditions
@@ -424,7 +430,6 @@ fn sidecar_state(status: &ContainerStatus) -> SidecarState {
     };
     SidecarState {
         started: status.started == Some(true),
-        ready: status.ready,
         last_exit: ended(status.state.as_ref()).or_else(|| ended(status.last_state.as_ref())),
     }
 }

@@ -1,9 +1,11 @@
 //! From what there is to what is said about it. Nothing is `True` that nobody confirmed.
 
-use bulkhead_api::conditions::{reasons, types};
-use bulkhead_core::pod;
+use std::collections::BTreeSet;
 
-use super::{Outcome, ServerView, View};
+use bulkhead_api::conditions::{reasons, types};
+use bulkhead_core::{Reason, pod};
+
+use super::{Outcome, PodView, ServerView, View};
 
 /// What is said about one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +68,8 @@ pub fn judge(outcome: &Outcome) -> Vec<Judgement> {
             let isolated = network_isolated(view);
             let enforced = policy_enforced(view);
             let ready = ready(view, &[&isolated, &certificates, &enforced]);
-            vec![ready, accepted(), isolated, certificates, enforced]
+            let offered = tools_offered(view);
+            vec![ready, accepted(), isolated, certificates, enforced, offered]
         }
     }
 }
@@ -115,7 +118,8 @@ fn network_isolated(view: &View) -> Judgement {
         .iter()
         .filter(|server| {
             server.pods.iter().any(|pod| {
-                !pod.sidecar.started && pod.sidecar.last_exit == Some(pod::EXIT_NETWORK_NOT_ENFORCED)
+                let sidecar = &pod.state.sidecar;
+                !sidecar.started && sidecar.last_exit == Some(pod::EXIT_NETWORK_NOT_ENFORCED)
             })
         })
         .map(|server| server.name.as_str())
@@ -135,22 +139,29 @@ fn network_isolated(view: &View) -> Judgement {
     if let Some(unknown) = no_pods(type_, view) {
         return unknown;
     }
-    let waiting = names(view, |server| server.pods.iter().any(|pod| !pod.sidecar.started));
+    let waiting = names(view, |server| {
+        server.pods.iter().any(|pod| !pod.state.sidecar.started)
+    });
     if !waiting.is_empty() {
         let message =
             format!("Waiting for the sidecars of {waiting} to see their forbidden address refused.");
         return Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message);
     }
-    // A network that was closed may be open again: of that, too, a sidecar tells by not being ready.
-    let unready = names(view, |server| server.pods.iter().any(|pod| !pod.sidecar.ready));
-    if !unready.is_empty() {
+    let opened = names(view, |server| {
+        let opened = |pod: &PodView| pod.in_force.as_ref().is_some_and(|said| !said.network_closed);
+        server.pods.iter().any(opened)
+    });
+    if !opened.is_empty() {
         let message = format!(
-            "The sidecars of {unready} have started but are not ready, so they don't confirm that the network \
-             is closed; the pods' events and the sidecars' logs say why."
+            "The sidecars of {opened} can reach an address that their network policies forbid, and take no calls. The \
+             network was closed before: look at the CNI plugin of their nodes."
         );
-        return Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message);
+        return Judgement::new(type_, "False", reasons::NETWORK_POLICY_NOT_ENFORCED, message);
     }
-    Judgement::as_specified(type_, "Every sidecar saw its forbidden address refused.")
+    if let Some(silent) = silent(type_, view) {
+        return silent;
+    }
+    Judgement::as_specified(type_, "Every sidecar says that its forbidden address is refused.")
 }
 
 fn policy_enforced(view: &View) -> Judgement {
@@ -161,24 +172,132 @@ fn policy_enforced(view: &View) -> Judgement {
     if let Some(unknown) = no_pods(type_, view) {
         return unknown;
     }
+    if let Some(silent) = silent(type_, view) {
+        return silent;
+    }
     let other = |server: &ServerView| {
-        server
-            .pods
-            .iter()
-            .any(|pod| pod.ready && pod.policy_revision.as_deref() != Some(server.revision.as_str()))
+        let other = |pod: &PodView| {
+            pod.state.ready
+                && server
+                    .revision_of(pod)
+                    .is_some_and(|revision| revision != server.revision)
+        };
+        server.pods.iter().any(other)
     };
     let stale = names(view, other);
     if !stale.is_empty() {
         let message = format!("Pods of {stale} still run with an earlier policy; they are being replaced.");
         return Judgement::new(type_, "False", reasons::ROLLING_OUT, message);
     }
+    if let Some(waiting) = keys_missing(view) {
+        return waiting;
+    }
     let unconfirmed = names(view, |server| server.enforcing() == 0);
     if unconfirmed.is_empty() {
-        Judgement::as_specified(type_, "Every ready sidecar enforces the current policy.")
+        Judgement::as_specified(
+            type_,
+            "Every ready sidecar says that it enforces the current policy.",
+        )
     } else {
         let message = format!("Waiting for a sidecar of {unconfirmed} to be ready with the current policy.");
         Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message)
     }
+}
+
+/// Sidecars get keys by what they mount, which the kubelet brings up to date in its own time.
+fn keys_missing(view: &View) -> Option<Judgement> {
+    let without: BTreeSet<&str> = view
+        .servers
+        .iter()
+        .flat_map(|server| &server.pods)
+        .filter(|pod| pod.state.ready)
+        .filter_map(|pod| pod.in_force.as_ref())
+        .flat_map(|said| &said.issuers_without_keys)
+        .map(String::as_str)
+        .collect();
+    let names: Vec<_> = without.into_iter().collect();
+    (!names.is_empty()).then(|| {
+        let message = format!(
+            "Sidecars don't have the keys yet by which they verify tokens of {}, and refuse them; the kubelet brings them \
+             within about a minute.",
+            names.join(", ")
+        );
+        Judgement::new(types::POLICY_ENFORCED, "False", reasons::WAITING_FOR_ISSUER, message)
+    })
+}
+
+/// Sidecars of ready pods of which nothing was heard for a while.
+fn silent(type_: &'static str, view: &View) -> Option<Judgement> {
+    let silent = names(view, |server| {
+        let is_silent = |pod: &PodView| pod.state.sidecar.started && server.is_silent(pod);
+        server.pods.iter().any(is_silent)
+    });
+    (!silent.is_empty()).then(|| {
+        let message = format!(
+            "Sidecars of {silent} don't report to the operator. They enforce what they have; what that is, isn't known. Their \
+             logs say what keeps them from it."
+        );
+        Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message)
+    })
+}
+
+/// What servers show and nobody is offered. Nobody can use it, so it keeps nothing else from being ready.
+fn tools_offered(view: &View) -> Judgement {
+    let type_ = types::TOOLS_OFFERED;
+    if let Some(unknown) = no_pods(type_, view) {
+        return unknown;
+    }
+    let mut words = Vec::new();
+    let mut unusable = None;
+    for server in &view.servers {
+        let (withheld, beyond) = server.withheld();
+        for offer in withheld {
+            if !is_acceptable(&offer.reason) {
+                unusable.get_or_insert(reasons::DEFINITION_UNUSABLE);
+            }
+            words.push(format!(
+                "{} {} of {} ({} in {}: {})",
+                offer.kind.as_str().to_lowercase(),
+                offer.name,
+                server.name,
+                offer.reason,
+                offer.protocol_version,
+                offer.definition
+            ));
+        }
+        if beyond > 0 {
+            words.push(format!("{beyond} more of {}", server.name));
+        }
+    }
+    if !words.is_empty() {
+        let reason = unusable.unwrap_or(reasons::DEFINITION_NOT_ACCEPTED);
+        let message = format!(
+            "Not offered to anybody: {}. Look at what the server shows; what is good can be accepted by its fingerprint, in \
+             `definitions`.",
+            words.join(", ")
+        );
+        return Judgement::new(type_, "False", reason, message);
+    }
+    if let Some(silent) = silent(type_, view) {
+        return silent;
+    }
+    let unread = names(view, |server| {
+        let unread = |pod: &PodView| pod.in_force.as_ref().is_some_and(|said| !said.inventory_taken);
+        server.pods.iter().any(unread)
+    });
+    if unread.is_empty() {
+        let message = "Every tool and prompt that is named here and that its server shows is offered.";
+        return Judgement::as_specified(type_, message);
+    }
+    let message = format!("The lists of {unread} are not read yet.");
+    Judgement::new(type_, "Unknown", reasons::WAITING_FOR_SIDECARS, message)
+}
+
+/// Whether the tenant can accept the definition.
+fn is_acceptable(reason: &str) -> bool {
+    [Reason::DefinitionChanged, Reason::DefinitionNotAccepted]
+        .map(Reason::as_str)
+        .contains(&reason)
 }
 
 fn issuers_unknown(view: &View) -> Option<Judgement> {
@@ -264,7 +383,7 @@ fn ready(view: &View, others: &[&Judgement]) -> Judgement {
         return Judgement::new(type_, "False", reasons::WAITING_FOR_TRUST, message);
     }
     for server in &view.servers {
-        if let Some(problem) = server.pods.iter().find_map(|pod| pod.problem.as_deref()) {
+        if let Some(problem) = server.pods.iter().find_map(|pod| pod.state.problem.as_deref()) {
             let message = format!("A pod of {} does not run: {problem}.", server.name);
             return Judgement::new(type_, "False", reasons::PODS_FAILING, message);
         }

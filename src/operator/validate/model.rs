@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_api::tenant::{AgentLimits, Dns, EnvVar, Http, KeyExchange, Probes, Subject};
+use bulkhead_api::tenant::{AgentLimits, Dns, EnvVar, Http, KeyExchange, OnImageChange, Probes, Subject};
 use bulkhead_core::policy::document;
 use ipnet::IpNet;
 
@@ -176,6 +176,8 @@ pub struct Server {
     pub clients: Vec<PodPeer>,
     /// What may be used on it, with the tenant's values already in place.
     pub offers: Offers,
+    /// What a change of its image makes of the definitions that it is held to.
+    pub on_image_change: OnImageChange,
 }
 
 impl Server {

@@ -120,6 +120,7 @@ pub(super) fn server(
         egress,
         clients,
         offers,
+        on_image_change: server.pinning.on_image_change,
     })
 }
 

@@ -46,6 +46,7 @@ fn status_shows_the_tree_of_a_tenant() {
         "CertificatesReady",
         "NetworkIsolated",
         "PolicyEnforced",
+        "ToolsOffered",
         "ledger",
         "billing",
     ] {

@@ -55,6 +55,7 @@ pub(super) fn container(revision: &str, settings: &Settings) -> Container {
             mount(volume::TLS, pod::TLS_DIR, Some(true)),
             mount(volume::HANDLES, pod::HANDLES_DIR, Some(true)),
             mount(volume::TRUST, pod::TRUST_DIR, Some(true)),
+            mount(volume::CONTROL, pod::CONTROL_TOKEN_DIR, Some(true)),
             mount(volume::ADMIN, pod::ADMIN_DIR, None),
         ]),
         ..Container::default()

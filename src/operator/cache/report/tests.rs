@@ -58,33 +58,12 @@ fn a_request_tells_its_certificate_once_it_is_issued() {
 }
 
 #[test]
-fn a_sidecar_may_have_started_and_not_be_ready() {
-    let of = |ready: bool| {
-        let status = json!({
-            "name": "bulkhead-proxy", "image": "", "imageID": "", "restartCount": 0,
-            "started": true, "ready": ready,
-        });
-        sidecar_state(&serde_json::from_value(status).unwrap())
-    };
-    for ready in [true, false] {
-        let state = SidecarState {
-            started: true,
-            ready,
-            last_exit: None,
-        };
-        assert_eq!(of(ready), state);
-    }
-}
-
-#[test]
-fn a_pod_tells_what_its_sidecar_was_told_and_how_it_ended() {
+fn a_pod_tells_how_its_sidecar_started_and_ended() {
     let Report::Pod(state) = observe(
         Kind::Pod,
         json!({
             "metadata": {"labels": {"bulkhead.dev/server": "crm"}},
-            "spec": {"containers": [], "initContainers": [
-                {"name": "bulkhead-proxy", "env": [{"name": "BULKHEAD_POLICY_REVISION", "value": "abc"}]},
-            ]},
+            "spec": {"containers": [{"name": "helper", "image": "h"}, {"name": "server", "image": "crm:1"}]},
             "status": {
                 "phase": "Pending",
                 "conditions": [{"type": "Ready", "status": "False"}],
@@ -99,13 +78,14 @@ fn a_pod_tells_what_its_sidecar_was_told_and_how_it_ended() {
     ) else {
         panic!("a pod is a pod")
     };
-    assert_eq!(state.server.as_deref(), Some("crm"));
-    assert_eq!(state.policy_revision.as_deref(), Some("abc"));
+    assert_eq!(
+        (state.server.as_deref(), state.image.as_deref()),
+        (Some("crm"), Some("crm:1"))
+    );
     assert_eq!(
         state.sidecar,
         SidecarState {
             started: false,
-            ready: false,
             last_exit: Some(70)
         }
     );

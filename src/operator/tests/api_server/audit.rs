@@ -18,7 +18,8 @@ pub struct Request {
 
 impl Request {
     pub fn is_mutating(&self) -> bool {
-        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+        // A review is a question, and nothing is kept of it.
+        !matches!(self.verb.as_str(), "get" | "list" | "watch") && self.resource != "tokenreviews"
     }
 }
 

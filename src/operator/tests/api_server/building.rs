@@ -5,12 +5,14 @@ use std::{
     io::{Read as _, Write as _},
 };
 
+use bulkhead_control::SidecarReport;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{
     audit::{self, Request},
     fixture::{Fixture, Operator, tenant, until},
+    sidecar::{Papers, Sidecar},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +48,7 @@ async fn a_tenant_is_built_in_order_and_then_nothing_is_written() {
     .await;
     assert_eq!(audit::writes(&fixture.requests())[writes.len()..], []);
 
-    what_runs_is_reported(&fixture).await;
+    let sidecars = what_runs_is_reported(&fixture, &operator).await;
     let told = fixture
         .api("events.k8s.io", "Event", Some("umbra"))
         .list(&ListParams::default())
@@ -61,6 +63,20 @@ async fn a_tenant_is_built_in_order_and_then_nothing_is_written() {
         reasons.contains("AsSpecified") && reasons.contains("Valid"),
         "{reasons:?}"
     );
+    // Over a restart what was confirmed stays so, for as long as sidecars need to say it again.
+    fixture.until_quiet().await;
+    let writes = audit::writes(&fixture.requests()).len();
+    operator.stop().await;
+    for sidecar in sidecars {
+        sidecar.ended().await.expect("told to call the next leader");
+    }
+    let operator = fixture.operator(&["--resync", "1s"]).await;
+    until("three reconciles after a restart", async || {
+        let now = reconciles(&operator);
+        if now >= 3 { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    assert_eq!(audit::writes(&fixture.requests())[writes..], []);
     operator.stop().await;
 }
 
@@ -146,7 +162,7 @@ fn in_order(writes: &[Request]) {
 }
 
 /// Plays kubelet and Deployment controller, and reads the status.
-async fn what_runs_is_reported(fixture: &Fixture) {
+async fn what_runs_is_reported(fixture: &Fixture, operator: &Operator) -> Vec<Sidecar> {
     fixture
         .until_condition("umbra", "NetworkIsolated", "Unknown", "NoPods")
         .await;
@@ -162,11 +178,22 @@ async fn what_runs_is_reported(fixture: &Fixture) {
     for server in ["notes", "files"] {
         run_pod(fixture, server, None, true).await;
     }
+    // Ready, and nobody has said anything: nothing is confirmed.
+    fixture
+        .until_condition("umbra", "PolicyEnforced", "Unknown", "WaitingForSidecars")
+        .await;
+    let mut sidecars = Vec::new();
+    for server in ["notes", "files"] {
+        sidecars.push(report(fixture, operator, server).await);
+    }
     fixture
         .until_condition("umbra", "NetworkIsolated", "True", "AsSpecified")
         .await;
     fixture
         .until_condition("umbra", "PolicyEnforced", "True", "AsSpecified")
+        .await;
+    fixture
+        .until_condition("umbra", "ToolsOffered", "True", "AsSpecified")
         .await;
     fixture
         .until_condition("umbra", "Ready", "False", "RollingOut")
@@ -197,10 +224,29 @@ async fn what_runs_is_reported(fixture: &Fixture) {
             .collect::<Vec<_>>(),
         ["umbra", "umbra-agents"]
     );
+    sidecars
+}
+
+/// The sidecar of a pod says that everything is in force.
+pub async fn report(fixture: &Fixture, operator: &Operator, server: &str) -> Sidecar {
+    let deployment = fixture.api("apps", "Deployment", Some("umbra")).get(server).await;
+    let template = &deployment.unwrap().data["spec"]["template"]["metadata"];
+    let revision = template["annotations"]["bulkhead.dev/policy-revision"]
+        .as_str()
+        .unwrap();
+    let papers = Papers::of(fixture, "umbra", server, &format!("{server}-0")).await;
+    let sidecar = Sidecar::call(fixture, operator, &papers).await;
+    sidecar.says(SidecarReport {
+        policy_revision: revision.to_owned(),
+        network_closed: true,
+        inventory_taken: true,
+        ..SidecarReport::default()
+    });
+    sidecar
 }
 
 /// A pod of the Deployment's template, whose sidecar ended so or has started.
-async fn run_pod(fixture: &Fixture, server: &str, exit: Option<i32>, started: bool) {
+pub async fn run_pod(fixture: &Fixture, server: &str, exit: Option<i32>, started: bool) {
     let deployment = fixture
         .api("apps", "Deployment", Some("umbra"))
         .get(server)
@@ -229,7 +275,7 @@ async fn run_pod(fixture: &Fixture, server: &str, exit: Option<i32>, started: bo
         .unwrap();
 }
 
-async fn deployments(fixture: &Fixture) -> Result<(), String> {
+pub async fn deployments(fixture: &Fixture) -> Result<(), String> {
     let found = fixture
         .api("apps", "Deployment", Some("umbra"))
         .list(&ListParams::default())

@@ -1,9 +1,9 @@
 //! An API server with everything that the operator needs, and an operator on it.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use bulkhead_api::{McpTenant, cert_manager::Certificate};
-use bulkhead_cluster::{ApiServer, Paths, module_folder, program};
+use bulkhead_cluster::{ApiServer, Paths, program};
 use bulkhead_operator::{
     run::{self, Ended, Options},
     settings::Settings,
@@ -12,18 +12,23 @@ use clap::Parser;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client, Config, ResourceExt,
+    Api, Client, Config,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::audit::{self, Request};
+use crate::{
+    audit::{self, Request},
+    cert_manager::{self, Authorities},
+};
 
 pub const NAMESPACE: &str = "bulkhead-system";
+pub const OPERATOR_HOST: &str = "bulkhead-operator.bulkhead-system.svc";
 pub const CERT_MANAGER: &str = "system:serviceaccount:cert-manager:cert-manager";
 pub const USER: &str = "system:serviceaccount:bulkhead-system:bulkhead-operator";
 
@@ -34,12 +39,18 @@ const DEADLINE: Duration = Duration::from_mins(2);
 pub struct Fixture {
     pub server: ApiServer,
     pub admin: Client,
+    /// The CAs that were issued so far, by namespace and name.
+    pub authorities: Authorities,
     issuing: Option<(CancellationToken, DropGuard)>,
 }
 
 /// A running operator. Dropping it tells it to stop.
 pub struct Operator {
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
+    /// Where sidecars report while it leads.
+    pub control: SocketAddr,
+    /// Its certificate for that, and the key; PEM.
+    files: TempDir,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), Ended>>,
 }
@@ -68,6 +79,7 @@ impl Fixture {
         let mut fixture = Self {
             server,
             admin,
+            authorities: Arc::default(),
             issuing: None,
         };
         for namespace in [NAMESPACE, "databases"] {
@@ -81,7 +93,7 @@ impl Fixture {
         fixture.kubectl_apply(
             &fs::read_to_string(repository().join("crds/bulkhead.dev_mcptenants.yaml")).unwrap(),
         );
-        fixture.kubectl_apply(&cert_manager_definitions());
+        fixture.kubectl_apply(&cert_manager::definitions());
         fixture.kubectl_apply(&chart_rights());
         fixture.start_issuing();
         fixture
@@ -94,15 +106,26 @@ impl Fixture {
             .user_kubeconfig(USER, &["system:serviceaccounts"])
             .unwrap();
         let client = client(kubeconfig).await;
-        let flags = [
+        let files = cert_manager::control_files();
+        // Free a moment ago. The operator itself binds it, once it leads.
+        let control = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let (folder, address) = (files.path().to_str().unwrap(), control.to_string());
+        let own = [
             "operator",
             "--operator-namespace",
             NAMESPACE,
             "--lease-duration",
             "5s",
-        ]
-        .iter()
-        .chain(flags);
+            "--control-dir",
+            folder,
+            "--control-listen",
+            &address,
+        ];
+        let flags = own.iter().chain(flags);
         let Cli { settings, options } = Cli::parse_from(flags);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -110,6 +133,8 @@ impl Fixture {
         let task = tokio::spawn(run::run(client, settings, options, listener, shutdown.clone()));
         Operator {
             address,
+            control,
+            files,
             shutdown,
             task,
         }
@@ -243,6 +268,7 @@ impl Fixture {
     pub fn start_issuing(&mut self) {
         let stop = CancellationToken::new();
         let told = stop.clone();
+        let authorities = Arc::clone(&self.authorities);
         let kubeconfig = self
             .server
             .user_kubeconfig(CERT_MANAGER, &["system:masters"])
@@ -261,7 +287,7 @@ impl Fixture {
             while let Some(event) = events.next().await {
                 match event {
                     Ok(certificate) => {
-                        if let Err(error) = issue(&client, &certificate).await {
+                        if let Err(error) = cert_manager::issue(&client, &certificate, &authorities).await {
                             // A namespace that goes takes its certificates along.
                             eprintln!("not issued: {error}");
                         }
@@ -285,66 +311,15 @@ impl Operator {
         self.task.await.unwrap().unwrap();
     }
 
+    /// What its certificate for sidecars chains to, PEM.
+    pub fn control_roots(&self) -> String {
+        fs::read_to_string(self.files.path().join("ca.pem")).unwrap()
+    }
+
     /// How it ends by itself.
     pub async fn ended(self) -> Result<(), Ended> {
         self.task.await.unwrap()
     }
-}
-
-/// What cert-manager would write for a Certificate.
-async fn issue(client: &Client, certificate: &Certificate) -> Result<(), kube::Error> {
-    let (name, namespace) = (certificate.name_any(), certificate.namespace().unwrap());
-    let status = serde_json::to_value(certificate).unwrap();
-    if status.pointer("/status/revision").is_some() {
-        return Ok(());
-    }
-    if certificate.spec.is_ca {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let pem = parameters.self_signed(&key).unwrap().pem();
-        let resource = ApiResource {
-            group: "cert-manager.io".into(),
-            version: "v1".into(),
-            api_version: "cert-manager.io/v1".into(),
-            kind: "CertificateRequest".into(),
-            plural: "certificaterequests".into(),
-        };
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
-        let request = json!({
-            "apiVersion": "cert-manager.io/v1",
-            "kind": "CertificateRequest",
-            "metadata": {
-                "name": format!("{name}-1"),
-                // As cert-manager does: the Certificate's labels.
-                "labels": certificate.labels(),
-                "annotations": {"cert-manager.io/certificate-name": name, "cert-manager.io/certificate-revision": "1"},
-            },
-            "spec": {"issuerRef": {"name": "selfsigned"}, "request": "UEVN"},
-        });
-        let parameters = PatchParams::apply("cert-manager").force();
-        api.patch(&format!("{name}-1"), &parameters, &Patch::Apply(&request))
-            .await?;
-        let status = json!({"status": {
-            "certificate": k8s_openapi::ByteString(pem.into_bytes()),
-            "conditions": [{"type": "Ready", "status": "True", "reason": "Issued", "message": ""}],
-        }});
-        api.patch_status(
-            &format!("{name}-1"),
-            &PatchParams::default(),
-            &Patch::Merge(&status),
-        )
-        .await?;
-    }
-    let status = json!({"status": {
-        "revision": 1,
-        "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "",
-                        "observedGeneration": certificate.metadata.generation}],
-    }});
-    let api: Api<Certificate> = Api::namespaced(client.clone(), &namespace);
-    api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
-        .await?;
-    Ok(())
 }
 
 /// Tries until it holds.
@@ -431,25 +406,6 @@ async fn client_of(kubeconfig: Kubeconfig) -> Client {
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The definitions of cert-manager's module, which are templates of its chart.
-fn cert_manager_definitions() -> String {
-    let folder = Paths::from_env().unwrap().parts.join("cert-manager");
-    let module = module_folder(&folder, "github.com/cert-manager/cert-manager").unwrap();
-    let mut text = String::new();
-    for kind in ["issuers", "certificates", "certificaterequests"] {
-        let definition = fs::read_to_string(module.join(format!("deploy/crds/crd-{kind}.yaml"))).unwrap();
-        // Only labels are templates in them.
-        text.extend(
-            definition
-                .lines()
-                .filter(|line| !line.contains("{{"))
-                .map(|line| format!("{line}\n")),
-        );
-        text.push_str("---\n");
-    }
-    text.replace("  labels:\nspec:", "spec:")
 }
 
 /// What the chart grants.

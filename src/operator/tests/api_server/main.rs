@@ -6,6 +6,7 @@
 
 mod audit;
 mod building;
+mod cert_manager;
 mod claims;
 mod drift;
 mod ending;
@@ -18,5 +19,7 @@ mod leading;
 mod narrowing;
 mod people;
 mod quota;
+mod reports;
 mod rights;
+mod sidecar;
 mod table;
