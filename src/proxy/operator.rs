@@ -197,13 +197,13 @@ fn reports(shared: Arc<Shared>, operator: Arc<Operator>) -> impl Stream<Item = S
         made: 0,
     };
     futures::stream::unfold(state, async |mut state| {
-        if state.made == 1 {
-            // Asked for again, so the first is on its way.
-            info!(operator.address = %state.operator.address, "reporting to the operator");
-            state.shared.metrics.operator_attached.set(1);
-        }
         if state.made > 0 {
             sleep(if state.made < FEW { EARLY } else { LATE }).await;
+        }
+        if state.made == 1 {
+            // A call that is refused doesn't last so long.
+            info!(operator.address = %state.operator.address, "reporting to the operator");
+            state.shared.metrics.operator_attached.set(1);
         }
         loop {
             let is_current = state

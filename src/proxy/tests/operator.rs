@@ -158,7 +158,10 @@ async fn the_operator_is_told_what_is_in_force_and_each_time_that_it_is_another(
         let calls = heard.0.lock().unwrap();
         assert_eq!((&*calls[0].token, calls[0].certificates), ("a token", 1));
     }
-    assert!(sidecar.metrics().contains("bulkhead_operator_attached 1"));
+    until("it is known here", || {
+        sidecar.metrics().contains("bulkhead_operator_attached 1")
+    })
+    .await;
 
     // What is not offered, with the definition.
     let mut billing = sidecar.client("billing").await;
