@@ -14,6 +14,10 @@ pub(crate) const VERSION: &str = "2025-11-25";
 pub(crate) const TOOL: &str = "list_invoices";
 /// SPIFFE ID of the caller.
 pub(crate) const AGENT: &str = "spiffe://acme.cluster.local/ns/acme-agents/sa/billing";
+/// SPIFFE ID of another agent of the tenant, which floods.
+pub(crate) const NEIGHBOUR: &str = "spiffe://acme.cluster.local/ns/acme-agents/sa/runaway";
+/// What the body of a call has, and no other message.
+pub(crate) const CALL: &str = r#""method":"tools/call""#;
 /// The tenant that the sidecar forces; the call asks for another.
 pub(crate) const TENANT: &str = "7f9c0d5e-1b7a-4c57-9f6e-2f3f0a1c0001";
 

@@ -15,6 +15,7 @@ pub(crate) struct Contender {
     pub(crate) work: &'static str,
     pub(crate) process: Process,
     target: Target,
+    neighbour: Option<Target>,
 }
 
 impl Contender {
@@ -35,8 +36,29 @@ impl Contender {
                 address,
                 tls: tls.map(Arc::new),
                 authorization: HeaderValue::try_from(format!("Bearer {}", pki.token))?,
+                may_be_refused: false,
             },
+            neighbour: None,
         })
+    }
+
+    /// The same, and what it does to one agent while another floods is measured too.
+    pub(crate) fn with_neighbour(self, pki: &Pki) -> Result<Self> {
+        let neighbour = Target {
+            address: self.target.address,
+            tls: Some(Arc::new(pki.neighbours_config()?)),
+            authorization: HeaderValue::try_from(format!("Bearer {}", pki.neighbours_token))?,
+            may_be_refused: true,
+        };
+        Ok(Self {
+            neighbour: Some(neighbour),
+            ..self
+        })
+    }
+
+    /// Where another agent's callers go, when that is measured.
+    pub(crate) fn neighbour(&self) -> Option<&Target> {
+        self.neighbour.as_ref()
     }
 
     /// Where its callers go.

@@ -85,7 +85,7 @@ fn passthrough(name: &'static str, stage: &Stage<'_>) -> Result<Contender> {
     command.arg("passthrough").args(arguments).arg(&stage.pki.folder);
     let process = stage.run("passthrough", &mut command, address)?;
     let tls = Some(stage.pki.client_config()?);
-    Contender::new(name, "mTLS, nothing else", address, tls, stage.pki, process)
+    Contender::new(name, "mTLS, nothing else", address, tls, stage.pki, process)?.with_neighbour(stage.pki)
 }
 
 /// An address on loopback.

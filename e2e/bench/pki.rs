@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use bulkhead_core::tokens;
 
-use crate::call::{AGENT, HOST};
+use crate::call::{AGENT, HOST, NEIGHBOUR};
 
 /// SPIFFE ID of the server.
 const SERVER: &str = "spiffe://acme.cluster.local/ns/acme/sa/ledger";
@@ -39,6 +39,8 @@ pub(crate) struct Pki {
     /// The callers' token, for those that verify one: as the kubelet's, but for its signature (ES256, which is cheaper to
     /// make and dearer to verify than RS256).
     pub(crate) token: String,
+    /// The same of the agent that floods.
+    pub(crate) neighbours_token: String,
 }
 
 impl Pki {
@@ -58,6 +60,7 @@ impl Pki {
         for (name, hosts, uri, usages) in [
             ("server", vec![HOST.to_owned()], SERVER, both.to_vec()),
             ("agent", vec![], AGENT, both[1..].to_vec()),
+            ("neighbour", vec![], NEIGHBOUR, both[1..].to_vec()),
         ] {
             let key = KeyPair::generate()?;
             let mut params = CertificateParams::new(hosts)?;
@@ -71,13 +74,26 @@ impl Pki {
             fs::write(folder.join(format!("{name}.key")), key.serialize_pem())?;
         }
         fs::write(folder.join("handles.key"), KeyPair::generate()?.serialize_pem())?;
-        let token = token(&folder)?;
-        Ok(Self { folder, token })
+        let [token, neighbours_token] = tokens(&folder, [AGENT, NEIGHBOUR])?;
+        Ok(Self {
+            folder,
+            token,
+            neighbours_token,
+        })
     }
 
     /// TLS of the callers: 1.3, with the agent's certificate.
     pub(crate) fn client_config(&self) -> Result<ClientConfig> {
-        let (chain, key) = identity(&self.folder, "agent")?;
+        self.config_of("agent")
+    }
+
+    /// The same of the agent that floods.
+    pub(crate) fn neighbours_config(&self) -> Result<ClientConfig> {
+        self.config_of("neighbour")
+    }
+
+    fn config_of(&self, name: &str) -> Result<ClientConfig> {
+        let (chain, key) = identity(&self.folder, name)?;
         Ok(ClientConfig::builder_with_protocol_versions(&[&TLS13])
             .with_root_certificates(roots(&self.folder)?)
             .with_client_auth_cert(chain, key)?)
@@ -105,8 +121,8 @@ fn identity(folder: &Path, name: &str) -> Result<(Vec<CertificateDer<'static>>, 
     Ok((vec![chain], key))
 }
 
-/// A token for the agent (ES256), and the set of keys that verifies it.
-fn token(folder: &Path) -> Result<String> {
+/// A token for each agent (ES256), and the set of keys that verifies them.
+fn tokens<const N: usize>(folder: &Path, agents: [&str; N]) -> Result<[String; N]> {
     let key = KeyPair::generate()?;
     // RFC 7518, section 6.2: the point is 0x04, x and y.
     let point = key.public_key_raw();
@@ -120,11 +136,15 @@ fn token(folder: &Path) -> Result<String> {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)?
         .as_secs();
-    let claims: Value = json!({
-        "iss": ISSUER, "aud": tokens::audience("acme"), "sub": tokens::subject(AGENT), "iat": now, "exp": now + TOKEN_LIFETIME
-    });
     let mut header = Header::new(Algorithm::ES256);
     header.kid = Some("bench".to_owned());
     let key = EncodingKey::from_ec_der(&key.serialize_der());
-    Ok(jsonwebtoken::encode(&header, &claims, &key)?)
+    let mut signed = Vec::with_capacity(N);
+    for agent in agents {
+        let claims: Value = json!({
+            "iss": ISSUER, "aud": tokens::audience("acme"), "sub": tokens::subject(agent), "iat": now, "exp": now + TOKEN_LIFETIME
+        });
+        signed.push(jsonwebtoken::encode(&header, &claims, &key)?);
+    }
+    signed.try_into().map_err(|_| anyhow!("a token for each"))
 }

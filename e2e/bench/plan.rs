@@ -1,14 +1,14 @@
 //! A run: which loads, in which order, how often.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::{
     contender::Contender,
     contenders::{self, loopback},
-    load::{self, Pace},
+    load::{self, Pace, Target},
     pki::Pki,
     report,
 };
@@ -21,6 +21,15 @@ pub(crate) const CPU_AT: usize = 2;
 pub(crate) const OPEN_CONNECTIONS: u32 = 32;
 /// Calls a second of the open loop, over all connections.
 pub(crate) const OPEN_RATE: u32 = 2000;
+
+/// The steady agent: connections, and calls a second over all of them.
+pub(crate) const STEADY_CONNECTIONS: u32 = 4;
+pub(crate) const STEADY_RATE: u32 = 200;
+/// Connections of the agent that floods: each asks anew as soon as it was answered.
+pub(crate) const FLOOD_CONNECTIONS: u32 = 64;
+
+/// How long a flood lasts before and after what is measured beside it.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// Flags of a run.
 #[derive(Args)]
@@ -62,6 +71,8 @@ pub(crate) struct Sample {
     /// Median and 99th percentile of the closed loops in microseconds, and calls a second; as [`CONNECTIONS`].
     pub(crate) closed: Vec<Figures>,
     pub(crate) open: Figures,
+    /// The steady agent alone, and while its neighbour floods; where that is measured.
+    pub(crate) beside: Option<[Figures; 2]>,
     /// CPU time of a call, in microseconds.
     pub(crate) cpu: f64,
     /// Bytes, after the loads of the round.
@@ -147,9 +158,30 @@ impl Plan {
         Ok(Sample {
             closed,
             open: Figures::of(&open),
+            beside: contender
+                .neighbour()
+                .map(|neighbour| Self::beside(target, neighbour, length))
+                .transpose()?,
             cpu,
             memory: contender.process.memory()?,
         })
+    }
+}
+
+impl Plan {
+    /// The steady agent alone, then while another agent floods.
+    fn beside(target: &Target, neighbour: &Target, length: Duration) -> Result<[Figures; 2]> {
+        let steady = || load::run(target, STEADY_CONNECTIONS, Pace::Open(STEADY_RATE), length);
+        let alone = steady()?;
+        let neighbour = neighbour.clone();
+        // It begins before, and ends after.
+        let flood = thread::spawn(move || {
+            load::run(&neighbour, FLOOD_CONNECTIONS, Pace::Closed, length + 2 * MARGIN).map(drop)
+        });
+        thread::sleep(MARGIN);
+        let beside = steady();
+        flood.join().map_err(|_| anyhow!("the flood broke off"))??;
+        Ok([Figures::of(&alone), Figures::of(&beside?)])
     }
 }
 

@@ -6,7 +6,10 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use crate::plan::{CONNECTIONS, CPU_AT, OPEN_CONNECTIONS, OPEN_RATE, Row, Sample};
+use crate::plan::{
+    CONNECTIONS, CPU_AT, FLOOD_CONNECTIONS, Figures, OPEN_CONNECTIONS, OPEN_RATE, Row, STEADY_CONNECTIONS,
+    STEADY_RATE, Sample,
+};
 
 /// A row's figures: the medians of its rounds. What is added is what a round's row had beyond the MCP server alone, which
 /// was measured in the same round.
@@ -25,12 +28,16 @@ struct Line<'a> {
 pub(crate) fn write(rows: &[Row], page: Option<&Path>) -> Result<()> {
     let lines = lines(rows)?;
     let table = table(&lines);
-    println!("\n{table}");
+    let beside = beside(&lines);
+    println!("\n{table}\n{beside}");
     if let Some(page) = page {
         let picture = page.with_extension("svg");
         picture::draw(&lines, &picture)?;
         let name = picture.file_name().and_then(|name| name.to_str());
-        fs::write(page, text(&lines, &table, name.context("the page has a name")?))?;
+        fs::write(
+            page,
+            text(&lines, [&table, &beside], name.context("the page has a name")?),
+        )?;
         println!("written: {} and {}", page.display(), picture.display());
     }
     Ok(())
@@ -95,7 +102,37 @@ fn table(lines: &[Line<'_>]) -> String {
     table
 }
 
-fn text(lines: &[Line<'_>], table: &str, picture: &str) -> String {
+/// What one agent has of another's flood.
+fn beside(lines: &[Line<'_>]) -> String {
+    let mut table = String::from(
+        "| row | p50 / p99 alone | p50 / p99 beside a flood | ratio of the p99 |\n|---|---|---|---|\n",
+    );
+    for line in lines {
+        let rounds: Vec<_> = line
+            .row
+            .samples
+            .iter()
+            .filter_map(|sample| sample.beside)
+            .collect();
+        if rounds.is_empty() {
+            continue;
+        }
+        let figure = |figure: fn(&[Figures; 2]) -> f64| median(rounds.iter().map(figure));
+        let _ = writeln!(
+            table,
+            "| {} | {:.0} / {:.0} µs | {:.0} / {:.0} µs | {:.1} |",
+            line.row.name,
+            figure(|[alone, _]| alone.p50),
+            figure(|[alone, _]| alone.p99),
+            figure(|[_, beside]| beside.p50),
+            figure(|[_, beside]| beside.p99),
+            figure(|[alone, beside]| beside.p99 / alone.p99),
+        );
+    }
+    table
+}
+
+fn text(lines: &[Line<'_>], [table, beside]: [&str; 2], picture: &str) -> String {
     let mut work = String::new();
     for line in lines {
         let _ = writeln!(
@@ -126,7 +163,15 @@ connections; memory is resident, summed over its processes.
 What it takes to be the row *Bulkhead*: the caller is known by its certificate and its token, the message is read strictly, decided, its
 forced argument set, read and decided again; a credential is signed for the server; what is about to happen is recorded
 before it happens, and what came of it after. No other row does any of it but where its line says so.
-",
+
+## One agent beside another that floods
+
+An agent makes {STEADY_RATE} calls a second over {STEADY_CONNECTIONS} connections, alone and while another agent of the tenant asks over
+{FLOOD_CONNECTIONS} connections without a pause. Bulkhead lets that one have 4 calls under way (`limits.concurrent`) and refuses the others at
+once (429); the pass-through lets everything through. The flood itself, its answers and refusals, takes its share of the same
+cores.
+
+{beside}",
         request = crate::call::REQUEST.len(),
         answer = crate::call::ANSWER.len(),
         machine = machine(),

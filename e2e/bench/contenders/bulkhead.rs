@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{Stage, loopback};
 use crate::{
-    call::{AGENT, HOST, PATH, TENANT, TOOL},
+    call::{AGENT, HOST, NEIGHBOUR, PATH, TENANT, TOOL},
     contender::Contender,
     pki::ISSUER,
 };
@@ -42,8 +42,8 @@ pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result
         Work::Call => (
             "bulkhead",
             10,
-            "mTLS, the caller's SPIFFE ID, its token (ES256, cached), strict parse, policy, a forced and two bounded arguments, decided again, \
-             a fresh credential (EdDSA) for the server, two audit records",
+            "mTLS, the caller's SPIFFE ID, its token (ES256, cached), strict parse, policy, the tool's definition, a forced and two bounded arguments, \
+             all of them against the tool's schema, decided again, a fresh credential (EdDSA) for the server, two audit records",
         ),
         Work::Owned => (
             "bulkhead-owned",
@@ -89,7 +89,11 @@ pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result
     let process = stage.run(file, &mut command, address)?;
     ready(loopback(ports[1]))?;
     let tls = Some(stage.pki.client_config()?);
-    Contender::new(name, said, address, tls, stage.pki, process)
+    let contender = Contender::new(name, said, address, tls, stage.pki, process)?;
+    match work {
+        Work::Call => contender.with_neighbour(stage.pki),
+        Work::Owned => Ok(contender),
+    }
 }
 
 fn policy(port: u16, work: Work) -> Value {
@@ -111,7 +115,10 @@ fn policy(port: u16, work: Work) -> Value {
         "server": "ledger",
         "hostnames": [HOST],
         "upstream": {"port": port, "path": PATH},
-        "agents": [{"name": "billing", "spiffeId": AGENT, "roles": ["reader"]}],
+        "agents": [
+            {"name": "billing", "spiffeId": AGENT, "roles": ["reader"]},
+            {"name": "runaway", "spiffeId": NEIGHBOUR, "roles": ["reader"], "limits": {"concurrent": 4}},
+        ],
         "tools": tools,
     })
 }
