@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    Cluster,
+    Cluster, Paths,
     builder::{build, module_folder},
     images,
     parts::{self, Part},
@@ -27,6 +27,22 @@ const IMAGES: [(&str, &str); 3] = [
     ("cert-manager-webhook", "webhook.image"),
     ("cert-manager-cainjector", "cainjector.image"),
 ];
+
+/// The definitions of its kinds that are asked of it, for an API server without it. In its module they are templates of its
+/// chart, in which only labels vary.
+pub fn cert_manager_definitions(paths: &Paths) -> Result<String> {
+    let module = module_folder(&paths.parts.join("cert-manager"), MODULE)?;
+    let mut text = String::new();
+    for kind in ["issuers", "certificates", "certificaterequests"] {
+        let definition = fs::read_to_string(module.join(format!("deploy/crds/crd-{kind}.yaml")))?;
+        for line in definition.lines().filter(|line| !line.contains("{{")) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text.push_str("---\n");
+    }
+    Ok(text.replace("  labels:\nspec:", "spec:"))
+}
 
 /// Installs cert-manager, unless the cluster has it.
 pub fn install_cert_manager(cluster: &Cluster) -> Result<()> {

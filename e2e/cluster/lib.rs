@@ -33,7 +33,7 @@ mod status;
 pub use crate::{
     api_server::ApiServer,
     builder::{build, module_folder},
-    cert_manager::install_cert_manager,
+    cert_manager::{cert_manager_definitions, install_cert_manager},
     cluster::Cluster,
     context::Load,
     control_plane::AuditLevel,

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use bulkhead_api::cert_manager::{Certificate, Issuer};
 use bulkhead_cluster::{Paths, program};
 use k8s_openapi::{
     api::{
@@ -143,10 +144,12 @@ fn every_rendered_document_is_one_that_its_type_knows() {
     for settings in SETTINGS {
         for document in render(settings).unwrap() {
             match document["kind"].as_str().unwrap() {
+                "Certificate" => read::<Certificate>(&document),
                 "ClusterRole" => read::<ClusterRole>(&document),
                 "ClusterRoleBinding" => read::<ClusterRoleBinding>(&document),
                 "CustomResourceDefinition" => read::<CustomResourceDefinition>(&document),
                 "Deployment" => read::<Deployment>(&document),
+                "Issuer" => read::<Issuer>(&document),
                 "NetworkPolicy" => read::<NetworkPolicy>(&document),
                 "PodDisruptionBudget" => read::<PodDisruptionBudget>(&document),
                 "Role" => read::<Role>(&document),
@@ -234,16 +237,27 @@ fn the_operator_meets_pod_security_restricted() {
         let pod = operator(&documents);
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-        for host in [
-            "hostNetwork",
-            "hostPID",
-            "hostIPC",
-            "hostUsers",
-            "volumes",
-            "initContainers",
-        ] {
+        for host in ["hostNetwork", "hostPID", "hostIPC", "hostUsers", "initContainers"] {
             assert!(pod[host].is_null(), "{host}");
         }
+        // Its certificate for sidecars, and of the CA no key.
+        let sources = &pod["volumes"][0]["projected"]["sources"];
+        let keys: Vec<_> = sources
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|source| source["secret"]["items"].as_array().unwrap())
+            .map(|item| (item["key"].as_str().unwrap(), item["path"].as_str().unwrap()))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                ("tls.crt", "tls.crt"),
+                ("tls.key", "tls.key"),
+                ("tls.crt", "ca.pem")
+            ]
+        );
+        assert_eq!(pod["volumes"].as_array().unwrap().len(), 1);
         for container in pod["containers"].as_array().unwrap() {
             let context = &container["securityContext"];
             assert_eq!(context["allowPrivilegeEscalation"], false);
@@ -368,7 +382,7 @@ fn images_are_named_by_digest_tag_or_version() {
 }
 
 #[test]
-fn the_operator_is_reached_by_metrics_alone_and_only_from_the_named_namespace() {
+fn the_operator_is_reached_by_sidecars_and_from_the_namespace_that_may_scrape_it() {
     let policy = |settings: &[&str]| {
         named(&render(settings).unwrap(), "NetworkPolicy", "bulkhead-operator")
             .unwrap()
@@ -378,14 +392,21 @@ fn the_operator_is_reached_by_metrics_alone_and_only_from_the_named_namespace() 
         policy(&[])["spec"]["policyTypes"],
         serde_json::json!(["Ingress", "Egress"])
     );
-    assert_eq!(policy(&[])["spec"]["ingress"], serde_json::json!([]));
+    let reports = serde_json::json!({
+        "from": [{
+            "namespaceSelector": {"matchExpressions": [{"key": "bulkhead.dev/tenant", "operator": "Exists"}]},
+            "podSelector": {"matchExpressions": [{"key": "bulkhead.dev/server", "operator": "Exists"}]},
+        }],
+        "ports": [{"port": 8447, "protocol": "TCP"}],
+    });
+    assert_eq!(policy(&[])["spec"]["ingress"], serde_json::json!([reports]));
     let scraped = policy(&["metrics.namespace=monitoring"]);
     assert_eq!(
-        scraped["spec"]["ingress"][0]["ports"],
+        scraped["spec"]["ingress"][1]["ports"],
         serde_json::json!([{"port": 8080, "protocol": "TCP"}])
     );
     assert_eq!(
-        scraped["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+        scraped["spec"]["ingress"][1]["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
         "monitoring"
     );
 }
