@@ -47,6 +47,11 @@ fn tenant(ready: &str, observed: i64) -> McpTenant {
             "servers": [{
                 "name": "crm", "url": "https://crm.acme.svc:8443/mcp", "replicas": 2, "readyReplicas": 1,
                 "policyRevision": "aaaabbbbccccdddd",
+                "withheld": [{
+                    "kind": "Tool", "name": "list", "reason": "definition_changed", "protocolVersion": "2025-11-25",
+                    "definition": "sha256:00",
+                }],
+                "reported": [{"rule": "tools[find].bounds[limit]", "reason": "argument_out_of_bounds"}],
             }],
         },
     }))
@@ -127,6 +132,8 @@ tenant acme  not ready (ServersNotReady)  tier Namespace  age 3d
 │  └─ Accepted  True     Accepted
 ├─ servers
 │  ├─ crm  1/2 ready  https://crm.acme.svc:8443/mcp  policy aaaabbbbccccdddd
+│  │  ├─ tool list  withheld (definition_changed)  2025-11-25  sha256:00
+│  │  ├─ rule tools[find].bounds[limit]  reports argument_out_of_bounds
 │  │  ├─ pod crm-1  Running  sidecar ready  server ready  1 restart  on node-1
 │  │  └─ pod crm-2  Running  sidecar ready  server CrashLoopBackOff  1 restart  older policy 0000111122223333  on node-1
 │  └─ new  not reported yet

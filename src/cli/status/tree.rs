@@ -1,5 +1,6 @@
 //! One tenant as a tree.
 
+use bulkhead_api::tenant::{ReportedRule, WithheldOffer};
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 use super::{
@@ -182,13 +183,37 @@ fn server(server: &ServerView, wide: bool) -> Node {
             format!("{ready}  {}  policy {}", status.url, status.policy_revision)
         }
     };
-    let pods = server
-        .pods
-        .iter()
-        .flatten()
-        .map(|one| Node::leaf(pod(one, wide)))
-        .collect();
-    Node::branch(format!("{}  {about}", server.name), pods)
+    let withheld = server.status.iter().flat_map(|status| &status.withheld);
+    let reported = server.status.iter().flat_map(|status| &status.reported);
+    let pods = server.pods.iter().flatten();
+    let children = withheld
+        .map(offer)
+        .chain(reported.map(rule))
+        .chain(pods.map(|one| pod(one, wide)));
+    Node::branch(
+        format!("{}  {about}", server.name),
+        children.map(Node::leaf).collect(),
+    )
+}
+
+/// What the server shows and nobody is offered.
+fn offer(withheld: &WithheldOffer) -> String {
+    let WithheldOffer {
+        kind,
+        name,
+        reason,
+        protocol_version,
+        definition,
+    } = withheld;
+    let kind = kind.as_str().to_lowercase();
+    let why = paint::bad(&format!("withheld ({reason})"));
+    format!("{kind} {name}  {why}  {protocol_version}  {definition}")
+}
+
+/// A rule that only reports, and has something to report.
+fn rule(reported: &ReportedRule) -> String {
+    let what = paint::unclear(&format!("reports {}", reported.reason));
+    format!("rule {}  {what}", reported.rule)
 }
 
 fn pod(pod: &PodView, wide: bool) -> String {
