@@ -7,7 +7,7 @@ use std::{
 };
 
 use bulkhead_api::McpTenantStatus;
-use bulkhead_core::mcp::Fingerprint;
+use bulkhead_core::mcp::Pins;
 use kube::{Api, Client, api::DynamicObject, runtime::reflector::Store};
 
 use crate::{
@@ -64,8 +64,8 @@ pub struct Memories(Mutex<HashMap<String, Memory>>);
 struct Memory {
     /// Failures in a row.
     failures: u32,
-    /// What stands for the pins of each server, as they were applied last.
-    pins: HashMap<String, Fingerprint>,
+    /// The pins of each server, as they were applied last.
+    pins: HashMap<String, Pins>,
     /// The status that was written last, and the resource version that came of it: the watch may not have it yet.
     status: Option<(u64, McpTenantStatus)>,
 }
@@ -85,13 +85,13 @@ impl Memories {
     }
 
     /// The pins of a server are applied.
-    pub fn applies_pins(&self, uid: &str, server: &str, pins: Fingerprint) {
+    pub fn applies_pins(&self, uid: &str, server: &str, pins: Pins) {
         self.with(uid, |memory| memory.pins.insert(server.to_owned(), pins));
     }
 
-    /// Whether these were the pins of a server that were applied last.
-    pub fn applied_pins(&self, uid: &str, server: &str, pins: Fingerprint) -> bool {
-        self.with(uid, |memory| memory.pins.get(server) == Some(&pins))
+    /// The pins of a server that were applied last.
+    pub fn applied_pins(&self, uid: &str, server: &str) -> Option<Pins> {
+        self.with(uid, |memory| memory.pins.get(server).cloned())
     }
 
     /// A status was written.

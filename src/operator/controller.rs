@@ -243,7 +243,7 @@ async fn pursue(
         let pins = build::pins(server, &observed);
         context
             .memory
-            .applies_pins(uid, server.name.as_str(), pins.fingerprint());
+            .applies_pins(uid, server.name.as_str(), pins.clone());
         view.definitions = (!pins.is_empty()).then(|| pins.fingerprint());
         view
     });

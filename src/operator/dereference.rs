@@ -123,24 +123,28 @@ pub fn root(cache: &Cache, namespace: &str, ca: &str) -> Option<Pem> {
         .ok()
 }
 
-/// What the tenant's servers are held to. The `ConfigMaps` say so, and count only as far as the status vouches for them, which was
-/// written by the operator to another object, or this leader applied them itself and a failure kept it from saying so.
+/// What the tenant's servers are held to: what this leader applied last, or, before it has, what the `ConfigMaps` say, as far
+/// as the status vouches for them, which was written to another object. Whatever somebody does to a `ConfigMap` changes nothing.
 fn pins(context: &Context, tenant: &McpTenant) -> BTreeMap<String, Pins> {
     let (namespace, status) = (tenant.name_any(), status::current(context, tenant));
     let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-    let held = tenant.spec.servers.iter().filter_map(|server| {
-        let name = ServerName::new(&server.name).ok()?;
+    let vouched = |server: &str| {
+        let name = ServerName::new(server).ok()?;
         let live = context.cache.get(Kind::ConfigMap, &namespace, &name.policy())?;
         let Report::Pins(pins) = &live.report else {
             return None;
         };
-        let all = pins.fingerprint();
-        let vouched = status.servers.iter().find(|known| known.name == server.name);
-        let is_vouched = vouched.is_some_and(|vouched| vouched.definitions == Some(all.to_string()))
-            || context.memory.applied_pins(uid, &server.name, all);
-        (pins.is_empty() || is_vouched).then(|| (server.name.clone(), Pins::clone(pins)))
-    });
-    held.collect()
+        let known = status.servers.iter().find(|known| known.name == server);
+        let is_vouched = known.is_some_and(|known| known.definitions == Some(pins.fingerprint().to_string()));
+        (pins.is_empty() || is_vouched).then(|| Pins::clone(pins))
+    };
+    let servers = tenant.spec.servers.iter();
+    servers
+        .filter_map(|server| {
+            let applied = context.memory.applied_pins(uid, &server.name);
+            Some((server.name.clone(), applied.or_else(|| vouched(&server.name))?))
+        })
+        .collect()
 }
 
 /// What sidecars say that their servers showed first. A pod of another image than the server's present one has no say.

@@ -56,6 +56,8 @@ pub struct Metrics {
     drift: Family<OfKind, Counter>,
     watch_errors: Family<OfKind, Counter>,
     sidecar_calls: Family<ByResult, Counter>,
+    /// Sidecars that report now.
+    pub sidecars: Gauge,
     leader: Gauge,
     tenants: Family<ByReady, Gauge>,
     /// The `Ready` status of each tenant, by UID, of which `tenants` is the count.
@@ -71,6 +73,7 @@ impl Default for Metrics {
         let drift = Family::default();
         let watch_errors = Family::default();
         let sidecar_calls = Family::default();
+        let sidecars = Gauge::default();
         let leader = Gauge::default();
         let tenants = Family::default();
         registry.register(
@@ -104,6 +107,11 @@ impl Default for Metrics {
              unreviewed (the API server didn't review the token)",
             sidecar_calls.clone(),
         );
+        registry.register(
+            "sidecars",
+            "Sidecars that report to this replica",
+            sidecars.clone(),
+        );
         registry.register("leader", "1 while this replica reconciles", leader.clone());
         registry.register(
             "tenants",
@@ -118,6 +126,7 @@ impl Default for Metrics {
             drift,
             watch_errors,
             sidecar_calls,
+            sidecars,
             leader,
             tenants,
             ready: Mutex::default(),

@@ -139,7 +139,12 @@ pub async fn keep(shared: Arc<Shared>, token: PathBuf) {
             failures = 0;
         }
         match ended {
-            Ok(()) => debug!("the operator wants to be called anew"),
+            Ok(()) => {
+                debug!("the operator wants to be called anew");
+                sleep(pause(0)).await;
+                failures = 0;
+                continue;
+            }
             Err(error) if failures == 0 => {
                 warn!(%error, "cannot report to the operator; what is in force stays so");
             }

@@ -37,8 +37,9 @@ use crate::{
 /// Time that calls in flight have to end in, before the pod's containers are killed.
 const TERMINATION_GRACE_SECONDS: i64 = 60;
 
-/// Lifetime of the token by which a sidecar proves itself to the operator. The kubelet renews it after four fifths.
-const CONTROL_TOKEN_SECONDS: i64 = 3600;
+/// Lifetime of the token by which a sidecar proves itself to the operator: the shortest that there is. The kubelet renews it
+/// after four fifths. One whose service account was deleted and made anew is worth nothing until then.
+const CONTROL_TOKEN_SECONDS: i64 = 600;
 
 /// Name server of pods without DNS. Nothing listens there, so that a lookup fails at once instead
 /// of after a time-out; loopback is the server container's own, and the sidecar resolves no names.

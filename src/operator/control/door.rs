@@ -19,6 +19,7 @@ use crate::{
     context::Context,
     dereference::root,
     kinds::Kind,
+    metrics::Metrics,
     names::{SERVERS_CA, TenantName},
 };
 
@@ -161,7 +162,9 @@ impl Authority for Door {
             Ok(Some((tenant, pod, expires))) => {
                 self.context.metrics.sidecar_called("admitted");
                 info!(tenant, pod.uid = pod, "a sidecar reports");
+                self.context.metrics.sidecars.inc();
                 Ok(Reporting {
+                    metrics: Arc::clone(&self.context.metrics),
                     attached: self.context.sidecars.attach(&tenant, &pod),
                     expires,
                 })
@@ -181,8 +184,15 @@ impl Authority for Door {
 
 /// A sidecar that reports.
 pub struct Reporting {
+    metrics: Arc<Metrics>,
     attached: Attached,
     expires: SystemTime,
+}
+
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        self.metrics.sidecars.dec();
+    }
 }
 
 impl Session for Reporting {

@@ -295,18 +295,24 @@ pub async fn deployments(fixture: &Fixture) -> Result<(), String> {
 
 /// How many reconciles succeeded, by the operator's metrics.
 fn reconciles(operator: &Operator) -> u64 {
+    let text = metrics(operator);
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with(r#"bulkhead_operator_reconciles_total{result="ok""#));
+    lines
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+        .sum()
+}
+
+/// The operator's metrics, with the head of their answer.
+pub fn metrics(operator: &Operator) -> String {
     let mut stream = std::net::TcpStream::connect(operator.address).unwrap();
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    let lines = answer
-        .lines()
-        .filter(|line| line.starts_with(r#"bulkhead_operator_reconciles_total{result="ok""#));
-    lines
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
-        .sum()
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Plays cert-manager: the definitions of its kinds, and what it would write for a Certificate.
+//! Plays cert-manager: what it would write for a Certificate.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,6 @@ use std::{
 };
 
 use bulkhead_api::cert_manager::Certificate;
-use bulkhead_cluster::{Paths, module_folder};
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
@@ -98,23 +97,4 @@ pub async fn issue(
     api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
         .await?;
     Ok(())
-}
-
-/// The definitions of cert-manager's module, which are templates of its chart.
-pub fn definitions() -> String {
-    let folder = Paths::from_env().unwrap().parts.join("cert-manager");
-    let module = module_folder(&folder, "github.com/cert-manager/cert-manager").unwrap();
-    let mut text = String::new();
-    for kind in ["issuers", "certificates", "certificaterequests"] {
-        let definition = fs::read_to_string(module.join(format!("deploy/crds/crd-{kind}.yaml"))).unwrap();
-        // Only labels are templates in them.
-        text.extend(
-            definition
-                .lines()
-                .filter(|line| !line.contains("{{"))
-                .map(|line| format!("{line}\n")),
-        );
-        text.push_str("---\n");
-    }
-    text.replace("  labels:\nspec:", "spec:")
 }

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use bulkhead_api::{McpTenant, cert_manager::Certificate};
-use bulkhead_cluster::{ApiServer, Paths, program};
+use bulkhead_cluster::{ApiServer, Paths, cert_manager_definitions, program};
 use bulkhead_operator::{
     run::{self, Ended, Options},
     settings::Settings,
@@ -93,7 +93,7 @@ impl Fixture {
         fixture.kubectl_apply(
             &fs::read_to_string(repository().join("crds/bulkhead.dev_mcptenants.yaml")).unwrap(),
         );
-        fixture.kubectl_apply(&cert_manager::definitions());
+        fixture.kubectl_apply(&cert_manager_definitions(&Paths::from_env().unwrap()).unwrap());
         fixture.kubectl_apply(&chart_rights());
         fixture.start_issuing();
         fixture

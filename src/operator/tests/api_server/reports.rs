@@ -2,12 +2,12 @@
 
 use bulkhead_control::{Definition, Kind, Reported, SidecarReport, Withheld, client::ClientError};
 use bulkhead_core::control::AUDIENCE;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{
     audit,
-    building::{deployments, report, run_pod},
+    building::{deployments, metrics, report, run_pod},
     fixture::{Fixture, tenant, until},
     rights,
     sidecar::{Papers, Sidecar, token},
@@ -116,6 +116,15 @@ async fn what_is_said_is_shown(fixture: &Fixture, operator: &crate::fixture::Ope
     fixture
         .until_condition("umbra", "PolicyEnforced", "True", "AsSpecified")
         .await;
+    let counted = metrics(operator);
+    // Two calls that are under way, and what those before came to.
+    for line in [
+        "bulkhead_operator_sidecars 2",
+        r#"bulkhead_operator_sidecar_calls_total{result="refused"} 7"#,
+        r#"bulkhead_operator_sidecar_calls_total{result="admitted"} 3"#,
+    ] {
+        assert!(counted.contains(line), "{line}: {counted}");
+    }
     rights::is_used(fixture, ("authentication.k8s.io", "tokenreviews", "create"));
     let revision = status(fixture).await["servers"][0]["policyRevision"]
         .as_str()
@@ -170,6 +179,7 @@ async fn what_is_said_is_shown(fixture: &Fixture, operator: &crate::fixture::Ope
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines)] // One story.
 async fn what_a_server_showed_first_is_pinned_for_all_its_pods_and_outlives_restarts_and_images() {
     let fixture = Fixture::start().await;
     let operator = fixture.operator(&[]).await;
@@ -236,18 +246,49 @@ async fn what_a_server_showed_first_is_pinned_for_all_its_pods_and_outlives_rest
     fixture.until_quiet().await;
     assert_eq!(audit::writes(&fixture.requests())[writes..], []);
 
-    // Pins that the status doesn't vouch for are nobody's word: what the sidecars say counts.
+    // Nobody else's pins count, nor does the loss of them: neither to this leader, nor to the next, which knows the status.
     let mut forged: Value = pins(&fixture).await;
     forged["tools"] = pinned("f");
     let object = json!({"data": {"pins.json": forged.to_string()}});
-    config_maps
-        .patch("notes-policy", &PatchParams::default(), &Patch::Merge(&object))
-        .await
-        .unwrap();
-    until_pins(&fixture, "another's pins are dropped", |pins| {
-        pins["tools"] == pinned("c")
+    let forge = async || {
+        config_maps
+            .patch("notes-policy", &PatchParams::default(), &Patch::Merge(&object))
+            .await
+            .unwrap();
+    };
+    forge().await;
+    until_pins(&fixture, "another's pins are replaced", |pins| {
+        pins["tools"] == pinned("a")
     })
     .await;
+    config_maps
+        .delete("notes-policy", &DeleteParams::default())
+        .await
+        .unwrap();
+    until("it is made anew", async || {
+        config_maps
+            .get_opt("notes-policy")
+            .await
+            .unwrap()
+            .map(|_| ())
+            .ok_or_else(String::new)
+    })
+    .await;
+    assert_eq!(pins(&fixture).await["tools"], pinned("a"));
+    fixture.until_quiet().await;
+    operator.stop().await;
+    forge().await;
+    let operator = fixture.operator(&[]).await;
+    let sidecar = {
+        drop(sidecar);
+        until_pins(&fixture, "another's pins are dropped", |pins| {
+            pins["tools"] != pinned("f")
+        })
+        .await;
+        Sidecar::call(&fixture, &operator, &papers).await
+    };
+    sidecar.says(first("c"));
+    until_pins(&fixture, "told anew", |pins| pins["tools"] == pinned("c")).await;
 
     // Another image: held, and told anew where the tenant accepts that.
     let change = |spec: &mut Value, tag: &str| {
