@@ -10,12 +10,14 @@ use bulkhead_operator::{
 };
 use clap::Parser;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::{
+    api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, Client, Config,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
-    runtime::{WatchStreamExt, watcher},
+    runtime::{WatchStreamExt, conditions::is_crd_established, wait::await_condition, watcher},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -90,10 +92,11 @@ impl Fixture {
                 .await
                 .unwrap();
         }
-        fixture.kubectl_apply(
-            &fs::read_to_string(repository().join("crds/bulkhead.dev_mcptenants.yaml")).unwrap(),
-        );
-        fixture.kubectl_apply(&cert_manager_definitions(&Paths::from_env().unwrap()).unwrap());
+        let own = fs::read_to_string(repository().join("crds/bulkhead.dev_mcptenants.yaml")).unwrap();
+        let others = cert_manager_definitions(&Paths::from_env().unwrap()).unwrap();
+        for definitions in [own, others] {
+            fixture.define(&definitions).await;
+        }
         fixture.kubectl_apply(&chart_rights());
         fixture.start_issuing();
         fixture
@@ -255,12 +258,23 @@ impl Fixture {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        if manifest.contains("kind: CustomResourceDefinition") {
-            let mut kubectl = self.server.kubectl().unwrap();
-            kubectl
-                .args(["wait", "--for=condition=Established", "--timeout=60s", "-f"])
-                .arg(file.path());
-            assert!(kubectl.output().unwrap().status.success());
+    }
+
+    /// Makes kinds known, and waits until they are served. Not by `kubectl wait`, which fails at once on a definition that has no
+    /// conditions yet (kubernetes/kubernetes issue 66439).
+    async fn define(&self, manifest: &str) {
+        let crds: Api<CustomResourceDefinition> = Api::all(self.admin.clone());
+        let definitions: Vec<Option<Value>> = serde_saphyr::from_multiple(manifest).unwrap();
+        for definition in definitions.into_iter().flatten() {
+            let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+            crds.patch(&name, &PatchParams::apply("test"), &Patch::Apply(&definition))
+                .await
+                .unwrap();
+            let established = await_condition(crds.clone(), &name, is_crd_established());
+            tokio::time::timeout(DEADLINE, established)
+                .await
+                .expect("the definition is taken")
+                .unwrap();
         }
     }
 
