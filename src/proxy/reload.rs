@@ -50,6 +50,8 @@ struct Source {
 pub struct Reloader {
     policy: Source,
     pins: Source,
+    /// The pins that are mounted can't be used.
+    pins_are_broken: bool,
     certificate: Source,
     trust: Source,
     peers: Source,
@@ -113,6 +115,7 @@ impl Reloader {
         Self {
             policy: Source::new("policy", &config.policy_dir, &[pod::POLICY_FILE]),
             pins: Source::new("pins", &config.policy_dir, &[pod::PINS_FILE]),
+            pins_are_broken: false,
             certificate: Source::new("certificate", &config.tls_dir, &["tls.crt", "tls.key"]),
             trust: Source::new("trust", &config.trust_dir, &[pod::TRUST_FILE]),
             peers: Source::new("peers", &config.trust_dir, &[pod::PEERS_TRUST_FILE]),
@@ -161,6 +164,10 @@ impl Reloader {
 
     /// Whether keys are to be agreed on otherwise than before.
     fn look_at_policy(&mut self) -> bool {
+        // A server that was pinned must not begin anew because its pins can't be read.
+        if self.pins_are_broken && self.live.policy().is_none() {
+            return false;
+        }
         let Some(read) = self.policy.changed() else {
             return false;
         };
@@ -207,6 +214,7 @@ impl Reloader {
         {
             return;
         }
+        self.pins_are_broken = true;
         let Some(json) = self
             .usable(self.pins.name, read)
             .and_then(|mut files| files.pop())
@@ -215,11 +223,19 @@ impl Reloader {
         };
         match Pins::from_json(&json) {
             Ok(pins) => {
+                self.pins_are_broken = false;
                 info!(pinned = pins.len(), "the server is held to pinned definitions");
                 self.metrics.reloaded("pins", "loaded");
                 self.live.pin(pins);
             }
-            Err(error) => self.refused("pins", &error),
+            Err(error) => {
+                self.refused("pins", &error);
+                if self.live.policy().is_none() {
+                    error!(
+                        "the server is not started without its pins; the operator writes their ConfigMap anew when it is deleted"
+                    );
+                }
+            }
         }
     }
 
@@ -423,57 +439,4 @@ impl Reloader {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::audit::AuditLog;
-
-    const DOCUMENT: &str = r#"{"format":1,"tenant":{"name":"acme","uid":"u"},"server":"crm","hostnames":["crm.acme.svc"],"upstream":{"port":3000,"path":"/mcp"},"agents":[],"tools":[]}"#;
-
-    #[test]
-    fn the_pod_s_own_revision_comes_first_and_newer_ones_follow() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().to_owned();
-        let config = Config {
-            pod_ip: "127.0.0.1".parse().unwrap(),
-            pod_name: "crm-0".into(),
-            pod_uid: "u".into(),
-            policy_revision: PolicyDocument::revision_of(DOCUMENT.as_bytes()),
-            canary: None,
-            kubernetes_service_host: None,
-            kubernetes_service_port: 443,
-            mtls_port: 0,
-            kubelet_port: 0,
-            keys_port: 0,
-            peers_port: 0,
-            metrics_port: None,
-            handles_dir: folder.clone(),
-            policy_dir: folder.clone(),
-            tls_dir: folder.clone(),
-            trust_dir: folder.clone(),
-            control_token: PathBuf::new(),
-            admin_socket: PathBuf::new(),
-            termination_log: PathBuf::new(),
-            workers: None,
-        };
-        let here = "127.0.0.1:8446".parse().unwrap();
-        let shared = Shared::new(8443, here, Limits::default(), AuditLog::to(io::sink())).unwrap();
-        let live = Arc::clone(&shared.live);
-        let mut reloader = Reloader::new(&config, &shared);
-        let mut mounted = |document: &str| {
-            fs::write(folder.join(pod::POLICY_FILE), document).unwrap();
-            reloader.look();
-            live.policy().map(|policy| policy.compiled().server().to_owned())
-        };
-        let renamed = |name| DOCUMENT.replace("crm\",\"host", &format!("{name}\",\"host"));
-        assert_eq!(mounted(&renamed("old")), None);
-        assert_eq!(mounted(DOCUMENT).as_deref(), Some("crm"));
-        assert_eq!(mounted(&renamed("new")).as_deref(), Some("new"));
-        assert_eq!(
-            mounted("{").as_deref(),
-            Some("new"),
-            "a broken one changes nothing"
-        );
-    }
-}
+mod tests;
