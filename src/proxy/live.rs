@@ -80,11 +80,7 @@ impl Live {
         let known = self.inventory.load();
         let news: Vec<_> = learned.iter().filter(|entry| !known.knows(entry)).collect();
         if !news.is_empty() {
-            self.inventory.rcu(|known| {
-                known
-                    .learning(learned)
-                    .map_or_else(|| Arc::clone(known), Arc::new)
-            });
+            self.revise(|known| known.learning(learned));
         }
         news
     }
@@ -92,15 +88,7 @@ impl Live {
     /// Holds the server to these definitions, whatever it showed this process first.
     pub fn pin(&self, pins: Pins) {
         let pins = Arc::new(pins);
-        let mut changed = false;
-        self.inventory.rcu(|known| match known.pinned(&pins) {
-            Some(after) => {
-                changed = true;
-                Arc::new(after)
-            }
-            None => Arc::clone(known),
-        });
-        if changed {
+        if self.revise(|known| known.pinned(&pins)) {
             self.changes.send_modify(|count| *count += 1);
         }
     }
@@ -109,18 +97,22 @@ impl Live {
     pub fn show(&self, era: Era, lists: &[(Listing, Shown)]) {
         let mut changed = false;
         for (listing, shown) in lists {
-            self.inventory
-                .rcu(|known| match known.showing(*listing, era, shown) {
-                    Some(after) => {
-                        changed = true;
-                        Arc::new(after)
-                    }
-                    None => Arc::clone(known),
-                });
+            changed |= self.revise(|known| known.showing(*listing, era, shown));
         }
         if changed {
             self.changes.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Whether the inventory is another one afterwards.
+    fn revise(&self, revision: impl Fn(&Inventory) -> Option<Inventory>) -> bool {
+        let mut changed = false;
+        self.inventory.rcu(|known| {
+            let after = revision(known);
+            changed = after.is_some();
+            after.map_or_else(|| Arc::clone(known), Arc::new)
+        });
+        changed
     }
 
     /// Puts a policy in force.
