@@ -79,10 +79,47 @@ pub enum Refused {
     Later,
 }
 
+/// Why a connection or a call ended that the other side didn't end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// It has as many connections as an address may, or dialled too often.
+    Crowded,
+    /// No handshake in time, or none that is good.
+    Handshake,
+    /// No call in time, or a second one.
+    Calls,
+    /// No bearer token.
+    NoToken,
+    /// Who it is could not be said in time.
+    Slow,
+    /// Too many reports.
+    TooMany,
+    /// What no sidecar would say.
+    Nonsense,
+}
+
+impl TurnedAway {
+    /// A stable code.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Crowded => "crowded",
+            Self::Handshake => "handshake",
+            Self::Calls => "calls",
+            Self::NoToken => "no_token",
+            Self::Slow => "slow",
+            Self::TooMany => "too_many",
+            Self::Nonsense => "nonsense",
+        }
+    }
+}
+
 /// Who knows callers.
 pub trait Authority: Send + Sync + 'static {
     /// What is kept of a caller while its call lasts. Dropping it says that the call is over.
     type Session: Session;
+
+    /// Somebody was turned away before it was known who that is, or for what it did on its call.
+    fn turned_away(&self, address: IpAddr, why: TurnedAway);
 
     /// Decides who calls.
     fn admit(&self, caller: Caller) -> impl Future<Output = Result<Self::Session, Refused>> + Send;
@@ -114,7 +151,8 @@ pub async fn serve<A: Authority>(
     authority: A,
     shutdown: CancellationToken,
 ) {
-    let service = ControlServer::new(calls::Calls::new(authority, shutdown.clone()))
+    let authority = Arc::new(authority);
+    let service = ControlServer::new(calls::Calls::new(Arc::clone(&authority), shutdown.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let door = Arc::new(Door::default());
@@ -133,18 +171,24 @@ pub async fn serve<A: Authority>(
             },
         };
         let Some(place) = Door::enter(&door, address) else {
-            debug!(%address, "too many connections of one address");
+            authority.turned_away(address, TurnedAway::Crowded);
             continue;
         };
-        let (acceptor, door) = (TlsAcceptor::from(tls()), Arc::clone(&door));
+        let (acceptor, door, authority) = (
+            TlsAcceptor::from(tls()),
+            Arc::clone(&door),
+            Arc::clone(&authority),
+        );
         let service = service.clone();
         let end = shutdown.clone();
         connections.spawn(async move {
             let _place = place;
             let connection = one(stream, acceptor, &door, address, service);
             tokio::select! {
-                ended = connection => if let Err(error) = ended {
-                    debug!(%address, %error, "a sidecar's connection ended");
+                ended = connection => match ended {
+                    Ok(()) => {}
+                    Err(Failure::Turned(why)) => authority.turned_away(address, why),
+                    Err(Failure::Broke(error)) => debug!(%address, %error, "a sidecar's connection ended"),
                 },
                 // Calls have had the time to say so.
                 () = async { end.cancelled().await; sleep(FLUSH).await } => {}
@@ -155,7 +199,11 @@ pub async fn serve<A: Authority>(
     connections.wait().await;
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Why a connection ended badly.
+enum Failure {
+    Turned(TurnedAway),
+    Broke(hyper::Error),
+}
 
 /// One connection, from its handshake to its end.
 async fn one<A: Authority>(
@@ -166,8 +214,12 @@ async fn one<A: Authority>(
     service: ControlServer<calls::Calls<A>>,
 ) -> Result<(), Failure> {
     let stream = {
-        let _permit = door.handshakes.acquire().await?;
-        timeout(PATIENCE, acceptor.accept(stream)).await??
+        // Never closed.
+        let _permit = door.handshakes.acquire().await;
+        match timeout(PATIENCE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_)) | Err(_) => return Err(Failure::Turned(TurnedAway::Handshake)),
+        }
     };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let has_called = Arc::new(AtomicBool::new(false));
@@ -193,7 +245,7 @@ async fn one<A: Authority>(
         .keep_alive_timeout(KEEP_ALIVE)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        ended = served => Ok(ended?),
+        ended = served => ended.map_err(Failure::Broke),
         // Its answer has had the time to go.
         () = async { over.cancelled().await; sleep(FLUSH).await } => Ok(()),
         () = async {
@@ -201,7 +253,7 @@ async fn one<A: Authority>(
             if has_called.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
-        } => Err("it made no call".into()),
+        } => Err(Failure::Turned(TurnedAway::Calls)),
     }
 }
 

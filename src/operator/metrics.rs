@@ -103,8 +103,8 @@ impl Default for Metrics {
         );
         registry.register(
             "sidecar_calls",
-            "Calls of sidecars that would report: admitted, pod_unknown (the watches don't know the pod yet), refused, or \
-             unreviewed (the API server didn't review the token)",
+            "Calls of who would report: admitted, pod_unknown (the watches don't know the pod yet), refused, unreviewed (the \
+             API server didn't review the token), or turned away: crowded, handshake, calls, no_token, slow, too_many, nonsense",
             sidecar_calls.clone(),
         );
         registry.register(

@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroU32,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Authority, Caller, PATIENCE, Peer, Refused, Session};
+use super::{Authority, Caller, PATIENCE, Peer, Refused, Session, TurnedAway};
 use crate::{ReportEnd, SidecarReport, generated::control_server::Control};
 
 /// For how long a call lasts at most: then the caller proves itself anew.
@@ -23,12 +23,12 @@ const REPORT_EVERY: Duration = Duration::from_secs(3);
 
 /// The service.
 pub(super) struct Calls<A> {
-    authority: A,
+    authority: Arc<A>,
     shutdown: CancellationToken,
 }
 
 impl<A> Calls<A> {
-    pub(super) fn new(authority: A, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(authority: Arc<A>, shutdown: CancellationToken) -> Self {
         Self { authority, shutdown }
     }
 }
@@ -39,17 +39,37 @@ impl<A: Authority> Control for Calls<A> {
         &self,
         request: Request<Streaming<SidecarReport>>,
     ) -> Result<Response<ReportEnd>, Status> {
-        let peer = peer(&request)?;
+        let peer = request
+            .extensions()
+            .get::<Peer>()
+            .cloned()
+            .ok_or_else(|| Status::internal("a call without a connection"))?;
+        let turned_away = |why, status| {
+            self.authority.turned_away(peer.address, why);
+            Err(status)
+        };
+        // Who calls costs the API server a review.
+        if peer.has_called.swap(true, Ordering::Relaxed) {
+            let status = Status::resource_exhausted("one call on a connection");
+            return turned_away(TurnedAway::Calls, status);
+        }
         let _over = peer.over.clone().drop_guard();
-        let caller = caller(peer, &request)?;
+        let Some(token) = bearer(&request) else {
+            let status = Status::unauthenticated("a bearer token is missing");
+            return turned_away(TurnedAway::NoToken, status);
+        };
+        let caller = Caller {
+            address: peer.address,
+            certificates: peer.certificates.to_vec(),
+            token,
+        };
         let mut session = match timeout(PATIENCE, self.authority.admit(caller)).await {
             Ok(Ok(session)) => session,
             Ok(Err(Refused::Unknown)) => {
                 return Err(Status::unauthenticated("not a sidecar that is known here"));
             }
-            Ok(Err(Refused::Later)) | Err(_) => {
-                return Err(Status::unavailable("it can't be said who calls; try again"));
-            }
+            Ok(Err(Refused::Later)) => return Err(later()),
+            Err(_) => return turned_away(TurnedAway::Slow, later()),
         };
         let left = session
             .expires()
@@ -71,36 +91,22 @@ impl<A: Authority> Control for Calls<A> {
                 return Ok(Response::new(ReportEnd {}));
             };
             if pace.check().is_err() {
-                return Err(Status::resource_exhausted("too many reports"));
+                let status = Status::resource_exhausted("too many reports");
+                return turned_away(TurnedAway::TooMany, status);
             }
             if !session.report(report) {
-                return Err(Status::invalid_argument("not a report that a sidecar would make"));
+                let status = Status::invalid_argument("not a report that a sidecar would make");
+                return turned_away(TurnedAway::Nonsense, status);
             }
         }
     }
 }
 
-/// The connection of a call, which has no other: who is asked about costs the API server a review.
-fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
-    let peer = request
-        .extensions()
-        .get::<Peer>()
-        .ok_or_else(|| Status::internal("a call without a connection"))?;
-    if peer.has_called.swap(true, Ordering::Relaxed) {
-        return Err(Status::resource_exhausted("one call on a connection"));
-    }
-    Ok(peer)
+fn later() -> Status {
+    Status::unavailable("it can't be said who calls; try again")
 }
 
-fn caller<T>(peer: &Peer, request: &Request<T>) -> Result<Caller, Status> {
-    let token = request
-        .metadata()
-        .get("authorization")
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .ok_or_else(|| Status::unauthenticated("a bearer token is missing"))?;
-    Ok(Caller {
-        address: peer.address,
-        certificates: peer.certificates.to_vec(),
-        token: token.to_owned(),
-    })
+fn bearer<T>(request: &Request<T>) -> Option<String> {
+    let value = request.metadata().get("authorization")?.to_str().ok()?;
+    Some(value.strip_prefix("Bearer ")?.to_owned())
 }

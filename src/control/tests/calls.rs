@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -11,7 +11,7 @@ use std::{
 use bulkhead_control::{
     ALPN, SidecarReport, Withheld,
     client::{self, ClientError},
-    server::{self, Authority, Caller, Refused, Session},
+    server::{self, Authority, Caller, Refused, Session, TurnedAway},
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
@@ -33,11 +33,17 @@ const HOST: &str = "operator.control.svc";
 #[derive(Clone)]
 struct Known {
     reports: Arc<Mutex<Vec<SidecarReport>>>,
+    turned_away: Arc<Mutex<Vec<TurnedAway>>>,
     good_for: Duration,
 }
 
 impl Authority for Known {
     type Session = Self;
+
+    fn turned_away(&self, address: IpAddr, why: TurnedAway) {
+        assert!(address.is_loopback());
+        self.turned_away.lock().unwrap().push(why);
+    }
 
     async fn admit(&self, caller: Caller) -> Result<Self, Refused> {
         assert_eq!(caller.certificates.len(), 1);
@@ -65,6 +71,7 @@ struct Operator {
     address: SocketAddr,
     root: rustls::pki_types::CertificateDer<'static>,
     reports: Arc<Mutex<Vec<SidecarReport>>>,
+    turned_away: Arc<Mutex<Vec<TurnedAway>>>,
     stop: CancellationToken,
 }
 
@@ -78,9 +85,11 @@ impl Operator {
         let address = listener.local_addr().unwrap();
         let known = Known {
             reports: Arc::default(),
+            turned_away: Arc::default(),
             good_for,
         };
         let (reports, stop) = (Arc::clone(&known.reports), CancellationToken::new());
+        let turned_away = Arc::clone(&known.turned_away);
         tokio::spawn(server::serve(
             listener,
             move || Arc::clone(&tls),
@@ -91,6 +100,7 @@ impl Operator {
             address,
             root: pair.cert.der().clone(),
             reports,
+            turned_away,
             stop,
         }
     }
@@ -116,6 +126,17 @@ impl Operator {
         TlsConnector::from(Arc::new(config))
             .connect(ServerName::try_from(HOST).unwrap(), stream)
             .await
+    }
+
+    /// Waits until so many were turned away, for these reasons.
+    async fn turned(&self, expected: &[TurnedAway]) {
+        for _ in 0..1000 {
+            if *self.turned_away.lock().unwrap() == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", self.turned_away.lock().unwrap());
     }
 
     async fn report(
@@ -182,6 +203,9 @@ async fn who_is_known_is_heard_and_nobody_else() {
         Err(error) => Err(error),
     };
     assert!(ended.unwrap_err().to_string().contains("CertificateRequired"));
+    operator
+        .turned(&[TurnedAway::Nonsense, TurnedAway::Handshake])
+        .await;
 }
 
 #[tokio::test]
@@ -194,6 +218,7 @@ async fn a_call_has_so_many_reports_in_a_while() {
     );
     let heard = operator.reports.lock().unwrap().len();
     assert!((20..25).contains(&heard), "{heard}");
+    operator.turned(&[TurnedAway::TooMany]).await;
 }
 
 #[tokio::test]
@@ -227,6 +252,7 @@ async fn who_makes_no_call_is_let_go() {
     let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut read))
         .await
         .expect("kept for ever");
+    operator.turned(&[TurnedAway::Calls]).await;
 }
 
 #[tokio::test]
@@ -250,10 +276,34 @@ async fn a_connection_has_one_call_and_ends_with_it() {
     for expected in [tonic::Code::Unauthenticated, tonic::Code::ResourceExhausted] {
         assert_eq!(code().await, (expected as i32).to_string());
     }
+    operator.turned(&[TurnedAway::Calls]).await;
     drop(sender);
     tokio::time::timeout(Duration::from_secs(30), connection)
         .await
         .expect("kept for ever")
         .unwrap()
         .ok();
+}
+
+#[tokio::test]
+async fn who_dials_too_often_or_brings_no_token_is_turned_away_and_counted() {
+    let operator = Operator::start(Duration::from_hours(1)).await;
+    let places: Vec<_> = futures::future::join_all((0..4).map(|_| operator.dial(true))).await;
+    assert!(places.iter().all(Result::is_ok));
+    assert!(operator.dial(true).await.is_err());
+    operator.turned(&[TurnedAway::Crowded]).await;
+
+    let operator = Operator::start(Duration::from_hours(1)).await;
+    let stream = operator.dial(true).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("https://{HOST}/bulkhead.control.v1.Control/Report"))
+        .header("content-type", "application/grpc")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "16");
+    operator.turned(&[TurnedAway::NoToken]).await;
 }

@@ -1,16 +1,16 @@
 //! Who reports: the sidecar of a pod of a tenant's server, proven twice, by a token of that pod and by the server's
 //! certificate.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use bulkhead_control::{
     SidecarReport,
-    server::{Authority, Caller, Refused, Session},
+    server::{Authority, Caller, Refused, Session, TurnedAway},
 };
 use bulkhead_core::control::AUDIENCE;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams, runtime::reflector::ObjectRef};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{InForce, proof, sidecars::Attached};
 use crate::{
@@ -147,6 +147,11 @@ fn of_pod(review: TokenReviewStatus) -> Result<OfPod, Unknown> {
 
 impl Authority for Door {
     type Session = Reporting;
+
+    fn turned_away(&self, address: IpAddr, why: TurnedAway) {
+        self.context.metrics.sidecar_called(why.as_str());
+        debug!(%address, why = why.as_str(), "turned away who would report");
+    }
 
     async fn admit(&self, mut caller: Caller) -> Result<Reporting, Refused> {
         let token = std::mem::take(&mut caller.token);

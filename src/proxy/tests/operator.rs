@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use bulkhead_control::{
     Kind, SidecarReport,
-    server::{self, Authority, Caller, Refused, Session},
+    server::{self, Authority, Caller, Refused, Session, TurnedAway},
 };
 use bulkhead_core::{control, policy::document::Enforcement};
 use bulkhead_proxy::{
@@ -44,6 +45,8 @@ struct Listening {
 
 impl Authority for Heard {
     type Session = Listening;
+
+    fn turned_away(&self, _: IpAddr, _: TurnedAway) {}
 
     async fn admit(&self, caller: Caller) -> Result<Listening, Refused> {
         let mut calls = self.0.lock().unwrap();
