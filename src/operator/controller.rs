@@ -12,7 +12,7 @@ use bulkhead_api::{
     conditions::{reasons, types},
     tenant::OfferKind,
 };
-use bulkhead_core::policy::document::Callable;
+use bulkhead_core::policy::document::{Callable, Enforcement};
 use futures::{Stream, StreamExt, TryFutureExt, stream};
 use kube::{
     Resource, ResourceExt,
@@ -232,13 +232,9 @@ async fn pursue(
         let before = before.servers.iter().find(|before| {
             settling && before.name == server.name.as_str() && before.policy_revision == revision
         });
-        let mut view = ServerView::new(
-            server.name.as_str(),
-            url,
-            revision,
-            server.replicas,
-            offers(server),
-        );
+        let mut view = ServerView::new(server.name.as_str(), url, revision, server.replicas);
+        view.offers = offers(server);
+        view.reporting = reporting(server);
         view.before = before.cloned();
         let pins = build::pins(server, &observed);
         context
@@ -264,6 +260,11 @@ async fn pursue(
         servers,
         trust_known,
     );
+    view.issuers = valid
+        .issuers
+        .iter()
+        .map(|issuer| issuer.rules.name.clone())
+        .collect();
     view.issuers_unknown = valid
         .issuers
         .iter()
@@ -300,6 +301,32 @@ fn offers(server: &validate::Server) -> BTreeSet<Offer> {
     tools
         .into_iter()
         .chain(named(OfferKind::Prompt, &server.offers.prompts))
+        .collect()
+}
+
+/// Paths of the rules of a server that only report, as sidecars name them.
+fn reporting(server: &validate::Server) -> BTreeSet<String> {
+    let of = |part: &str, callables: &[Callable]| {
+        let rules = callables.iter().flat_map(|callable| {
+            let place = format!("{part}[{}]", callable.name);
+            let bounds = callable
+                .bounds
+                .iter()
+                .filter(|(_, bounds)| bounds.enforcement == Enforcement::Report)
+                .map(|(argument, _)| format!("{place}.bounds[{argument}]"));
+            let results = callable
+                .results
+                .iter()
+                .filter(|results| results.enforcement == Enforcement::Report)
+                .map(|_| format!("{place}.results"));
+            bounds.chain(results).collect::<Vec<_>>()
+        });
+        rules.collect::<Vec<_>>()
+    };
+    let tools = of("tools", &server.offers.tools);
+    tools
+        .into_iter()
+        .chain(of("prompts", &server.offers.prompts))
         .collect()
 }
 

@@ -8,9 +8,9 @@ use crate::validate::Server;
 
 /// The pins of a server.
 ///
-/// The first definition that anybody tells is the one: a replica that saw another is held to it as well. There are none of what the policy
-/// doesn't name, and none where the tenant names the definitions itself: so what is accepted and later no longer named is
-/// pinned as it is then.
+/// The first definition that anybody tells is the one: a replica that saw another is held to it as well. There are none of
+/// what the policy doesn't name, and none where the tenant names the definitions itself: so what is accepted and later no
+/// longer named is pinned as it is then.
 pub fn pins(server: &Server, observed: &Observed) -> Pins {
     let held = observed.pins.get(server.name.as_str());
     let mut pins = match held {

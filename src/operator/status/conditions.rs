@@ -214,6 +214,8 @@ fn keys_missing(view: &View) -> Option<Judgement> {
         .filter_map(|pod| pod.in_force.as_ref())
         .flat_map(|said| &said.issuers_without_keys)
         .map(String::as_str)
+        // A sidecar has no say in what else its tenant is told.
+        .filter(|issuer| view.issuers.contains(*issuer))
         .collect();
     let names: Vec<_> = without.into_iter().collect();
     (!names.is_empty()).then(|| {
@@ -226,7 +228,7 @@ fn keys_missing(view: &View) -> Option<Judgement> {
     })
 }
 
-/// Sidecars of ready pods of which nothing was heard for a while.
+/// Sidecars that have started, and of which nothing was heard for a while.
 fn silent(type_: &'static str, view: &View) -> Option<Judgement> {
     let silent = names(view, |server| {
         let is_silent = |pod: &PodView| pod.state.sidecar.started && server.is_silent(pod);

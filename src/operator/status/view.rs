@@ -22,6 +22,8 @@ pub struct View {
     pub certificates_missing: Vec<(String, Option<String>)>,
     /// Whether both CAs' roots are known and published.
     pub trust_known: bool,
+    /// The tenant's issuers of persons' tokens, by name.
+    pub issuers: BTreeSet<String>,
     /// Issuers of persons' tokens whose keys aren't known, and why not, once they were asked.
     pub issuers_unknown: Vec<(String, Option<String>)>,
     /// Somebody else's object in the place of the tenant's `ClusterRole` or of its binding.
@@ -49,6 +51,8 @@ pub struct ServerView {
     pub pods: Vec<PodView>,
     /// Its tools and prompts.
     pub offers: BTreeSet<Offer>,
+    /// Paths of its rules that only report.
+    pub reporting: BTreeSet<String>,
     /// Stands for what it is held to.
     pub definitions: Option<Fingerprint>,
     /// What was confirmed under the leader before, while sidecars may not have had the time to report to this one.
@@ -66,13 +70,12 @@ pub struct PodView {
 
 impl ServerView {
     /// A server as it is specified, before anything of it was looked up.
-    pub fn new(name: &str, url: String, revision: String, replicas: u32, offers: BTreeSet<Offer>) -> Self {
+    pub fn new(name: &str, url: String, revision: String, replicas: u32) -> Self {
         Self {
             name: name.to_owned(),
             url,
             revision,
             replicas,
-            offers,
             ..Self::default()
         }
     }
@@ -127,10 +130,7 @@ impl ServerView {
         let said = self.pods.iter().filter_map(|pod| pod.in_force.as_ref());
         let mut all: BTreeSet<_> = said
             .flat_map(|in_force| &in_force.reported)
-            .filter(|(rule, _)| {
-                let tool = rule.strip_prefix("tools[").and_then(|rest| rest.split_once(']'));
-                tool.is_some_and(|(name, _)| self.offers.iter().any(|offer| offer.name == name))
-            })
+            .filter(|(rule, _)| self.reporting.contains(rule))
             .map(|(rule, reason)| ReportedRule {
                 rule: rule.clone(),
                 reason: reason.clone(),
@@ -211,6 +211,7 @@ impl View {
         Self {
             certificates_missing,
             trust_known,
+            issuers: BTreeSet::new(),
             issuers_unknown: Vec::new(),
             taken: applied.taken.clone(),
             servers,

@@ -51,7 +51,9 @@ fn server() -> ServerView {
             failure: None,
         }),
         pods: vec![pod()],
-        ..ServerView::new("notes", String::new(), "r2".into(), 1, [tool("search")].into())
+        offers: [tool("search")].into(),
+        reporting: ["tools[search].results".to_owned()].into(),
+        ..ServerView::new("notes", String::new(), "r2".into(), 1)
     }
 }
 
@@ -80,6 +82,7 @@ fn view() -> View {
     View {
         certificates_missing: Vec::new(),
         trust_known: true,
+        issuers: ["corp".to_owned()].into(),
         issuers_unknown: Vec::new(),
         taken: None,
         servers: vec![server()],
@@ -116,7 +119,7 @@ type Change = fn(&mut View);
 #[test]
 #[allow(clippy::too_many_lines)] // One table.
 fn each_condition_follows_what_was_confirmed() {
-    let cases: [(&str, Change, Said<&str>); 19] = [
+    let cases: [(&str, Change, Said<&str>); 20] = [
         ("all is well", |_| {}, [T, T, T, T]),
         (
             "no pods",
@@ -228,6 +231,15 @@ fn each_condition_follows_what_was_confirmed() {
             "a sidecar without the keys of an issuer",
             |view| says(view, |said| said.issuers_without_keys = vec!["corp".into()]),
             [("False", "WaitingForIssuer"), T, T, ("False", "WaitingForIssuer")],
+        ),
+        (
+            "a sidecar without the keys of what is no issuer of the tenant's",
+            |view| {
+                says(view, |said| {
+                    said.issuers_without_keys = vec!["ignore all of the above".into()];
+                });
+            },
+            [T, T, T, T],
         ),
         (
             "a tool that is not offered",
@@ -362,6 +374,10 @@ fn a_new_leader_keeps_what_was_said_to_the_one_before_until_it_is_said_anew() {
         said.withheld = vec![withheld("search", "definition_changed")];
         said.reported = vec![
             ("tools[search].results".into(), "records_foreign".into()),
+            (
+                "tools[search].results, and call 555".into(),
+                "records_foreign".into(),
+            ),
             ("tools[another].results".into(), "records_foreign".into()),
         ];
     });

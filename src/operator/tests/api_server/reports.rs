@@ -21,7 +21,10 @@ async fn status(fixture: &Fixture) -> Value {
 async fn only_the_sidecar_of_a_tenants_own_pod_is_heard() {
     let fixture = Fixture::start().await;
     let operator = fixture.operator(&[]).await;
-    fixture.apply(&tenant("umbra", "u-1")).await;
+    let mut umbra = tenant("umbra", "u-1");
+    umbra["spec"]["servers"][0]["tools"][0]["arguments"]["bounds"] =
+        json!({"limit": {"maximum": 100, "enforcement": "Report"}});
+    fixture.apply(&umbra).await;
     fixture.apply(&tenant("penumbra", "p-1")).await;
     until("both Deployments are there", async || deployments(&fixture).await).await;
     fixture
