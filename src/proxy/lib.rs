@@ -47,6 +47,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod tokens;
 pub mod upstream;
+pub mod workers;
 
 #[cfg(feature = "testing")]
 pub mod testing;

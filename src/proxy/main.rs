@@ -14,6 +14,7 @@ use bulkhead_proxy::{
     shared::Shared,
     sidecar::{self, ControlError, Listeners},
     telemetry, tls,
+    workers::Threads,
 };
 use clap::{Parser, Subcommand};
 use tokio::{
@@ -146,12 +147,10 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     record::start(&shared, &config.pod_name, &config.pod_uid).context("the audit can't be written")?;
     let (data_listeners, control) = listeners.split();
 
-    let data = Builder::new_multi_thread()
-        .worker_threads(config.worker_threads())
-        .thread_name("data")
-        .enable_all()
-        .build()?;
-    let serving = data.spawn(sidecar::serve_data(data_listeners, Arc::clone(&shared)));
+    let data = Threads::start(config.worker_threads())?;
+    let workers = data.workers();
+    let accepting = sidecar::serve_data(data_listeners, workers.clone(), Arc::clone(&shared));
+    let serving = workers.place().runtime().spawn(accepting);
     let ended = Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -175,7 +174,7 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
             } => Ok(None),
         }
     })?;
-    data.shutdown_timeout(FLUSH);
+    data.stop();
     match ended {
         None => Ok(ExitCode::SUCCESS),
         Some(ControlError::Network(failure)) => {

@@ -26,6 +26,7 @@ use crate::{
     memory::Held,
     shared::Shared,
     tokens::Presented,
+    workers::Workers,
 };
 
 /// Pause after a failed accept (out of file descriptors), so that it isn't a busy loop.
@@ -105,9 +106,9 @@ impl Connection {
 }
 
 /// Accepts agents' connections for as long as the process serves.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub async fn serve(listener: TcpListener, workers: &Workers, shared: Arc<Shared>) {
     let most = shared.limits.connections;
-    accept(listener, shared, most, receive).await;
+    accept(listener, workers, shared, most, receive).await;
 }
 
 async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
@@ -119,9 +120,14 @@ async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
     shared.metrics.connections.dec();
 }
 
-/// Accepts connections, at most so many at once, and has each served.
-pub(crate) async fn accept<F, R>(listener: TcpListener, shared: Arc<Shared>, most: usize, serve: F)
-where
+/// Accepts connections, at most so many at once, and has each served by the worker that has the fewest.
+pub(crate) async fn accept<F, R>(
+    listener: TcpListener,
+    workers: &Workers,
+    shared: Arc<Shared>,
+    most: usize,
+    serve: F,
+) where
     F: Fn(TcpStream, SocketAddr, Arc<Shared>) -> R + Copy + Send + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
@@ -131,7 +137,9 @@ where
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
-        let (stream, client) = match listener.accept().await {
+        // Its worker's runtime has to hear of what arrives on it, not this one.
+        let accepted = listener.accept().await;
+        let (stream, client) = match accepted.and_then(|(stream, client)| Ok((stream.into_std()?, client))) {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "accept failed");
@@ -141,10 +149,16 @@ where
         };
         let shared = Arc::clone(&shared);
         let connections = shared.connections.clone();
-        connections.spawn(async move {
-            serve(stream, client, shared).await;
-            drop(permit);
-        });
+        let place = workers.place();
+        let runtime = place.runtime().clone();
+        let served = async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => serve(stream, client, shared).await,
+                Err(error) => warn!(%error, "an accepted connection can't be served"),
+            }
+            drop((permit, place));
+        };
+        connections.spawn_on(served, &runtime);
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     reload::Reloader,
     server,
     shared::Shared,
+    workers::Workers,
 };
 
 /// Sockets that are bound before anything runs.
@@ -153,12 +154,12 @@ impl Listeners {
 }
 
 /// The data path. Ends only when it fails.
-pub async fn serve_data(listeners: DataListeners, shared: Arc<Shared>) -> io::Result<()> {
+pub async fn serve_data(listeners: DataListeners, workers: Workers, shared: Arc<Shared>) -> io::Result<()> {
     let agents = TcpListener::from_std(listeners.mtls)?;
     let replicas = TcpListener::from_std(listeners.peers)?;
     tokio::join!(
-        server::serve(agents, Arc::clone(&shared)),
-        peers::door::serve(replicas, shared)
+        server::serve(agents, &workers, Arc::clone(&shared)),
+        peers::door::serve(replicas, &workers, shared)
     );
     Ok(())
 }

@@ -18,6 +18,7 @@ use bulkhead_proxy::{
     shared::Shared,
     tls::{self, Credentials, Trust},
     tokens::Keys,
+    workers::Workers,
 };
 use hyper_util::client::legacy::connect::dns::Name;
 use rcgen::KeyPair;
@@ -92,7 +93,10 @@ impl Sidecar {
         // The production program's canary sets this, and nothing else there can. Here there is no network policy that
         // could be proven, so nothing is dialled, and `dev` tells people that nothing was.
         shared.readiness.network_is(true);
-        let serving = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
+        let serving = {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move { server::serve(listener, &Workers::here(), shared).await })
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let keys = listener.local_addr()?;
         let serving_keys = tokio::spawn(admin::serve_keys(listener, Arc::clone(&shared)));

@@ -14,6 +14,7 @@ use crate::{
     refusal::EdgeRefusal,
     server::{self, Connection},
     shared::Shared,
+    workers::Workers,
 };
 
 /// Bytes of an agent's certificates, as text, beside the headers that it may have sent.
@@ -23,9 +24,9 @@ const CHAIN_BYTES: u32 = 64 * 1024;
 const CHAIN_HEADERS: usize = 10;
 
 /// Accepts the connections of other replicas for as long as the process serves.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub async fn serve(listener: TcpListener, workers: &Workers, shared: Arc<Shared>) {
     let most = shared.limits.peer_connections;
-    server::accept(listener, shared, most, receive).await;
+    server::accept(listener, workers, shared, most, receive).await;
 }
 
 async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {

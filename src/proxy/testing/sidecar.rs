@@ -34,6 +34,7 @@ use crate::{
     limits::Limits,
     shared::Shared,
     sidecar::{self, ControlError, Listeners},
+    workers::Workers,
 };
 
 /// The name that clients use.
@@ -288,7 +289,8 @@ impl TestSidecar {
         let shared = Arc::new(shared.unwrap());
         let (mtls, control) = listeners.split();
         let serving = Arc::clone(&shared);
-        let data = tokio::spawn(async move { sidecar::serve_data(mtls, serving).await.unwrap() });
+        let data =
+            tokio::spawn(async move { sidecar::serve_data(mtls, Workers::here(), serving).await.unwrap() });
         let controlling = Arc::clone(&shared);
         let control =
             tokio::spawn(async move { sidecar::serve_control(control, &config, controlling).await });

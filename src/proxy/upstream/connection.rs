@@ -22,7 +22,10 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    runtime::{self, Handle},
+};
 
 /// Headers of an answer that are read at most, in bytes and number.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -44,15 +47,13 @@ impl Pool {
         }
     }
 
-    /// The one that was used last, to this port.
+    /// The one that was used last, to this port, of those that this runtime opened. Those to other ports are closed.
     pub(super) fn take(&self, port: u16) -> Option<Connection> {
+        let here = Handle::current().id();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let connection = idle.pop()?;
-            if connection.port == port {
-                return Some(connection);
-            }
-        }
+        idle.retain(|connection| connection.port == port);
+        let last = idle.iter().rposition(|connection| connection.opened_by == here)?;
+        Some(idle.remove(last))
     }
 
     fn put(&self, connection: Connection) {
@@ -69,6 +70,9 @@ type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
 /// One connection. Dropped, it is closed, whatever is under way on it.
 pub(super) struct Connection {
     port: u16,
+    /// The runtime that hears when there is something to read. A call of another one would be woken by way of it: two
+    /// wake-ups more of each call.
+    opened_by: runtime::Id,
     sender: SendRequest<Full<Bytes>>,
     /// `None`: it has ended.
     driver: Option<Driver>,
@@ -92,6 +96,7 @@ impl Connection {
             .await?;
         Ok(Self {
             port,
+            opened_by: Handle::current().id(),
             sender,
             driver: Some(Box::pin(driver)),
         })
