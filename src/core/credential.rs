@@ -5,10 +5,10 @@
 //! of a tool with the digest of its final arguments, so that it is worth nothing for another one.
 
 use serde::Serialize;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    json,
     mcp::methods::Method,
     policy::{CompiledAgent, CompiledPolicy, Expected, Forward},
 };
@@ -163,8 +163,7 @@ pub fn base64url(bytes: &[u8], out: &mut String) {
 ///
 /// RFC 8785 knows numbers as doubles: two integers beyond 2^53 that are one double have one digest.
 pub fn digest(arguments: Option<&str>) -> Option<String> {
-    let arguments: Value = serde_json::from_str(arguments.unwrap_or("{}")).ok()?;
-    let canonical = serde_json_canonicalizer::to_vec(&arguments).ok()?;
+    let canonical = json::canonical(arguments.unwrap_or("{}"))?;
     let mut text = String::with_capacity(43);
     base64url(&Sha256::digest(canonical), &mut text);
     Some(text)

@@ -11,6 +11,7 @@ use std::{borrow::Cow, collections::HashSet};
 
 use crate::reason::Reason;
 
+mod canonical;
 pub mod number;
 pub mod text;
 
@@ -382,6 +383,8 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+pub(crate) use canonical::canonical;
 
 /// The members of an object: decoded key, raw value.
 pub(crate) type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;

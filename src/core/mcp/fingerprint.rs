@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+use crate::json;
 
 /// SHA-256 over the canonical form (RFC 8785) of a definition, all of it. Written as `sha256:` and 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,10 +18,8 @@ impl Fingerprint {
     ///
     /// RFC 8785 knows numbers as doubles: two integers beyond 2^53 that are one double have one fingerprint.
     pub fn of(raw: &str) -> Self {
-        let canonical = serde_json::from_str::<Value>(raw)
-            .ok()
-            .and_then(|value| serde_json_canonicalizer::to_vec(&value).ok());
         // What was read as a message has a canonical form. Bytes that had none would still be held to.
+        let canonical = json::canonical(raw);
         Self(Sha256::digest(canonical.as_deref().unwrap_or(raw.as_bytes())).into())
     }
 
