@@ -33,4 +33,5 @@ install
 cargo build --quiet --locked --workspace --bins --tests
 "$CARGO_TARGET_DIR/debug/bulkhead-conformance" --modules "$installed/node_modules" --python "$installed/python/bin/python" \
     --fixture "$CARGO_TARGET_DIR/debug/conformance-mcp" --plugin "$CARGO_TARGET_DIR/debug/kubectl-bulkhead" \
-    --tenant "$here/tenant.yaml" --clients "$here/clients" --results "$BULKHEAD_STATE/conformance" ${1:+--scenario "$1"}
+    --tenant "$here/tenant.yaml" --clients "$here/clients" \
+    --persons "$here/persons" --persons-tenant "$here/persons.yaml" --results "$BULKHEAD_STATE/conformance" ${1:+--scenario "$1"}

@@ -36,7 +36,8 @@ pub fn all(
     Ok(outcomes)
 }
 
-fn wrong(mut command: Command) -> Result<Option<String>> {
+/// What a client said that went wrong; none: nothing did.
+pub fn wrong(mut command: Command) -> Result<Option<String>> {
     let output = command
         .output()
         .with_context(|| format!("starting {command:?}"))?;

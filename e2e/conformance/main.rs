@@ -1,9 +1,11 @@
 //! Runs the MCP conformance suites at a server, again through the sidecar in front of it, and compares. Also that the
-//! comparison can fail, and that clients of other SDKs work through the sidecar unmodified.
+//! comparison can fail, that clients of other SDKs work through the sidecar unmodified, and that agents act for persons of
+//! a real identity provider.
 #![allow(clippy::print_stdout, reason = "the table is the output")]
 
 mod clients;
 mod gate;
+mod persons;
 mod servers;
 mod suite;
 
@@ -45,6 +47,12 @@ struct Cli {
     /// Folder of the clients' programs.
     #[arg(long)]
     clients: PathBuf,
+    /// Folder of the identity provider and of persons' programs.
+    #[arg(long)]
+    persons: PathBuf,
+    /// File of the tenant whose agents act for persons.
+    #[arg(long)]
+    persons_tenant: PathBuf,
     /// Folder for what suites and servers leave behind.
     #[arg(long)]
     results: PathBuf,
@@ -126,6 +134,17 @@ fn main() -> Result<ExitCode> {
         .map(|(client, _)| format!("nothing was wrong for {client}"))
         .collect();
     tally.count("the clients with no sidecar miss it", &content);
+    let persons = persons::Stage {
+        programs: &cli.persons,
+        modules: &modules,
+        plugin: &cli.plugin,
+        tenant: &cli.persons_tenant,
+        fixture: &behind.url,
+        folder: folder("persons")?,
+    };
+    for (what, wrong) in persons.run()? {
+        tally.count(what, wrong.as_slice());
+    }
     println!("test result: {}", tally.line());
     Ok(if tally.failed == 0 {
         ExitCode::SUCCESS

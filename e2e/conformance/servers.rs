@@ -14,8 +14,9 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest start.
-const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(20);
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at it.
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// A process that is stopped when it is dropped.
 pub struct Server {
@@ -65,7 +66,7 @@ impl Server {
     }
 
     /// Starts a program that says its URL at the beginning of a line.
-    fn start(mut command: Command, folder: &Path, name: &str) -> Result<Self> {
+    pub fn start(mut command: Command, folder: &Path, name: &str) -> Result<Self> {
         let said = folder.join(format!("{name}.out"));
         let log = folder.join(format!("{name}.log"));
         let child = command
@@ -83,7 +84,8 @@ impl Server {
             // Up to the last line feed, since a line may still be on its way.
             let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
             let mut words = complete.lines().filter_map(|line| line.split_whitespace().next());
-            if let Some(url) = words.find(|word| word.starts_with("http://")) {
+            if let Some(url) = words.find(|word| word.starts_with("http://") || word.starts_with("https://"))
+            {
                 url.clone_into(&mut server.url);
                 return Ok(server);
             }

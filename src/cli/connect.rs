@@ -44,7 +44,8 @@ Examples:
   kubectl bulkhead connect acme/crm --agent billing --port 9000 --for 30m
 
 Point any MCP client at the URL that is printed; it needs neither certificate nor token. Whoever reaches it on this
-machine is the agent, for as long as this runs. A Job in the tenant's agents' namespace has the agent's certificate and
+machine is the agent, for as long as this runs. A client that sends an access token of a person (Authorization: Bearer)
+has the agent act for them, as the tenant's issuers say. A Job in the tenant's agents' namespace has the agent's certificate and
 token, which never leave the cluster; requests go to it through the API server. You need the right to create Jobs and to
 forward ports there, as the tenant's developers have it. The Job ends with this program, or when its time is over.
 

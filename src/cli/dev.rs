@@ -1,6 +1,7 @@
 //! `kubectl bulkhead dev`: the real sidecar with a tenant's policy in front of an MCP server on this machine.
 
 pub mod child;
+pub mod issuers;
 pub mod log;
 pub mod pki;
 pub mod sidecar;
@@ -18,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use bulkhead_core::policy::document::Agent;
+use bulkhead_operator::issuers::IssuerRef;
 use bulkhead_proxy::audit::AuditLog;
 use clap::Args;
 use tokio::{
@@ -50,7 +52,9 @@ Examples:
 
 COMMAND is to serve MCP over HTTP on 127.0.0.1, at the port and path of the tenant's server (servers[].http). Without
 COMMAND one that listens there already is used. Clients connect to the URL that is printed, without certificate and
-token: whoever reaches it on this machine is the agent. A changed tenant file takes effect at once.
+token: whoever reaches it on this machine is the agent. A client that sends an access token of a person (Authorization:
+Bearer) has the agent act for them; the keys of the tenant's issuers are asked for here. A changed tenant file takes
+effect at once.
 
 The network is not isolated here, and not checked: the sidecar of a cluster starts no server before it is.
 
@@ -99,11 +103,13 @@ pub async fn run(args: &Dev) -> Result<Exit> {
         failure = async {
             answering(upstream).await;
             announce(policy, &agent, port);
+            let trusted = watch::Sender::new(tenant.issuers().to_vec());
             let doors = watch::Sender::new(Arc::new(sidecar.door(policy, &agent, port)?));
             let door = door::serve(listener, doors.subscribe());
             tokio::select! {
                 () = door => anyhow::Ok(()),
-                failure = reload(&mut file, policy, &agent, &sidecar) => failure,
+                failure = reload(&mut file, policy, &agent, &sidecar, &trusted) => failure,
+                failure = issuers::follow(trusted.subscribe(), &sidecar) => failure,
             }
         } => match failure {
             Ok(()) => Err(anyhow::anyhow!("the endpoint for clients ended")),
@@ -231,7 +237,13 @@ fn in_force(policy: &Policy, agent: &Agent) -> String {
 }
 
 /// Puts a changed file in force, for as long as the session lasts. One that can't be used changes nothing.
-async fn reload(file: &mut TenantFile, first: &Policy, agent: &Agent, sidecar: &Sidecar) -> Result<()> {
+async fn reload(
+    file: &mut TenantFile,
+    first: &Policy,
+    agent: &Agent,
+    sidecar: &Sidecar,
+    trusted: &watch::Sender<Vec<IssuerRef>>,
+) -> Result<()> {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut revision = first.compiled.revision().to_string();
@@ -241,6 +253,11 @@ async fn reload(file: &mut TenantFile, first: &Policy, agent: &Agent, sidecar: &
         match tenant.and_then(|tenant| replaced(&tenant, first, sidecar).map(|policy| (policy, tenant))) {
             Ok((now, tenant)) if now != revision => {
                 revision = now;
+                trusted.send_if_modified(|trusted| {
+                    let is_new = trusted != tenant.issuers();
+                    tenant.issuers().clone_into(trusted);
+                    is_new
+                });
                 let policy = tenant.server(Some(&first.document.server))?;
                 log::line(&format!("{} {}", paint::good("changed"), in_force(policy, agent)));
             }

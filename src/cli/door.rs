@@ -1,5 +1,5 @@
 //! The way in for clients that can't present a certificate: plain HTTP on loopback, carried on over mTLS as the agent, with
-//! the agent's token.
+//! the agent's token, or with that of the person for whom the request says that it acts.
 //!
 //! It decides nothing: it says the sidecar's name where a request says its own, in `Host` and in `Origin`, and passes on
 //! what names something else. A certificate is what keeps web pages out of a sidecar, and here there is none: a page in a
@@ -57,8 +57,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door at this port to the sidecar of this name and port, found by this resolver. Each request is given this
-    /// `Authorization`.
+    /// A door at this port to the sidecar of this name and port, found by this resolver. A request that has no
+    /// `Authorization` is given this one.
     pub fn new(
         tls: ClientConfig,
         authorization: impl Fn() -> anyhow::Result<HeaderValue> + Send + Sync + 'static,
@@ -105,10 +105,15 @@ impl Door {
         parts.uri = uri;
         parts.version = Version::HTTP_11;
         self.rename(&mut parts.headers);
-        match (self.authorization)() {
-            Ok(value) => parts.headers.insert(header::AUTHORIZATION, value),
-            Err(error) => return told(StatusCode::BAD_GATEWAY, &format!("the agent's token: {error:#}")),
-        };
+        // A token of its own is a person's, for whom the agent is to act.
+        if let header::Entry::Vacant(authorization) = parts.headers.entry(header::AUTHORIZATION) {
+            match (self.authorization)() {
+                Ok(value) => drop(authorization.insert(value)),
+                Err(error) => {
+                    return told(StatusCode::BAD_GATEWAY, &format!("the agent's token: {error:#}"));
+                }
+            }
+        }
         for name in &HOP_BY_HOP {
             parts.headers.remove(name);
         }

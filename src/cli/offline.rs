@@ -21,6 +21,7 @@ use bulkhead_core::policy::{
 };
 use bulkhead_operator::{
     build::{self, Observed},
+    issuers::IssuerRef,
     settings::Settings,
     validate::validate,
 };
@@ -33,6 +34,7 @@ use crate::{exit::ExitError, render::documents};
 #[derive(Debug)]
 pub struct Tenant {
     name: String,
+    issuers: Vec<IssuerRef>,
     policies: Vec<Policy>,
 }
 
@@ -87,6 +89,7 @@ impl Tenant {
         });
         Ok(Self {
             name: valid.name.to_string(),
+            issuers: tenant.spec.issuers.iter().map(IssuerRef::of).collect(),
             policies: policies.collect::<Result<_>>()?,
         })
     }
@@ -94,6 +97,11 @@ impl Tenant {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whose tokens prove persons to it.
+    pub fn issuers(&self) -> &[IssuerRef] {
+        &self.issuers
     }
 
     /// The policy of the server of this name, or of the only one.

@@ -77,6 +77,11 @@ impl IssuerRef {
     }
 }
 
+/// The keys of an issuer, asked for now. An error says why there are none.
+pub async fn keys(guard: &Guard, issuer: &IssuerRef) -> Result<Vec<Value>, String> {
+    fetch::keys(guard, issuer).await.map_err(|error| error.chain())
+}
+
 /// Keeps the keys of every tenant's issuers up to date, and asks for a reconcile of the tenants whose issuer has others.
 /// Never ends.
 pub async fn follow(watches: Watches, guard: Guard) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bulkhead_core::{pod, policy::document::Agent};
+use bulkhead_core::{pod, policy::document::Agent, tokens::IssuerKeys};
 use bulkhead_proxy::{
     admin,
     audit::AuditLog,
@@ -88,8 +88,6 @@ impl Sidecar {
             .live
             .set_tls(tls::server_config(&credentials, &trust, key_exchange)?);
         shared.live.set_trust(trust);
-        let keys = Keys::load(issuer.document()?.as_bytes())?;
-        shared.live.set_token_keys(keys);
         // The production program's canary sets this, and nothing else there can. Here there is no network policy that
         // could be proven, so nothing is dialled, and `dev` tells people that nothing was.
         shared.readiness.network_is(true);
@@ -113,8 +111,16 @@ impl Sidecar {
             serving_keys,
             looking,
         };
+        sidecar.trust(Vec::new())?;
         sidecar.enforce(policy)?;
         Ok(sidecar)
+    }
+
+    /// Takes persons' tokens that these issuers signed, beside the agent's own.
+    pub fn trust(&self, issuers: Vec<IssuerKeys>) -> Result<()> {
+        let keys = Keys::load(self.issuer.document(issuers)?.as_bytes())?;
+        self.shared.live.set_token_keys(keys);
+        Ok(())
     }
 
     /// Puts a policy in force, for the next request of every connection.

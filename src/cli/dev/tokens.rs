@@ -29,15 +29,15 @@ impl Issuer {
         )))
     }
 
-    /// The keys as a pod has them mounted.
-    pub fn document(&self) -> Result<String> {
+    /// The keys as a pod has them mounted, with those of the issuers of persons' tokens.
+    pub fn document(&self, issuers: Vec<IssuerKeys>) -> Result<String> {
         let mut jwk = Jwk::from_encoding_key(&self.0, Algorithm::ES256)?;
         jwk.common.key_id = Some(KEY_ID.to_owned());
         let keys = IssuerKeys {
             issuer: ISSUER.to_owned(),
             keys: vec![serde_json::to_value(jwk)?],
         };
-        Ok(TokenKeys::new(keys, Vec::new()).to_json())
+        Ok(TokenKeys::new(keys, issuers).to_json())
     }
 
     fn sign(&self, tenant: &str, subject: &str, now: Duration) -> Result<HeaderValue> {
