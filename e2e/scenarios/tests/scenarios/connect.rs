@@ -103,10 +103,12 @@ fn a_client_without_certificate_and_token_works_for_as_long_as_its_person_is_the
     let mut connected = Connected::start();
     let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "desktop", "version": "1"}}});
-    // What the client says about who it is means nothing.
-    let (head, answer) = connected
+    // A token is passed on as a person's, and this is nobody's.
+    let (head, _) = connected
         .post(&[("authorization", "Bearer mine")], &initialize)
         .unwrap();
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+    let (head, answer) = connected.post(&[], &initialize).unwrap();
     assert!(
         head.starts_with("HTTP/1.1 200") && answer["result"].is_object(),
         "{head}"
