@@ -17,7 +17,12 @@ use tokio::{
 
 use crate::{
     agent_connect::{BEAT, DOOR_PORT, GREETING, LIFELINE_PORT},
-    call::{follow, job, known_tenant, place, target, target::Target, trace::Trace},
+    call::{
+        follow, job,
+        route::Route,
+        target::{self, Target},
+        trace::Trace,
+    },
     connection::Connection,
     exit::Exit,
     output, paint,
@@ -51,48 +56,26 @@ forward ports there, as the tenant's developers have it. The Job ends with this 
 
 Exit codes: 0 its time is over, 1 error, 4 no such tenant, server or agent, 130 stopped by Ctrl-C or a signal.")]
 pub struct Connect {
-    /// The server.
-    #[arg(value_name = "TENANT/SERVER")]
-    target: Target,
-    /// The agent that clients are.
-    #[arg(long, value_name = "NAME", value_parser = target::name)]
-    agent: String,
+    #[command(flatten)]
+    route: Route,
     /// Port of the endpoint, on 127.0.0.1. A free one by default.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     port: u16,
     /// For how long.
     #[arg(long = "for", default_value = "8h", value_name = "DURATION", value_parser = target::session)]
     time: Duration,
-    /// Image of the Job: that of this kubectl-bulkhead.
-    #[arg(
-        long,
-        env = "BULKHEAD_CLI_IMAGE",
-        value_name = "IMAGE",
-        default_value = concat!("bulkhead-cli:", env!("CARGO_PKG_VERSION"))
-    )]
-    image: String,
-    /// Path of the server's endpoint, if you may not read the tenant and it isn't /mcp.
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
 }
 
 /// Serves until Ctrl-C, or until its time is over.
 pub async fn run(args: &Connect, connection: &Connection) -> Result<Exit> {
     let client = connection.client().await?;
-    let tenant = known_tenant(&client, &args.target.tenant).await?;
-    let place = place(&args.target, &args.agent, args.path.as_deref(), tenant.as_ref())?;
+    let place = args.route.place(&client).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port))
         .await
         .with_context(|| format!("port {} can't be had: choose another one with --port", args.port))?;
     let port = listener.local_addr()?.port();
-    let plan = job::Plan {
-        tenant: args.target.tenant.clone(),
-        agent: args.agent.clone(),
-        runtime_class: place.runtime_class,
-        image: args.image.clone(),
-        timeout: args.time,
-        work: job::Work::Connect { url: place.url, port },
-    };
+    let work = job::Work::Connect { url: place.url, port };
+    let plan = args.route.plan(place.runtime_class, args.time, work);
     let built = job::build(&plan, &Trace::random()?)?;
     let mut progress = Progress::new();
     follow::with_job(&client, &built, &mut progress, async |progress| {
@@ -108,11 +91,11 @@ pub async fn run(args: &Connect, connection: &Connection) -> Result<Exit> {
 }
 
 fn announce(args: &Connect, url: &str) -> Result<()> {
-    let Target { tenant, server } = &args.target;
+    let Target { tenant, server } = &args.route.target;
     output::line(&format!(
         "{}  {tenant}/{server}, as agent {}, for {}",
         paint::strong(url),
-        args.agent,
+        args.route.agent,
         target::spoken(args.time),
     ))
 }
