@@ -76,8 +76,6 @@ reasons! {
     WrongForm = "wrong_form",
     /// The certificate names no agent of this server's policy. Add the agent to the tenant, or use its certificate.
     AgentUnknown = "agent_unknown",
-    /// The token that the request was made with expired before its answer was complete. Call again with a new one.
-    TokenExpired = "token_expired",
     /// No tool of this name is in the policy. List it under the server's tools.
     ToolUnknown = "tool_unknown",
     /// The tool exists, but for none of the agent's roles. Give the agent one of the tool's roles.

@@ -205,7 +205,7 @@ impl Refusal {
             Reason::MethodUnknown | Reason::FeatureNotGranted => (200, METHOD_NOT_FOUND),
             // 2026-07-28 gave up the code of its own.
             _ if self.of_resource && self.era == Some(Era::Legacy) => (200, RESOURCE_NOT_FOUND),
-            Reason::AgentUnknown | Reason::TokenExpired => (403, CODE_DENIED),
+            Reason::AgentUnknown => (403, CODE_DENIED),
             Reason::InvalidParams
             | Reason::ArgumentsNotObject
             | Reason::ArgumentOutOfBounds

@@ -18,16 +18,18 @@ use crate::{
     memory::{self, Held, ReadError},
     refusal::EdgeRefusal,
     server::Connection,
+    tokens::Token,
 };
 
 /// Answers one request. Its guards live until the answer's last byte was handed over.
 pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let guards = (connection.shared.drain.call(), connection.begin_call());
     let (parts, body) = request.into_parts();
-    let response = match serve(connection, &parts, body).await {
+    let mut token = None;
+    let response = match serve(connection, &parts, body, &mut token).await {
         Ok(response) => response,
         Err(refusal) => {
-            exchange::refused(connection, refusal);
+            exchange::refused(connection, token.as_deref(), refusal);
             told(connection, &parts, refusal)
         }
     };
@@ -50,6 +52,7 @@ async fn serve(
     connection: &Arc<Connection>,
     parts: &Parts,
     body: Incoming,
+    verified: &mut Option<Arc<Token>>,
 ) -> Result<Response<Body>, EdgeRefusal> {
     let (intent, limits) = check(connection, parts)?;
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
@@ -63,7 +66,11 @@ async fn serve(
             Full::Sidecar => EdgeRefusal::Overloaded,
         })?;
     // Only now, so that wrong tokens are counted against the agent like calls.
-    let token = || authentication::token(connection, &parts.headers);
+    let mut token = || -> Result<Arc<Token>, EdgeRefusal> {
+        let token = authentication::token(connection, &parts.headers)?;
+        *verified = Some(Arc::clone(&token));
+        Ok(token)
+    };
     let response = match intent {
         Intent::Metadata => metadata(connection, parts)?,
         Intent::Message => {

@@ -78,10 +78,10 @@ enum Decided {
     Refused(Response<Body>),
 }
 
-/// Records and counts what the HTTP edge refused.
-pub fn refused(connection: &Connection, refusal: EdgeRefusal) {
+/// Records and counts what the HTTP edge refused; with the token that was verified before, if one was.
+pub fn refused(connection: &Connection, token: Option<&Token>, refusal: EdgeRefusal) {
     connection.shared.metrics.decided("refuse", refusal.code());
-    record::edge(connection, refusal);
+    record::edge(connection, token, refusal);
 }
 
 /// Takes one message from its body to its answer.
@@ -113,7 +113,7 @@ pub async fn message(
                     Ok(response) => return Ok(response),
                     // It is decided once more, now without what was in that replica.
                     Err(RelayError::Gone) => reach = Reach::ThisReplica,
-                    Err(RelayError::Broken) => return broken(connection, id.as_deref()),
+                    Err(RelayError::Broken) => return broken(connection, token, id.as_deref()),
                 }
             }
         }
@@ -160,12 +160,12 @@ pub(crate) fn reach(connection: &Connection) -> Reach {
 }
 
 /// What a client is told when another replica may have its message, and gave no answer.
-fn broken(connection: &Connection, id: Option<&str>) -> Result<Response<Body>, EdgeRefusal> {
+fn broken(connection: &Connection, token: &Token, id: Option<&str>) -> Result<Response<Body>, EdgeRefusal> {
     let Some(id) = id else {
         return Err(EdgeRefusal::UpstreamFailed);
     };
     // The record of the call is that replica's, if the message came there; that nothing came back is known here alone.
-    refused(connection, EdgeRefusal::UpstreamFailed);
+    refused(connection, Some(token), EdgeRefusal::UpstreamFailed);
     let body = answer::error(Some(id), answer::Failure::Broken);
     Ok(refusal::json(StatusCode::OK, body))
 }

@@ -14,8 +14,8 @@ use serde::Serialize;
 use tracing::error;
 
 use crate::{
-    identity::Identity, policy::LoadedPolicy, refusal::EdgeRefusal, server::Connection, shared::Shared,
-    tokens::Token,
+    authentication, identity::Identity, policy::LoadedPolicy, refusal::EdgeRefusal, server::Connection,
+    shared::Shared, tokens::Token,
 };
 
 /// An intent that was recorded and not closed yet. Dropped without a word, it was cancelled: the
@@ -34,7 +34,7 @@ impl OpenIntent {
     }
 
     /// Closes the intent.
-    pub fn close(mut self, outcome: Completion, reason: Option<Reason>) {
+    pub fn close(mut self, outcome: Completion, reason: Option<&'static str>) {
         self.write(Ended {
             reason,
             ..Ended::new(outcome)
@@ -79,8 +79,8 @@ impl Drop for OpenIntent {
 pub struct Ended {
     /// Whether the server did what it was asked.
     pub completion: Completion,
-    /// Why its answer was refused, when it was.
-    pub reason: Option<Reason>,
+    /// Why its answer was refused, or the right to it withdrawn, when it was.
+    pub reason: Option<&'static str>,
     /// Why a rule that only reports would have refused it.
     pub reported: Option<Reason>,
     /// What the ownership filter found, where there is one.
@@ -239,6 +239,18 @@ impl<'a> EdgeRecord<'a> {
             reason: None,
         }
     }
+
+    /// With what a verified token proves, and of whom; no caller: it gives nothing to this agent.
+    fn proven_by(self, token: &'a Token, caller: Option<&'a CompiledAgent>) -> Self {
+        let person = caller.and_then(CompiledAgent::person);
+        Self {
+            token: Some(&token.id),
+            pod: token.pod(),
+            person: person.map(|person| person.subject.as_str()),
+            issuer: person.map(|person| person.issuer_name.as_str()),
+            ..self
+        }
+    }
 }
 
 /// What HTTP alone asks of a session.
@@ -266,15 +278,11 @@ pub fn of_session(
     };
     let time = now();
     let record = EdgeRecord {
-        token: Some(&token.id),
-        pod: token.pod(),
-        person: caller.person().map(|person| person.subject.as_str()),
-        issuer: caller.person().map(|person| person.issuer_name.as_str()),
         session: Some(session),
         method: Some(method),
         rule: Some(rule),
         decision: Verdict::Permit,
-        ..EdgeRecord::of(connection, Some(policy), &time)
+        ..EdgeRecord::of(connection, Some(policy), &time).proven_by(token, Some(caller))
     };
     let shared = &connection.shared;
     shared.audit.write(&line(&record))?;
@@ -285,15 +293,21 @@ pub fn of_session(
     })
 }
 
-/// Records what the HTTP edge refused.
-pub fn edge(connection: &Connection, refusal: EdgeRefusal) {
+/// Records what the HTTP edge refused; with the token that was verified before, if one was.
+pub fn edge(connection: &Connection, token: Option<&Token>, refusal: EdgeRefusal) {
     let shared = &connection.shared;
     let policy = shared.live.policy();
     let time = now();
-    let record = EdgeRecord {
+    let caller = token
+        .zip(policy.as_deref())
+        .and_then(|(token, policy)| authentication::caller(connection, token, policy));
+    let mut record = EdgeRecord {
         reason: Some(refusal.code()),
         ..EdgeRecord::of(connection, policy.as_deref(), &time)
     };
+    if let Some(token) = token {
+        record = record.proven_by(token, caller.as_deref());
+    }
     write_refusal(shared, &line(&record));
 }
 

@@ -220,9 +220,9 @@ pub struct OutcomeRecord<'a> {
     pub call: u64,
     /// How it ended.
     pub outcome: Completion,
-    /// Why the server's answer was refused, when it was.
+    /// Why the server's answer was refused, or the right to it withdrawn, when it was.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Reason>,
+    pub reason: Option<&'static str>,
     /// Why a rule that only reports would have refused the answer, or taken records out of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported: Option<Reason>,
@@ -363,7 +363,7 @@ mod tests {
             time: "2026-11-22T10:00:00Z",
             call: 7,
             outcome: Completion::Failed,
-            reason: Some(Reason::AnswerMismatch),
+            reason: Some(Reason::AnswerMismatch.as_str()),
             reported: None,
             records_kept: None,
             records_removed: None,

@@ -168,7 +168,7 @@ pub(crate) fn judge(
             warn!(reason = %refusal.reason, "an answer of the server is refused");
             shared.metrics.dropped(refusal.reason.as_str());
             let ended = Ended {
-                reason: Some(refusal.reason),
+                reason: Some(refusal.reason.as_str()),
                 ..Ended::new(Completion::Failed)
             };
             Judged::Last(refusal.body(), ended, Some(refusal))

@@ -13,10 +13,7 @@ use std::{
     time::SystemTime,
 };
 
-use bulkhead_core::{
-    Reason,
-    mcp::sse::{self, Event, Frame as SseFrame, SseReader},
-};
+use bulkhead_core::mcp::sse::{self, Event, Frame as SseFrame, SseReader};
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
@@ -30,6 +27,7 @@ use crate::{
     body::{Body, CutOff},
     limits::Limits,
     memory::Held,
+    tokens::TokenError,
     upstream::AnswerBody,
 };
 
@@ -215,8 +213,10 @@ impl EventStream {
     fn look_up(&mut self, wake: &Wake, out: &mut Vec<u8>) {
         match wake {
             Wake::Quiet => sse::write_comment(COMMENT, out),
-            Wake::Changed if self.flow.is_allowed() => self.tell_changes(out),
-            Wake::Changed => self.withdraw(Reason::AgentUnknown, out),
+            Wake::Changed => match self.flow.allowed() {
+                Ok(()) => self.tell_changes(out),
+                Err(refusal) => self.withdraw(refusal.code(), out),
+            },
             Wake::Ending | Wake::Expired if self.flow.is_endless() => {
                 self.server = None;
                 if let Some(body) = self.flow.end_gracefully() {
@@ -224,7 +224,7 @@ impl EventStream {
                 }
             }
             Wake::Ending => {}
-            Wake::Expired => self.withdraw(Reason::TokenExpired, out),
+            Wake::Expired => self.withdraw(TokenError::Expired.code(), out),
         }
     }
 
@@ -239,7 +239,7 @@ impl EventStream {
     }
 
     /// Ends the stream: the client may not have it any more.
-    fn withdraw(&mut self, why: Reason, out: &mut Vec<u8>) {
+    fn withdraw(&mut self, why: &'static str, out: &mut Vec<u8>) {
         self.server = None;
         if let Some(body) = self.flow.withdraw(why) {
             plain(&body).write(out);

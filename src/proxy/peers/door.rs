@@ -56,7 +56,7 @@ async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
                 .as_ref()
                 .map_or(EdgeRefusal::IdentityInvalid, |_| EdgeRefusal::AgentUnknown);
             let stranger = Connection::new(shared, stranger, group, presented, false, link);
-            exchange::refused(&stranger, refusal);
+            exchange::refused(&stranger, None, refusal);
             return;
         }
     };

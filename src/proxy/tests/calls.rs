@@ -181,6 +181,11 @@ async fn a_body_over_the_limit_is_refused_with_and_without_its_length() {
             (reply.status, reply.reason().as_str()),
             (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
         );
+        let record = sidecar.audit().pop().unwrap();
+        assert_eq!(
+            (&record["reason"], &record["pod"]),
+            (&"body_too_large".into(), &"agent-0".into())
+        );
     }
     assert_eq!(upstream.seen().len(), 0);
 }

@@ -202,6 +202,12 @@ async fn no_other_token_of_the_issuer_proves_anything() {
     let token = corp.sign(&ada(&json!({})));
     let reply = client.with_token(&token).call("delete_invoice", None).await;
     assert_eq!(reply.reason(), "token_binding");
+    let record = scene.sidecar.audit().pop().unwrap();
+    assert_eq!(
+        (&record["agent"], &record["person"], &record["token"]),
+        (&json!("support"), &json!("ada"), &json!("t-1")),
+        "whose token it is, is known"
+    );
     assert_eq!(scene.upstream.seen().len(), 0);
     assert_eq!(
         scene
@@ -398,6 +404,11 @@ async fn what_changes_about_a_person_counts_at_once_also_on_open_streams() {
         .await
         .expect("the stream must end");
     assert_eq!(message["error"]["data"]["reason"], "withdrawn");
+    let record = scene.sidecar.audit().pop().unwrap();
+    assert_eq!(
+        (&record["record"], &record["reason"]),
+        (&json!("outcome"), &json!("token_audience"))
+    );
     assert_eq!(
         client.call("list_invoices", None).await.reason(),
         "token_audience"

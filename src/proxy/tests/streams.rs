@@ -391,6 +391,7 @@ async fn a_subscription_ends_with_its_rights_or_its_connection_and_says_so() {
         (&withdrawn["id"], &withdrawn["error"]["data"]["reason"]),
         (&json!(5), &json!("withdrawn"))
     );
+    assert_eq!(fixture.sidecar.audit().pop().unwrap()["reason"], "agent_unknown");
     assert_eq!(stream.next().await, None);
 
     fixture.sidecar.mount_policy(&fixture.setup).await;

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::SystemTime};
 
 use bulkhead_core::{
-    Reason,
     audit::Completion,
     handles::Handle,
     mcp::{Era, ProtocolVersion},
@@ -20,6 +19,7 @@ use crate::{
     authentication::{self, authenticate},
     limits::Limits,
     record::{Ended, OpenIntent},
+    refusal::EdgeRefusal,
     sealer::{OpenEvent, OpenSession},
     server::Connection,
     tokens::Token,
@@ -183,10 +183,15 @@ impl Flow {
         self.token.expires
     }
 
-    /// Whether the client may still have it, by the policy, trust and keys that are in force now.
-    pub(super) fn is_allowed(&self) -> bool {
-        let policy = self.connection.shared.live.policy();
-        policy.is_some_and(|policy| authenticate(&self.connection, &self.token, &policy).is_ok())
+    /// Whether the client may still have it, by the policy, trust and keys that are in force now; why not, if not.
+    pub(super) fn allowed(&self) -> Result<(), EdgeRefusal> {
+        let policy = self
+            .connection
+            .shared
+            .live
+            .policy()
+            .ok_or(EdgeRefusal::NoPolicy)?;
+        authenticate(&self.connection, &self.token, &policy).map(drop)
     }
 
     /// The answer was given.
@@ -217,8 +222,8 @@ impl Flow {
     }
 
     /// The client may not have it any more.
-    pub(super) fn withdraw(&mut self, why: Reason) -> Option<Bytes> {
-        self.connection.shared.metrics.dropped(why.as_str());
+    pub(super) fn withdraw(&mut self, why: &'static str) -> Option<Bytes> {
+        self.connection.shared.metrics.dropped(why);
         self.close(Completion::Failed, Some(why));
         let expected = self.expected.as_ref()?;
         Some(answer::error(Some(expected.id()), Failure::Withdrawn))
@@ -230,7 +235,7 @@ impl Flow {
         self.expected.as_ref().map(Expected::end_of_subscription)
     }
 
-    fn close(&mut self, completion: Completion, reason: Option<Reason>) {
+    fn close(&mut self, completion: Completion, reason: Option<&'static str>) {
         for intent in [self.intent.take(), self.own.take()].into_iter().flatten() {
             intent.close(completion, reason);
         }
