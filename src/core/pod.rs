@@ -4,6 +4,8 @@
 //! The sidecar listens on the pod's address. Loopback belongs to the server container, but for the port where it finds the
 //! keys of the credentials that it gets.
 
+use std::time::Duration;
+
 /// Port of the mTLS endpoint, the only one that other pods may open.
 pub const MTLS_PORT: u16 = 8443;
 
@@ -95,6 +97,9 @@ pub const ADMIN_DIR: &str = "/run/bulkhead";
 /// The admin socket: probes and metrics. A unix socket, so that the server container, which
 /// shares the pod's network, cannot open it.
 pub const ADMIN_SOCKET: &str = "/run/bulkhead/admin.sock";
+
+/// How long a startup probe waits for the start before it fails.
+pub const STARTUP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Exit code of a sidecar whose canary was still reachable at its deadline: the cluster does not
 /// enforce `NetworkPolicy`.

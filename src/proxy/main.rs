@@ -113,7 +113,13 @@ fn ask(probe: Probe, socket: &std::path::Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(probe::ask(socket, probe)) {
+    let asked = runtime.block_on(async {
+        match probe {
+            Probe::Startup => probe::await_start(socket).await,
+            Probe::Ready => probe::ask(socket, probe).await,
+        }
+    });
+    match asked {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

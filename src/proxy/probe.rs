@@ -2,14 +2,21 @@
 
 use std::{path::Path, time::Duration};
 
+use bulkhead_core::pod::STARTUP_PATIENCE;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep, timeout},
+};
 
-/// Time for the whole probe; below the kubelet's own.
+/// Time for one question; below the kubelet's own.
 const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Pause between two questions of a probe that waits.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -17,7 +24,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// What to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Probe {
-    /// May the MCP server start?
+    /// May the MCP server start? Waits a few seconds for it.
     Startup,
     /// May agents be sent here?
     Ready,
@@ -46,6 +53,19 @@ pub enum ProbeError {
     /// No answer in time.
     #[error("the sidecar did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
+}
+
+/// Asks until nothing is missing, or [`STARTUP_PATIENCE`] is over; then the error is the last answer.
+///
+/// A start takes some seconds, in which nearly all that a node does for a pod would be the starting of probes.
+pub async fn await_start(socket: &Path) -> Result<(), ProbeError> {
+    let end = Instant::now() + STARTUP_PATIENCE;
+    loop {
+        match ask(socket, Probe::Startup).await {
+            Err(_) if Instant::now() < end => sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
 }
 
 /// Asks; `Ok` when nothing is missing.

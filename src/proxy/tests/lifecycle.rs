@@ -63,12 +63,16 @@ async fn the_probes_say_what_is_missing_and_pass_when_nothing_is() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("not proven closed"), "{error}");
+    let waiting = tokio::spawn({
+        let socket = sidecar.admin_socket.clone();
+        async move { probe::await_start(&socket).await }
+    });
     drop(canary);
     until("the canary was refused five times", || {
         sidecar.shared.readiness.network_is_closed()
     })
     .await;
-    probe::ask(&sidecar.admin_socket, Probe::Startup).await.unwrap();
+    waiting.await.unwrap().unwrap();
     probe::ask(&sidecar.admin_socket, Probe::Ready).await.unwrap();
     drop(upstream);
     let error = probe::ask(&sidecar.admin_socket, Probe::Ready)
@@ -94,7 +98,8 @@ async fn a_canary_that_can_be_reached_holds_the_start_back() {
         canary.accept().await.unwrap();
     }
     assert!(!sidecar.shared.readiness.network_is_closed());
-    assert!(probe::ask(&sidecar.admin_socket, Probe::Startup).await.is_err());
+    let error = probe::await_start(&sidecar.admin_socket).await.unwrap_err();
+    assert!(error.to_string().contains("not proven closed"), "{error}");
 }
 
 #[tokio::test]

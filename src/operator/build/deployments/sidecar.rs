@@ -12,9 +12,9 @@ use k8s_openapi::{
 use super::{server::restricted, volume};
 use crate::{build::services::MTLS_PORT_NAME, quantity::Quantity, settings::Settings};
 
-/// Seconds after which the kubelet restarts a sidecar that has not started. More than the sidecar
-/// itself takes to find out that network policies are not enforced, and to say so.
-const STARTUP_SECONDS: i32 = 180;
+/// Startup probes after which the kubelet restarts a sidecar that has not started. Each waits for [`pod::STARTUP_PATIENCE`]:
+/// together more than the sidecar takes to find out that network policies are not enforced, and to say so.
+const STARTUP_ATTEMPTS: i32 = 60;
 
 /// The sidecar of a pod whose policy has this revision.
 pub(super) fn container(revision: &str, settings: &Settings) -> Container {
@@ -69,9 +69,10 @@ fn startup_probe() -> Probe {
         exec: Some(ExecAction {
             command: Some(command.into()),
         }),
+        // It waits itself, and so is seldom asked twice.
         period_seconds: Some(1),
-        timeout_seconds: Some(5),
-        failure_threshold: Some(STARTUP_SECONDS),
+        timeout_seconds: Some(7),
+        failure_threshold: Some(STARTUP_ATTEMPTS),
         ..Probe::default()
     }
 }
