@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{Kubectl, dialler::successes, eventually, object, setting};
+use crate::{Kubectl, apply, dialler::successes, eventually, exec, object, ready, said, setting};
 
 const PROBE: &str = "/usr/local/bin/bulkhead-probe";
 
@@ -43,7 +43,7 @@ impl Agent {
     /// When the pod doesn't come up.
     pub fn start_with(namespace: &str, name: &str, account: &str, identity: &str) -> Self {
         let pod = pod(namespace, name, account, Some(identity), &["wait"]);
-        Self::run_pod(&Kubectl::admin(), namespace, name, &pod)
+        Self::run_pod(apply, namespace, name, &pod)
     }
 
     /// Starts a pod for an agent as a person: that person makes the pod, the scenario looks into it.
@@ -53,7 +53,7 @@ impl Agent {
     pub fn start_by(person: &Kubectl, tenant: &str, agent: &str, name: &str) -> Self {
         let namespace = format!("{tenant}-agents");
         let pod = pod(&namespace, name, agent, Some(&format!("{agent}-tls")), &["wait"]);
-        Self::run_pod(person, &namespace, name, &pod)
+        Self::run_pod(|pod| person.apply(pod).map(drop), &namespace, name, &pod)
     }
 
     /// Starts a pod that is no agent: no certificate, in any namespace.
@@ -62,7 +62,7 @@ impl Agent {
     /// When the pod doesn't come up.
     pub fn bystander(namespace: &str, name: &str) -> Self {
         let pod = pod(namespace, name, "default", None, &["wait"]);
-        Self::run_pod(&Kubectl::admin(), namespace, name, &pod)
+        Self::run_pod(apply, namespace, name, &pod)
     }
 
     /// Starts a pod that is no agent and runs this of the probe.
@@ -71,7 +71,7 @@ impl Agent {
     /// When the pod doesn't come up.
     pub fn running(namespace: &str, name: &str, args: &[&str]) -> Self {
         let pod = pod(namespace, name, "default", None, args);
-        Self::run_pod(&Kubectl::admin(), namespace, name, &pod)
+        Self::run_pod(apply, namespace, name, &pod)
     }
 
     /// A pod that runs already.
@@ -107,18 +107,10 @@ impl Agent {
         said(&self.namespace, &self.pod, "probe")
     }
 
-    fn run_pod(maker: &Kubectl, namespace: &str, name: &str, pod: &Value) -> Self {
-        eventually(&format!("pod {namespace}/{name} applied"), || maker.apply(pod));
+    fn run_pod(make: impl Fn(&Value) -> Result<()>, namespace: &str, name: &str, pod: &Value) -> Self {
+        eventually(&format!("pod {namespace}/{name} applied"), || make(pod));
         eventually(&format!("pod {namespace}/{name} running"), || {
-            Kubectl::admin().run(&[
-                "wait",
-                "--for=condition=Ready",
-                "--timeout=30s",
-                "-n",
-                namespace,
-                "pod",
-                name,
-            ])
+            ready("pod", namespace, name)
         });
         Self {
             namespace: namespace.into(),
@@ -126,29 +118,26 @@ impl Agent {
         }
     }
 
-    /// Starts a steady load in a pod of its own, for `seconds`; the report comes from [`Load::report`].
+    /// Starts a steady load in a pod of its own, which [`Load::end`] ends.
     ///
     /// # Panics
     /// When the pod can't be made.
-    pub fn load(tenant: &str, agent: &str, url: &str, body: &Value, expect: &str, seconds: u32) -> Load {
+    pub fn load(tenant: &str, agent: &str, url: &str, body: &Value, expect: &str) -> Load {
         let namespace = format!("{tenant}-agents");
         let name = format!("load-{agent}");
-        let (body, seconds) = (body.to_string(), seconds.to_string());
+        let body = body.to_string();
         let mut args = vec!["load", "--url", url];
         args.extend(PROOF);
-        args.extend(["--seconds", &seconds, "--expect", expect, &body]);
+        args.extend(["--expect", expect, &body]);
         let mut pod = pod(&namespace, &name, agent, Some(&format!("{agent}-tls")), &args);
         pod["spec"]["restartPolicy"] = json!("Never");
-        let kubectl = Kubectl::admin();
-        eventually("load applied", || kubectl.apply(&pod));
-        eventually(
-            "load running",
-            || match object("pod", &namespace, &name)?["status"]["phase"].as_str() {
-                Some("Running" | "Succeeded") => Ok(()),
-                phase => Err(anyhow::anyhow!("{phase:?}")),
-            },
-        );
-        Load { namespace, pod: name }
+        eventually("load applied", || apply(&pod));
+        let load = Load { namespace, pod: name };
+        eventually("calls of the load", || match load.so_far()? {
+            report if report["ok"].as_u64() > Some(0) => Ok(()),
+            report => bail!("{report}"),
+        });
+        load
     }
 
     /// Dials `host:port`. `Ok(())` when it was accepted, an error when it was not.
@@ -205,20 +194,9 @@ impl Agent {
 
     /// Runs the probe in the pod and reads its lines.
     pub fn probe(&self, args: &[&str]) -> Result<Vec<Value>> {
-        let exec = ["exec", "-n", &self.namespace, &self.pod, "--", PROBE];
-        let text = Kubectl::admin().run(&[&exec, args].concat())?;
+        let text = exec(&self.namespace, &self.pod, None, &[&[PROBE], args].concat())?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
-}
-
-/// What a container that runs a probe has said so far, a JSON object a line.
-pub fn said(namespace: &str, pod: &str, container: &str) -> Result<Vec<Value>> {
-    let logs = ["logs", "-n", namespace, pod, "-c", container, "--tail=-1"];
-    let text = Kubectl::admin().run(&logs)?;
-    Ok(text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect())
 }
 
 /// What a probe's `dial` said: `Ok(())` when the target accepted.
@@ -252,21 +230,22 @@ pub struct Load {
 }
 
 impl Load {
-    /// Waits for the end of the load and returns its report: `ok`, `failed`, `failures`, `serials`.
+    /// What came of it so far: `ok`, `failed`, `failures`, `serials`.
+    pub fn so_far(&self) -> Result<Value> {
+        let mut said = said(&self.namespace, &self.pod, "probe")?;
+        said.pop().context("it has said nothing yet")
+    }
+
+    /// Ends the load and returns its last report.
     ///
     /// # Panics
     /// When the load doesn't end, or no call of it succeeded: then it shows nothing.
-    pub fn report(&self) -> Value {
-        let kubectl = Kubectl::admin();
-        eventually("the load's end", || {
-            match object("pod", &self.namespace, &self.pod)?["status"]["phase"].as_str() {
-                Some("Succeeded") => Ok(()),
-                phase => Err(anyhow::anyhow!("{phase:?}")),
-            }
-        });
-        let report = eventually("the load's report", || -> Result<Value> {
-            let text = kubectl.run(&["logs", "-n", &self.namespace, &self.pod])?;
-            Ok(serde_json::from_str(text.trim())?)
+    #[allow(clippy::expect_used, reason = "a scenario fails by panicking")]
+    pub fn end(&self) -> Value {
+        exec(&self.namespace, &self.pod, None, &[PROBE, "end"]).expect("the load must be under way");
+        let report = eventually("the load's end", || match self.so_far()? {
+            report if report["ended"] == true => Ok(report),
+            report => bail!("{report}"),
         });
         assert!(report["ok"].as_u64() > Some(0), "calls were made: {report}");
         report

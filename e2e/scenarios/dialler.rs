@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{Agent, Kubectl, eventually, objects, said, setting, tenant};
+use crate::{Agent, apply, eventually, objects, said, setting, tenant};
 
 /// Port of an open target.
 const PORT: u16 = 7000;
@@ -23,7 +23,7 @@ impl Open {
     /// When it doesn't come up.
     pub fn target(name: &str) -> Self {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "open"}});
-        eventually("a namespace without walls", || Kubectl::admin().apply(&namespace));
+        eventually("a namespace without walls", || apply(&namespace));
         let agent = Agent::running("open", name, &["listen", &PORT.to_string()]);
         let address = format!("{}:{PORT}", agent.ip());
         Self { agent, address }
@@ -38,6 +38,23 @@ impl Open {
         let said = self.agent.said().expect("the target's log must be readable");
         let peers = said.iter().filter_map(|line| line["accepted"].as_str());
         peers.map(str::to_owned).collect()
+    }
+
+    /// Who has connected, once the pod `beside`, which is behind no wall, is heard too: what came before it is heard then.
+    ///
+    /// # Panics
+    /// When that pod isn't heard: then the others' silence shows nothing.
+    #[allow(clippy::expect_used, reason = "a scenario fails by panicking")]
+    pub fn came_until(&self, beside: &str) -> Vec<String> {
+        let control = Agent::bystander("open", beside);
+        control
+            .dial(&self.address)
+            .expect("the target takes whoever is not behind a wall");
+        let address = control.ip();
+        eventually("the pod beside it is heard", || match self.came() {
+            came if came.contains(&address) => Ok(came),
+            came => bail!("{came:?}"),
+        })
     }
 
     /// Whether the connection that this peer held has ended.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::{Agent, Kubectl, eventually, object, setting};
+use crate::{Agent, apply, eventually, object, ready, setting};
 
 /// A running issuer.
 #[derive(Debug)]
@@ -21,23 +21,12 @@ impl Issuer {
     /// When it doesn't come up.
     #[allow(clippy::expect_used, reason = "a scenario fails by panicking")]
     pub fn start(namespace: &str) -> Self {
-        let kubectl = Kubectl::admin();
         for object in objects(namespace) {
-            eventually(&format!("{} of {namespace}", object["kind"]), || {
-                kubectl.apply(&object)
-            });
+            eventually(&format!("{} of {namespace}", object["kind"]), || apply(&object));
         }
         for certificate in ["server", "signing"] {
             eventually(&format!("{certificate} of {namespace}"), || {
-                kubectl.run(&[
-                    "wait",
-                    "--for=condition=Ready",
-                    "--timeout=30s",
-                    "-n",
-                    namespace,
-                    "certificate",
-                    certificate,
-                ])
+                ready("certificate", namespace, certificate)
             });
         }
         let secret = object("secret", namespace, "server").expect("the certificate is issued");
@@ -45,18 +34,8 @@ impl Issuer {
             .as_str()
             .map(|text| STANDARD.decode(text));
         let authority = authority.expect("the issuer's authority").expect("base64");
-        eventually("the issuer", || kubectl.apply(&pod(namespace)));
-        eventually("the issuer runs", || {
-            kubectl.run(&[
-                "wait",
-                "--for=condition=Ready",
-                "--timeout=30s",
-                "-n",
-                namespace,
-                "pod",
-                "issuer",
-            ])
-        });
+        eventually("the issuer", || apply(&pod(namespace)));
+        eventually("the issuer runs", || ready("pod", namespace, "issuer"));
         Self {
             namespace: namespace.to_owned(),
             authority: String::from_utf8(authority).expect("PEM"),

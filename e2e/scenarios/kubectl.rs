@@ -118,7 +118,7 @@ impl Kubectl {
         self.feed(args, None)
     }
 
-    /// Applies an object as a user's `kubectl apply` does.
+    /// Applies an object, as people do.
     pub fn apply(&self, object: &Value) -> Result<String> {
         self.feed(&["apply", "-f", "-"], Some(&object.to_string()))
     }

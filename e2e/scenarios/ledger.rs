@@ -1,9 +1,9 @@
 //! What the fixture's MCP server was really asked: its own log, one JSON line a request.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{Kubectl, eventually};
+use crate::{eventually, pods::all_said};
 
 /// The log of a tenant's `ledger` servers.
 #[derive(Debug)]
@@ -43,30 +43,19 @@ impl Ledger {
             .collect())
     }
 
-    /// Every audit record whose line contains `marker`.
-    pub fn audited(&self, marker: &str) -> Result<Vec<Value>> {
-        let lines = self.log("bulkhead-proxy")?;
-        Ok(lines
-            .into_iter()
-            .filter(|line| line.get("decision").is_some() && line.to_string().contains(marker))
-            .collect())
+    /// The first record of a sidecar that is like this, once there is one.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("a record of {}: {what}", self.tenant), || {
+            let records = self.log("bulkhead-proxy")?;
+            records.into_iter().find(&is_it).context("none like it")
+        })
     }
 
     fn log(&self, container: &str) -> Result<Vec<Value>> {
         let selector = format!("bulkhead.dev/server={}", self.server);
-        let text = Kubectl::admin().run(&[
-            "logs",
-            "-n",
-            &self.tenant,
-            "-l",
-            &selector,
-            "-c",
-            container,
-            "--tail=-1",
-        ])?;
-        Ok(text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect())
+        all_said(&self.tenant, &selector, container)
     }
 }

@@ -1,7 +1,7 @@
 //! Scenarios on a real cluster: both directions each time, with what the upstream saw.
 //!
-//! The harness drives the cluster as its users do, through `kubectl` and `kubectl bulkhead`, so what it does is what a
-//! person could do. It only looks for itself.
+//! What is shown goes as its users go, through `kubectl` and `kubectl bulkhead`: what people may, what fences refuse, how the
+//! samples come up. Preparing and looking go over a connection of the harness's own.
 
 mod agent;
 mod dialler;
@@ -9,18 +9,20 @@ mod issuer;
 mod kubectl;
 mod ledger;
 mod objects;
+mod pods;
 mod record;
 mod tenants;
 mod wait;
 
-pub use agent::{Agent, Load, PROOF, call_message, dialled, said};
+pub use agent::{Agent, Load, PROOF, call_message, dialled};
 pub use dialler::{Dialler, Open};
 pub use issuer::Issuer;
 pub use kubectl::{Kubectl, Outcome};
 pub use ledger::Ledger;
-pub use objects::{find, gone, object, objects};
+pub use objects::{apply, condition, delete, find, gone, object, objects, ready};
+pub use pods::{exec, said};
 pub use record::record;
-pub use tenants::{Sample, Tenant, condition, samples, server, tenant};
+pub use tenants::{Sample, Tenant, samples, server, tenant};
 pub use wait::eventually;
 
 /// A variable that `make e2e` sets. Scenarios never skip: without a cluster they fail and say how to have one.

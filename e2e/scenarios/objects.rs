@@ -1,12 +1,12 @@
-//! Looking at objects as the cluster's administrator, over one connection: a scenario that waits looks twice a second, and
-//! a `kubectl` for every look took more of the machine than the operator did.
+//! Objects, as the cluster's administrator sees and makes them, over one connection: a `kubectl` for every look and every
+//! preparation took more of the machine than the operator did.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 use anyhow::{Context, Result};
 use kube::{
     Api, Client, Config, Discovery, ResourceExt,
-    api::{DynamicObject, ListParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::ApiResource,
     discovery::{ApiGroup, Scope},
@@ -17,14 +17,14 @@ use tokio::runtime::{Builder, Runtime};
 use crate::setting;
 
 /// A connection to the cluster, and what its API server serves: by kind in lower case, and by plural.
-struct Cluster {
-    runtime: Runtime,
-    client: Client,
+pub(crate) struct Cluster {
+    pub(crate) runtime: Runtime,
+    pub(crate) client: Client,
     kinds: HashMap<String, (ApiResource, bool)>,
 }
 
 #[allow(clippy::expect_used, reason = "without its cluster no scenario says anything")]
-static CLUSTER: LazyLock<Cluster> =
+pub(crate) static CLUSTER: LazyLock<Cluster> =
     LazyLock::new(|| Cluster::connect().expect("the cluster must be reachable"));
 
 impl Cluster {
@@ -91,6 +91,52 @@ pub fn objects(kind: &str, namespace: &str, labels: &str) -> Result<Vec<Value>> 
         .into_iter()
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()?)
+}
+
+/// Applies an object, and takes fields that somebody else owns.
+pub fn apply(object: &Value) -> Result<()> {
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (kind, name) = (text("/kind").to_lowercase(), text("/metadata/name"));
+    let api = CLUSTER.api(&kind, text("/metadata/namespace"))?;
+    let as_scenario = PatchParams::apply("bulkhead-scenario").force();
+    let applied = CLUSTER
+        .runtime
+        .block_on(api.patch(name, &as_scenario, &Patch::Apply(object)));
+    applied.map(drop).with_context(|| format!("apply {kind} {name}"))
+}
+
+/// Deletes an object, which may be gone, and waits for nothing.
+pub fn delete(kind: &str, namespace: &str, name: &str) -> Result<()> {
+    let api = CLUSTER.api(kind, namespace)?;
+    match CLUSTER
+        .runtime
+        .block_on(api.delete(name, &DeleteParams::default()))
+    {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        done => Ok(done.map(drop)?),
+    }
+}
+
+/// Nothing when an object says that it is ready.
+pub fn ready(kind: &str, namespace: &str, name: &str) -> Result<()> {
+    let object = object(kind, namespace, name)?;
+    match condition(&object, "Ready") {
+        Some(ready) if ready["status"] == "True" => Ok(()),
+        _ => anyhow::bail!("{}", object["status"]),
+    }
+}
+
+/// A condition of an object.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == kind)
 }
 
 /// Nothing when an object is gone, and an error with the object as long as it is there.

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Once};
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 
-use crate::{Kubectl, eventually, object, setting};
+use crate::{Kubectl, apply, condition, delete, eventually, object, setting};
 
 /// A tenant that is deleted when the scenario ends.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Tenant {
     /// When the API server refuses it.
     pub fn applied(spec: &Value) -> Self {
         let name = spec["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        eventually(&format!("{name} applied"), || Kubectl::admin().apply(spec));
+        eventually(&format!("{name} applied"), || apply(spec));
         Self { name }
     }
 
@@ -51,13 +51,7 @@ impl Drop for Tenant {
     fn drop(&mut self) {
         // A scenario that failed leaves its tenant for a look at it.
         if !std::thread::panicking() {
-            let _ = Kubectl::admin().run(&[
-                "delete",
-                "mcptenant",
-                &self.name,
-                "--wait=false",
-                "--ignore-not-found",
-            ]);
+            let _ = delete("mcptenant", "", &self.name);
         }
     }
 }
@@ -155,9 +149,7 @@ fn database(tenant: &str, role: &str) {
         "metadata": {"name": "ledger-db", "namespace": tenant},
         "stringData": {"url": url},
     });
-    eventually(&format!("database of {tenant}"), || {
-        Kubectl::admin().apply(&secret)
-    });
+    eventually(&format!("database of {tenant}"), || apply(&secret));
 }
 
 fn wait_ready(name: &str) {
@@ -169,12 +161,4 @@ fn wait_ready(name: &str) {
             _ => Err(anyhow!("{}", tenant["status"]["conditions"])),
         }
     });
-}
-
-/// A condition of a tenant.
-pub fn condition<'a>(tenant: &'a Value, kind: &str) -> Option<&'a Value> {
-    tenant["status"]["conditions"]
-        .as_array()?
-        .iter()
-        .find(|condition| condition["type"] == kind)
 }

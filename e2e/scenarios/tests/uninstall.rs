@@ -23,7 +23,7 @@ fn tenants_and_their_calls_survive_an_upgrade_an_uninstall_and_a_new_install() {
     let chart = setting("BULKHEAD_E2E_CHART");
     let values = setting("BULKHEAD_E2E_VALUES");
 
-    let load = Agent::load("acme", "billing", &acme.url, &body, "\"result\"", 90);
+    let load = Agent::load("acme", "billing", &acme.url, &body, "\"result\"");
     helm(&[
         "upgrade",
         "bulkhead",
@@ -66,6 +66,6 @@ fn tenants_and_their_calls_survive_an_upgrade_an_uninstall_and_a_new_install() {
         }
     });
     assert_eq!(uid().unwrap(), before);
-    let report = load.report();
+    let report = load.end();
     assert_eq!(report["failed"], 0, "{report}");
 }

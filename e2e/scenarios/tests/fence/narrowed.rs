@@ -1,7 +1,7 @@
 //! A declared target that is taken back.
 
 use anyhow::{Result, bail};
-use bulkhead_e2e::{Dialler, Kubectl, Open, Tenant, eventually, record};
+use bulkhead_e2e::{Dialler, Open, Tenant, apply, eventually, record};
 use serde_json::json;
 
 #[test]
@@ -20,10 +20,13 @@ fn a_target_that_is_no_longer_declared_is_left_also_by_who_was_connected() {
         }
         bail!("{said:?}")
     });
-    assert!(target.came().contains(&pods[0].ip), "as the target saw");
+    eventually("as the target saw", || match target.came() {
+        came if came.contains(&pods[0].ip) => Ok(()),
+        came => bail!("{came:?}"),
+    });
 
     spec["spec"]["servers"][0]["egress"] = json!([]);
-    Kubectl::admin().apply(&spec).unwrap();
+    apply(&spec).unwrap();
     let new = dialler.new_pods(1, &pods);
     eventually("the connection from before has ended", || -> Result<()> {
         if target.ended(&pods[0].ip)? {
@@ -32,7 +35,7 @@ fn a_target_that_is_no_longer_declared_is_left_also_by_who_was_connected() {
             bail!("it is still there")
         }
     });
-    let came = target.came();
+    let came = target.came_until("beside-narrowed");
     assert!(!came.contains(&new[0].ip), "and there is no new one: {came:?}");
     record(
         "NetworkPolicies, rollout",

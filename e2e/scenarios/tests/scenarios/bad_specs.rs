@@ -1,6 +1,6 @@
 //! Bad specifications: refused by the API server or by a condition, with a clear message, and nothing is made.
 
-use bulkhead_e2e::{Kubectl, condition, eventually, find, object, samples, tenant};
+use bulkhead_e2e::{Kubectl, condition, delete, eventually, find, gone, object, samples, tenant};
 use serde_json::Value;
 
 /// One bad specification.
@@ -65,9 +65,8 @@ fn refusal(kubectl: &Kubectl, case: &Case, spec: &Value) -> Result<String, Strin
             .ok_or_else(|| anyhow::anyhow!("{}", tenant["status"]))
     });
     let made = !existed && namespace();
-    kubectl
-        .run(&["delete", "mcptenant", name, "--timeout=60s"])
-        .unwrap();
+    delete("mcptenant", "", name).unwrap();
+    eventually(&format!("{}: gone", case.name), || gone("mcptenant", "", name));
     match said["status"].as_str() {
         Some("False") if made => Err("a namespace was made all the same".into()),
         Some("False") => Ok(said.to_string()),

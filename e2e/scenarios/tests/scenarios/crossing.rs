@@ -1,16 +1,15 @@
 //! Another tenant's agent, on every way there is.
 
-use bulkhead_e2e::{Agent, Kubectl, Tenant, eventually, object, objects, samples, server, tenant};
+use bulkhead_e2e::{Agent, Tenant, apply, delete, eventually, object, objects, samples, server, tenant};
 use serde_json::json;
 
 #[test]
 fn another_tenants_certificate_is_refused_by_tls_even_from_inside() {
     let [acme, _] = samples();
     // Worse than real: a thief who has globex's key and runs in acme's own agents' namespace.
-    let kubectl = Kubectl::admin();
     let mut stolen = object("secret", "globex-agents", "billing-tls").unwrap();
     stolen["metadata"] = json!({"name": "stolen", "namespace": "acme-agents"});
-    kubectl.apply(&stolen).unwrap();
+    apply(&stolen).unwrap();
     let thief = Agent::start_with("acme-agents", "probe-thief", "billing", "stolen");
     thief
         .dial("ledger.acme.svc:8443")
@@ -18,9 +17,7 @@ fn another_tenants_certificate_is_refused_by_tls_even_from_inside() {
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
     let answers = thief.rpc(&acme.url, &[list]).unwrap();
     assert!(answers[0]["error"].is_string(), "{answers:?}");
-    kubectl
-        .run(&["delete", "secret", "-n", "acme-agents", "stolen"])
-        .unwrap();
+    delete("secret", "acme-agents", "stolen").unwrap();
 
     Agent::start("acme", "billing")
         .tools(&acme.url)
@@ -44,11 +41,17 @@ fn another_tenants_pods_are_refused_by_the_network() {
 }
 
 #[test]
-fn the_servers_own_port_is_reachable_from_no_pod() {
+fn the_sidecars_port_alone_is_reachable_and_from_the_tenants_agents_and_declared_clients_alone() {
+    let gateway = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "gateway", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    });
+    apply(&gateway).unwrap();
     // This server listens on every address, against the advice: the network must do without its help.
     let mut spec = tenant("openly");
     let mut open = server();
     open["args"] = json!(["--listen", "0.0.0.0:3000"]);
+    open["clients"] = json!([{"namespace": "gateway", "podLabels": {"bulkhead.dev/agent": "default"}}]);
     spec["spec"]["servers"] = json!([open]);
     let tenant = Tenant::ready(&spec);
     let pods = objects("pods", "openly", "bulkhead.dev/server=ledger").unwrap();
@@ -60,35 +63,31 @@ fn the_servers_own_port_is_reachable_from_no_pod() {
         .expect("the sidecar's port is open to the tenant's agents");
     samples();
     let foreign = Agent::start("globex", "billing");
-    for (who, agent) in [("its own agents", &own), ("another tenant", &foreign)] {
+    let edge = Agent::bystander("gateway", "edge");
+    eventually("the declared client passes", || {
+        edge.dial("ledger.openly.svc:8443")
+    });
+    for (who, agent) in [
+        ("its own agents", &own),
+        ("another tenant", &foreign),
+        ("the declared client", &edge),
+    ] {
         for port in [3000, 8444, 8446, 9464] {
             agent
                 .dial(&format!("{ip}:{port}"))
                 .expect_err(&format!("{who}, port {port}"));
         }
     }
-}
-
-#[test]
-fn a_declared_client_passes_the_network_but_needs_a_certificate_all_the_same() {
-    let gateway = json!({
-        "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": "gateway", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-    });
-    Kubectl::admin().apply(&gateway).unwrap();
-    let mut spec = tenant("fronted");
-    spec["spec"]["servers"][0]["clients"] =
-        json!([{"namespace": "gateway", "podLabels": {"bulkhead.dev/agent": "default"}}]);
-    let tenant = Tenant::ready(&spec);
-    let edge = Agent::bystander("gateway", "edge");
-    eventually("the declared client passes", || {
-        edge.dial("ledger.fronted.svc:8443")
-    });
+    foreign
+        .dial(&format!("{ip}:8443"))
+        .expect_err("another tenant, the sidecar's port");
     let anonymous = edge
         .probe(&["rpc", "--url", &tenant.url(), "--trust", "/nowhere"])
         .unwrap();
-    assert!(anonymous[0]["error"].is_string(), "{anonymous:?}");
-    samples();
+    assert!(
+        anonymous[0]["error"].is_string(),
+        "a declared client needs a certificate all the same: {anonymous:?}"
+    );
     edge.dial("ledger.acme.svc:8443")
         .expect_err("a tenant that declared nothing");
 }

@@ -131,7 +131,7 @@ fn get(kind: &str, namespace: &str, name: &str) -> Result<Value> {
 }
 
 #[test]
-fn every_kind_of_child_is_restored_when_edited_or_deleted() {
+fn children_are_restored_when_edited_deleted_or_stripped_and_strangers_are_removed() {
     let tenant = Tenant::ready(&tenant("drifting"));
     let kubectl = Kubectl::admin();
     for (kind, suffix, name, edit) in CHILDREN {
@@ -159,16 +159,17 @@ fn every_kind_of_child_is_restored_when_edited_or_deleted() {
             eventually(&format!("{what} restored after a deletion"), restored);
         }
     }
+    stripped();
+    added();
     eventually("calls work again", || {
         Agent::start("drifting", "billing").tools(&tenant.url())
     });
 }
 
-#[test]
-fn an_owner_reference_that_was_stripped_comes_back() {
-    let _tenant = Tenant::ready(&tenant("stripped"));
+/// An owner reference that was stripped comes back.
+fn stripped() {
     let kubectl = Kubectl::admin();
-    for namespace in ["stripped", "stripped-agents"] {
+    for namespace in ["drifting", "drifting-agents"] {
         let before = object("namespace", "", namespace).unwrap();
         assert_eq!(before["metadata"]["ownerReferences"][0]["kind"], "McpTenant");
         let strip = r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#;
@@ -184,20 +185,19 @@ fn an_owner_reference_that_was_stripped_comes_back() {
     }
 }
 
-#[test]
-fn what_a_stranger_adds_to_a_tenants_walls_is_taken_away() {
-    let _tenant = Tenant::ready(&tenant("added"));
+/// What a stranger adds to a tenant's walls is taken away.
+fn added() {
     let kubectl = Kubectl::admin();
     let everyone = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-        "metadata": {"name": "open-sesame", "namespace": "added"},
+        "metadata": {"name": "open-sesame", "namespace": "drifting"},
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{
             "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}}}], "ports": [{"port": 3000}],
         }]},
     });
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": "open-sesame", "namespace": "added"},
+        "metadata": {"name": "open-sesame", "namespace": "drifting"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bulkhead:tenant:admin"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "intruder"}],
     });
@@ -210,7 +210,7 @@ fn what_a_stranger_adds_to_a_tenants_walls_is_taken_away() {
             .unwrap();
         assert!(created.ok, "{created:?}");
         eventually(&format!("the added {kind} gone"), || {
-            gone(kind, "added", "open-sesame")
+            gone(kind, "drifting", "open-sesame")
         });
     }
 }

@@ -1,8 +1,8 @@
 //! What servers and agents may dial.
 
 use anyhow::{Result, bail};
-use bulkhead_e2e::{Agent, Kubectl, Tenant, dialled, eventually, object, samples, setting, tenant};
-use serde_json::json;
+use bulkhead_e2e::{Agent, Kubectl, Tenant, apply, dialled, eventually, object, samples, setting, tenant};
+use serde_json::{Value, json};
 
 /// Dials from inside the container of a server. A probe that doesn't run is no refusal.
 fn dial_from(server: &str, tenant: &str, target: &str) -> Result<()> {
@@ -29,8 +29,8 @@ fn dial_from_server(tenant: &str, target: &str) -> Result<()> {
     dial_from("dialler", tenant, target)
 }
 
-#[test]
-fn a_server_dials_what_it_declares_and_nothing_else_and_agents_cannot_use_its_way() {
+/// A tenant of which two servers and an agent declare targets, each its own.
+fn outbound() -> Value {
     let mut spec = tenant("outbound");
     spec["spec"]["servers"] = json!([{
         "name": "dialler",
@@ -45,15 +45,37 @@ fn a_server_dials_what_it_declares_and_nothing_else_and_agents_cannot_use_its_wa
         "http": {"port": 3000},
         "dns": "Cluster",
     }]);
-    let tenant = Tenant::ready(&spec);
-    samples();
+    spec["spec"]["agents"] = json!([
+        {"name": "billing", "roles": ["reader"]},
+        {"name": "crawler", "roles": ["reader"],
+         "egress": [{"to": {"namespace": "outside", "podLabels": {"app": "target"}}, "ports": [7000]}]},
+    ]);
+    spec
+}
 
+#[test]
+fn what_is_declared_is_open_to_who_declared_it_and_nothing_else_is() {
+    let tenant = Tenant::ready(&outbound());
+    samples();
+    let [billing, crawler] = ["billing", "crawler"].map(|agent| Agent::start(&tenant.name, agent));
+    servers(&tenant.name);
+    billing
+        .dial("postgres.databases.svc:5432")
+        .expect_err("an agent going round the sidecar");
+    billing
+        .dial("dialler.outbound.svc:8443")
+        .expect("an agent calling its server");
+    agents(&billing, &crawler);
+}
+
+/// A server dials what it declares.
+fn servers(tenant: &str) {
     let service = |namespace: &str, name: &str| {
         let object = object("service", namespace, name).unwrap();
         object["spec"]["clusterIP"].as_str().unwrap().to_owned()
     };
     eventually("the declared database, by name", || {
-        dial_from_server(&tenant.name, "postgres.databases.svc:5432")
+        dial_from_server(tenant, "postgres.databases.svc:5432")
     });
     let denied = [
         ("the API server", "kubernetes.default".to_owned(), 443),
@@ -63,38 +85,23 @@ fn a_server_dials_what_it_declares_and_nothing_else_and_agents_cannot_use_its_wa
     for (what, service_name, port) in denied {
         let (name, namespace) = service_name.split_once('.').unwrap();
         let target = format!("{}:{port}", service(namespace, name));
-        dial_from_server(&tenant.name, &target).expect_err(what);
+        dial_from_server(tenant, &target).expect_err(what);
     }
     let unknown = |error: anyhow::Error| error.to_string().contains("lookup");
     let undeclared = "ledger.acme.svc:8443";
-    let error = dial_from_server(&tenant.name, undeclared).expect_err("a name that was not declared");
+    let error = dial_from_server(tenant, undeclared).expect_err("a name that was not declared");
     assert!(unknown(error), "isn't known to a server without DNS");
-    let error = dial_from("resolver", &tenant.name, undeclared).expect_err("DNS opens nothing else");
+    let error = dial_from("resolver", tenant, undeclared).expect_err("DNS opens nothing else");
     assert!(
         !unknown(error),
         "with the cluster's DNS, the control, it is known, and refused all the same"
     );
-
-    let agent = Agent::start("outbound", "billing");
-    agent
-        .dial("postgres.databases.svc:5432")
-        .expect_err("an agent going round the sidecar");
-    agent
-        .dial("dialler.outbound.svc:8443")
-        .expect("an agent calling its server");
 }
 
-#[test]
-fn an_agents_declared_egress_is_open_to_it_alone() {
-    let mut spec = tenant("reaching");
-    spec["spec"]["agents"] = json!([
-        {"name": "billing", "roles": ["reader"]},
-        {"name": "crawler", "roles": ["reader"],
-         "egress": [{"to": {"namespace": "outside", "podLabels": {"app": "target"}}, "ports": [7000]}]},
-    ]);
-    let _tenant = Tenant::ready(&spec);
+/// An agent dials what it declares.
+fn agents(billing: &Agent, crawler: &Agent) {
     let outside = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "outside"}});
-    Kubectl::admin().apply(&outside).unwrap();
+    apply(&outside).unwrap();
     let target = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "target", "namespace": "outside", "labels": {"app": "target"}},
@@ -102,7 +109,7 @@ fn an_agents_declared_egress_is_open_to_it_alone() {
             "name": "target", "image": setting("BULKHEAD_E2E_IMAGE_PROBE"), "imagePullPolicy": "IfNotPresent", "args": ["listen", "7000", "7001"],
         }]},
     });
-    Kubectl::admin().apply(&target).unwrap();
+    apply(&target).unwrap();
     let ip = eventually("the target's address", || -> Result<String> {
         let pod = object("pod", "outside", "target")?;
         match pod["status"]["podIP"].as_str() {
@@ -110,8 +117,6 @@ fn an_agents_declared_egress_is_open_to_it_alone() {
             None => bail!("none yet"),
         }
     });
-    let crawler = Agent::start("reaching", "crawler");
-    let billing = Agent::start("reaching", "billing");
     eventually("the crawler's declared target", || {
         crawler.dial(&format!("{ip}:7000"))
     });

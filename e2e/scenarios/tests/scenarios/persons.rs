@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bulkhead_e2e::{Agent, Issuer, PROOF, Tenant, call_message, objects, said, tenant};
+use bulkhead_e2e::{Agent, Issuer, Ledger, PROOF, Tenant, call_message, tenant};
 use serde_json::{Value, json};
 
 const HOSTNAME: &str = "ledger.persons.example.com";
@@ -73,13 +73,9 @@ fn an_agent_may_for_a_person_what_both_may() {
         assert!(refused.contains(reason), "{reason}: {answers:?}");
     }
 
-    let pods = objects("pods", "persons", "bulkhead.dev/server=ledger").unwrap();
-    let pod = pods[0]["metadata"]["name"].as_str().unwrap();
-    let records = said("persons", pod, "bulkhead-proxy").unwrap();
-    let made = records
-        .iter()
-        .find(|record| record["person"] == "ada" && record["tool"] == "list_invoices");
-    let made = made.expect("the record names the person");
+    let made = Ledger::of("persons").recorded("ada's call", |record| {
+        record["person"] == "ada" && record["tool"] == "list_invoices"
+    });
     assert_eq!(
         (&made["agent"], &made["issuer"], &made["token"], &made["decision"]),
         (

@@ -1,17 +1,18 @@
 //! Two replicas of one server: to an agent they are one.
 
-use bulkhead_e2e::{Agent, PROOF, Tenant, call_message, objects, said, tenant};
+use anyhow::{Result, ensure};
+use bulkhead_e2e::{Agent, PROOF, Tenant, call_message, eventually, objects, said, tenant};
 use serde_json::{Value, json};
 
 /// The decisions about this tool that each pod has recorded.
-fn decided(pods: &[Value], tool: &str) -> Vec<usize> {
+fn decided(pods: &[Value], tool: &str) -> Result<Vec<usize>> {
     let decided = |pod: &Value| {
         let name = pod["metadata"]["name"].as_str().unwrap();
-        let records = said("twofold", name, "bulkhead-proxy").unwrap();
+        let records = said("twofold", name, "bulkhead-proxy")?;
         let about = records
             .iter()
             .filter(|record| record["record"] == "decision" && record["tool"] == tool);
-        about.count()
+        Ok(about.count())
     };
     pods.iter().map(decided).collect()
 }
@@ -40,11 +41,11 @@ fn a_session_goes_on_whichever_replica_is_asked() {
     for answer in &answers {
         assert!(answer["body"]["result"].is_object(), "{answer}");
     }
-    let mut counts = decided(&pods, "list_invoices");
-    counts.sort_unstable();
-    assert_eq!(
-        counts,
-        [0, 6],
-        "the session lives in one of them, and is recorded there"
-    );
+    // The session lives in one of them, and is recorded there.
+    eventually("six records in one replica", || {
+        let mut counts = decided(&pods, "list_invoices")?;
+        counts.sort_unstable();
+        ensure!(counts == [0, 6], "{counts:?}");
+        Ok(())
+    });
 }

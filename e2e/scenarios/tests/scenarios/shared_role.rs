@@ -1,6 +1,6 @@
 //! One database role for all tenants: what forced arguments alone stop, and what they don't.
 
-use bulkhead_e2e::{Agent, Ledger, Tenant, call_message, samples, tenant};
+use bulkhead_e2e::{Agent, Ledger, Tenant, call_message, exec, objects, samples, tenant};
 use serde_json::json;
 
 const GLOBEX: &str = "2b61d6c4-58f0-4b9c-8f7e-6f0c5d7e0002";
@@ -97,21 +97,17 @@ fn an_ownership_filter_keeps_a_forgetful_vector_search_clean() {
 fn a_tenants_own_role_confines_even_a_leaky_tool() {
     samples();
     // acme's policy doesn't list export_all; this asks the database as acme's server would.
-    let rows = bulkhead_e2e::Kubectl::admin()
-        .run(&[
-            "exec",
-            "-n",
-            "databases",
-            "deploy/postgres",
-            "--",
-            "psql",
-            "-h",
-            "127.0.0.1",
-            "postgres://acme_ledger:acme_ledger@127.0.0.1/ledger",
-            "-Atc",
-            "select distinct tenant_id from invoices",
-        ])
-        .unwrap();
+    let databases = objects("pods", "databases", "app=postgres").unwrap();
+    let select = [
+        "psql",
+        "-h",
+        "127.0.0.1",
+        "postgres://acme_ledger:acme_ledger@127.0.0.1/ledger",
+        "-Atc",
+        "select distinct tenant_id from invoices",
+    ];
+    let database = databases[0]["metadata"]["name"].as_str().unwrap();
+    let rows = exec("databases", database, None, &select).unwrap();
     assert_eq!(
         rows.trim(),
         "7f9c0d5e-1b7a-4c57-9f6e-2f3f0a1c0001",

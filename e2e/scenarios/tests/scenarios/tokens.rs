@@ -1,7 +1,7 @@
 //! A certificate proves nothing without the agent's own token for this tenant.
 
-use bulkhead_e2e::{Agent, PROOF, call_message, objects, said, samples};
-use serde_json::{Value, json};
+use bulkhead_e2e::{Agent, Ledger, PROOF, call_message, samples};
+use serde_json::json;
 
 #[test]
 fn a_certificate_without_the_kubelets_token_for_this_tenant_is_refused() {
@@ -22,23 +22,13 @@ fn a_certificate_without_the_kubelets_token_for_this_tenant_is_refused() {
     let answers = agent.raw(url, &[&call]).unwrap();
     assert!(answers[0]["body"]["result"].is_object(), "{answers:?}");
 
-    let pods = objects("pods", "acme", "bulkhead.dev/server=ledger").unwrap();
-    let records: Vec<Value> = pods
-        .iter()
-        .flat_map(|pod| {
-            said(
-                "acme",
-                pod["metadata"]["name"].as_str().unwrap(),
-                "bulkhead-proxy",
-            )
-            .unwrap()
-        })
-        .collect();
-    let refused = |reason: &str| records.iter().any(|record| record["reason"] == reason);
-    assert!(refused("token_missing") && refused("token_audience"));
-    let made = records
-        .iter()
-        .find(|record| record["pod"] == "probe-tokens" && record["tool"] == "list_invoices");
-    let id = made.expect("the record names the pod")["token"].as_str().unwrap();
+    let ledger = Ledger::of("acme");
+    for reason in ["token_missing", "token_audience"] {
+        ledger.recorded(reason, |record| record["reason"] == reason);
+    }
+    let made = ledger.recorded("the call, with its pod", |record| {
+        record["pod"] == "probe-tokens" && record["tool"] == "list_invoices"
+    });
+    let id = made["token"].as_str().unwrap();
     assert!(id.len() >= 32, "the API server's own id of the token: {id}");
 }

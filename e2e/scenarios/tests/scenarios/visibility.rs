@@ -46,13 +46,11 @@ fn a_hidden_tool_and_one_that_does_not_exist_answer_alike_and_reach_nobody() {
         "the server saw nothing"
     );
 
-    let reasons: Vec<_> = ["delete_invoice", "export_all"]
-        .map(|tool| Ledger::of("acme").audited(tool).unwrap())
-        .into_iter()
-        .flatten()
-        .filter(|record| record["agent"] == "billing" || record["agent"]["name"] == "billing")
-        .collect();
-    assert!(reasons.len() >= 2, "each refusal left a record");
+    for tool in ["delete_invoice", "export_all"] {
+        Ledger::of("acme").recorded(tool, |record| {
+            record["tool"] == tool && record["agent"] == "billing" && record["decision"] == "refuse"
+        });
+    }
 }
 
 #[test]
