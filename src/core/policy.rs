@@ -7,6 +7,7 @@ mod bounds;
 mod calls;
 mod capabilities;
 pub mod compile;
+mod contents;
 mod decide;
 pub mod document;
 mod events;

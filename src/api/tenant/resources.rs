@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{schema, tools::ForcedValue};
+use super::{
+    schema,
+    tools::{ForcedValue, Results},
+};
 
-/// A resource that exists for clients, or all resources of a template.
+/// A resource that exists for clients, or all resources of a template. When several cover a URI, an exact one is its rule, and
+/// else the first.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.forced) || self.forced.all(name, name.size() <= 63 && (self.uri.contains('{' + name + '}') || self.uri.contains('{+' + name + '}')))")
     .message("forced names a variable that the URI doesn't have as {name} or {+name}"))]
@@ -28,6 +32,11 @@ pub struct Resource {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
     pub forced: BTreeMap<String, ForcedValue>,
+    /// Rules about its contents. With `owned` each content must be a text that holds JSON, of which the client's own records
+    /// are left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub results: Option<Results>,
 }
 
 /// What the server may ask of its clients, and they of its log. Nothing is granted unless it is said here.

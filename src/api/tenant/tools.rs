@@ -85,7 +85,8 @@ pub struct Arguments {
     pub forbidden: Vec<String>,
 }
 
-/// Rules about the results of a tool. What breaks a bound is told as a tool error, which a model can correct.
+/// Rules about the results of a tool, or the contents of a resource. What breaks a bound is told as an error that says which:
+/// of a tool as a tool error, which a model can correct.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -15,6 +15,7 @@ use crate::{
     policy::{
         calls, capabilities,
         compile::{CompiledAgent, CompiledPolicy},
+        contents,
         decide::Context,
         events, lists,
         permit::Expected,
@@ -230,7 +231,6 @@ impl CompiledPolicy {
         match expected.method {
             Method::Initialize => capabilities::initialize(self, agent, &members).map(Some),
             Method::Discover => capabilities::discover(self, agent, &members).map(Some),
-            Method::ResourcesRead => results::contents(agent, expected, &members),
             Method::TasksGet => results::task(self, agent, expected, &members, context, answer).map(Some),
             // Acknowledged, and nothing said.
             Method::TasksUpdate | Method::TasksCancel if calls::is_filtered(self, agent, Some(expected)) => {
@@ -239,9 +239,13 @@ impl CompiledPolicy {
             Method::Listen if calls::is_filtered(self, agent, Some(expected)) => {
                 Ok(Some(expected.bare_end()))
             }
-            Method::ToolsCall => {
-                let rule = calls::grant_of(self, agent, expected)?.results.as_ref();
-                let checked = calls::result(rule, result, &members, era, context.limits)?;
+            Method::ToolsCall | Method::ResourcesRead => {
+                let checked = if expected.method == Method::ToolsCall {
+                    let rule = calls::grant_of(self, agent, expected)?.results.as_ref();
+                    calls::result(rule, result, &members, era, context.limits)?
+                } else {
+                    contents::read(agent, expected, result, &members, context.limits)?
+                };
                 answer.failed = checked.failed;
                 answer.records = checked.records;
                 answer.reported = checked.reported;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{
     json::{self, Kind, Limits, Members, text::quoted},
-    mcp::Era,
+    mcp::{Era, methods::Method},
     policy::{
         answer::malformed,
         compile::{CompiledAgent, CompiledPolicy, Grant},
@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// What a client is told instead of an error in the server's words.
-const FAILED: &str = "The tool failed. What it said is withheld, because its results are filtered by owner.";
+const FAILED: &str =
+    "It failed. What the server said is withheld, because the results are filtered by owner.";
 
 /// A result on its way to the client.
 #[derive(Debug, Default)]
@@ -94,18 +95,11 @@ fn check(
             return Ok(checked);
         }
         let (text, records) = filtered(owned, members, era, limits)?;
-        if let Some(most) = rule.max_records.filter(|most| records.kept > *most) {
-            let message = format!("The answer has more than {most} records: ask for fewer.");
-            return Err(Refusal::new(Reason::AnswerTooManyRecords, message));
-        }
         checked.text = Some(text);
         checked.records = Some(records);
     }
     let length = checked.text.as_deref().unwrap_or(result).len();
-    if let Some(most) = rule.max_bytes.filter(|most| length > *most) {
-        let message = format!("The answer is longer than {most} bytes: ask for less.");
-        return Err(Refusal::new(Reason::AnswerTooLong, message));
-    }
+    rule.bound(checked.records, length)?;
     Ok(checked)
 }
 
@@ -172,6 +166,10 @@ pub(super) fn is_filtered(
         Some(expected) if expected.is_endless() => agent.has_owned(),
         Some(expected) if expected.is_about_a_tool() => {
             grant_of(policy, agent, expected).map_or(true, |grant| grant.rule.is_owned())
+        }
+        Some(expected) if expected.method == Method::ResourcesRead => {
+            let uri = expected.name.as_deref().unwrap_or_default();
+            agent.resource(uri).map_or(true, |grant| grant.rule.is_owned())
         }
         Some(_) => false,
     }

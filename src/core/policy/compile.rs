@@ -2,6 +2,7 @@
 //! decision is a look-up. A document that isn't understood in full is refused in full.
 
 mod callables;
+mod results;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,6 +27,7 @@ use crate::{
 
 use callables::Grants;
 pub(super) use callables::{Callables, ForcedArgument, Grant, Rule, Value, names_nothing, value_of};
+pub(super) use results::CompiledResults;
 
 /// Limits of the document itself: what a `ConfigMap` can hold.
 const DOCUMENT: Limits = Limits {
@@ -347,12 +349,11 @@ impl CompiledAgent {
         })
     }
 
-    /// By which rule the agent may read a resource, or why not.
+    /// By which rule the agent may read a resource, or why not. Of several an exact one counts, and else the first.
     pub(super) fn resource(&self, uri: &str) -> Result<&ResourceGrant, Reason> {
-        self.resources
-            .iter()
-            .filter_map(|grant| grant.as_deref().ok())
-            .find(|grant| grant.covers(uri))
+        self.resources()
+            .find(|grant| grant.uri == uri && grant.is_exact())
+            .or_else(|| self.resources().find(|grant| grant.covers(uri)))
             .ok_or(Reason::ResourceNotGranted)
     }
 
@@ -366,9 +367,9 @@ impl CompiledAgent {
         self.resources.iter().filter_map(|grant| grant.as_deref().ok())
     }
 
-    /// Whether results of some tool are filtered by owner.
+    /// Whether results of some tool, or contents of some resource, are filtered by owner.
     pub(super) fn has_owned(&self) -> bool {
-        self.tools.any_owned()
+        self.tools.any_owned() || self.resources().any(|grant| grant.rule.is_owned())
     }
 
     pub(super) fn has_prompts(&self) -> bool {

@@ -207,7 +207,7 @@ pub struct Callable {
     pub results: Option<Results>,
 }
 
-/// What the results of a tool must satisfy.
+/// What the results of a tool, or the contents of a resource, must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Results {
@@ -250,6 +250,9 @@ pub struct Resource {
     /// the values in place.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forced: BTreeMap<String, Forced>,
+    /// What its contents must satisfy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Results>,
 }
 
 /// What the server may ask of its clients (sampling, elicitation, roots), and whether they may have

@@ -9,13 +9,14 @@ use crate::{
     json::{self, Kind},
     policy::{compile::Value, document, lists::object},
     reason::Reason,
+    refusal::Refusal,
 };
 
 /// Names from the root of a structure to a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Path(Vec<String>);
 
-/// What a tool's results must satisfy, for one agent.
+/// What a tool's results, or a resource's contents, must satisfy, for one agent.
 #[derive(Debug)]
 pub(super) struct ResultRule {
     /// Whose the records must be.
@@ -78,6 +79,22 @@ impl Path {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
         };
         names.iter().all(is_name).then_some(Self(names))
+    }
+}
+
+impl ResultRule {
+    /// Refuses more records, or a longer result, than the rule allows.
+    pub fn bound(&self, records: Option<Records>, length: usize) -> Result<(), Refusal> {
+        let kept = records.map_or(0, |records| records.kept);
+        if let Some(most) = self.max_records.filter(|most| kept > *most) {
+            let message = format!("The answer has more than {most} records: ask for fewer.");
+            return Err(Refusal::new(Reason::AnswerTooManyRecords, message));
+        }
+        if let Some(most) = self.max_bytes.filter(|most| length > *most) {
+            let message = format!("The answer is longer than {most} bytes: ask for less.");
+            return Err(Refusal::new(Reason::AnswerTooLong, message));
+        }
+        Ok(())
     }
 }
 

@@ -16,9 +16,10 @@ use regex::Regex;
 use crate::{
     mcp::inventory::MAX_URI,
     policy::{
-        compile::{CompileError, Value, invalid, names_nothing, value_of},
+        compile::{CompileError, CompiledResults, Value, invalid, names_nothing, value_of},
         document::{Forced, Resource},
         persons::{Facts, NOBODY},
+        records::ResultRule,
     },
     reason::Reason,
 };
@@ -33,6 +34,14 @@ pub(super) struct ResourceRule {
     pub roles: BTreeSet<String>,
     parts: Vec<Part>,
     forced: BTreeMap<String, Forced>,
+    results: Option<CompiledResults>,
+}
+
+impl ResourceRule {
+    /// Whether agents get its contents filtered by owner.
+    pub fn is_owned(&self) -> bool {
+        self.results.as_ref().is_some_and(CompiledResults::is_owned)
+    }
 }
 
 /// A resource or template.
@@ -61,6 +70,8 @@ pub(super) struct ResourceGrant {
     pub uri: String,
     /// Values of forced variables, by name.
     pub forced: BTreeMap<String, String>,
+    /// What its contents must satisfy.
+    pub results: Option<ResultRule>,
     /// `None`: the URI is exact.
     pattern: Option<Regex>,
 }
@@ -105,12 +116,14 @@ pub(super) fn compile(resources: Vec<Resource>) -> Result<Vec<ResourceOffer>, Co
                 ));
             }
         }
+        let results = CompiledResults::compile(resource.results, &rule)?;
         let rule = Arc::new(ResourceRule {
             path: rule.into(),
             uri: resource.uri,
             roles: resource.roles,
             parts,
             forced: resource.forced,
+            results,
         });
         offers.push(ResourceOffer {
             // What takes nothing of its caller is the same for everybody.
@@ -209,8 +222,18 @@ impl ResourceGrant {
             rule: Arc::clone(rule),
             uri,
             forced: values,
+            results: rule
+                .results
+                .as_ref()
+                .map(|results| results.resolve(facts))
+                .transpose()?,
             pattern,
         })
+    }
+
+    /// Whether it is the rule of one URI.
+    pub(super) fn is_exact(&self) -> bool {
+        self.pattern.is_none()
     }
 
     /// Whether it is the rule of this URI.
@@ -273,6 +296,7 @@ mod tests {
                 .iter()
                 .map(|(name, forced)| ((*name).to_owned(), forced.clone()))
                 .collect(),
+            results: None,
         };
         let offers = compile(vec![resource]).unwrap();
         let attributes = BTreeMap::from([("place".into(), "n y".into())]);
@@ -378,6 +402,7 @@ mod tests {
             uri: "a://{id}".into(),
             roles: BTreeSet::new(),
             forced: BTreeMap::from([("tenant".into(), Forced::Int(1))]),
+            results: None,
         };
         assert!(compile(vec![unknown]).is_err());
     }
@@ -388,6 +413,7 @@ mod tests {
             uri: "a://{place}/{id}".into(),
             roles: BTreeSet::new(),
             forced: BTreeMap::from([("place".into(), Forced::Agent("place".into()))]),
+            results: None,
         };
         let offers = compile(vec![resource]).unwrap();
         assert_eq!(offers[0].grant(NOBODY).err(), Some(Reason::AgentAttributeMissing));

@@ -9,7 +9,7 @@ use crate::{
         calls,
         compile::{CompiledAgent, CompiledPolicy, Grant},
         decide::{Context, feature_granted},
-        lists::{object, private_caching},
+        lists::object,
         permit::Expected,
     },
     reason::Reason,
@@ -186,37 +186,6 @@ fn check_inputs(policy: &CompiledPolicy, members: &Members<'_>) -> Result<(), Re
         }
     }
     Ok(())
-}
-
-/// The result of `resources/read`: contents of what was asked for, or of what may be read as well.
-pub(super) fn contents(
-    agent: &CompiledAgent,
-    expected: &Expected,
-    members: &Members<'_>,
-) -> Result<Option<String>, Refusal> {
-    let raw = json::get(members, "contents").ok_or_else(|| malformed("it has no contents"))?;
-    let items = json::items(raw).ok_or_else(|| malformed("its contents are no list"))?;
-    for item in items {
-        let uri = json::members(item)
-            .as_ref()
-            .and_then(|item| json::get(item, "uri"))
-            .and_then(json::string)
-            .ok_or_else(|| malformed("a content has no uri"))?;
-        if expected.name.as_deref() != Some(&*uri) && agent.resource(&uri).is_err() {
-            return Err(Refusal::plain(Reason::AnswerResource));
-        }
-    }
-    if expected.version.era() == Era::Legacy {
-        return Ok(None);
-    }
-    let caching = private_caching(members, true);
-    let others = members
-        .iter()
-        .filter(|(key, _)| !matches!(key.as_ref(), "ttlMs" | "cacheScope"))
-        .map(|(key, raw)| (key.as_ref(), *raw));
-    Ok(Some(object(
-        others.chain(caching.iter().map(|(key, raw)| (*key, raw.as_str()))),
-    )))
 }
 
 fn seal(handles: Handles<'_>, handle: &Handle) -> Result<String, Refusal> {

@@ -133,10 +133,13 @@ fn resources(
             name: &resource.uri,
             roles: &resource.roles,
         };
+        let path = format!("{path}[{index}]");
+        let results = resource.results.as_ref();
         checked.push(Resource {
+            results: results.and_then(|results| offer.results(results, &format!("{path}.results"), findings)),
             uri: resource.uri.clone(),
             roles: resource.roles.iter().cloned().collect(),
-            forced: offer.forced(&resource.forced, &format!("{path}[{index}].forced"), findings),
+            forced: offer.forced(&resource.forced, &format!("{path}.forced"), findings),
         });
     }
     checked

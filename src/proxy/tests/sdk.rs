@@ -208,6 +208,7 @@ async fn use_it(lifecycle: ClientLifecycleMode) {
         uri: "crm://{tenant_id}/{id}".into(),
         roles: ["reader".to_owned()].into(),
         forced: tenant(),
+        results: None,
     }];
     setup.inventory = true;
     let sidecar = TestSidecar::start(setup).await;

@@ -50,6 +50,7 @@ async fn start_with(inventory: bool) -> Fixture {
         uri: "docs://{page}".into(),
         roles: BTreeSet::from(["reader".to_owned()]),
         forced: [].into(),
+        results: None,
     }];
     setup.limits.keep_alive = Duration::from_millis(50);
     setup.limits.streams_per_agent = 2;

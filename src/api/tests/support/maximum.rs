@@ -76,6 +76,7 @@ pub fn tenant() -> Value {
                     "uri": format!("notes-{number:02}://{{a}}/{{b}}/{{c}}/{{d}}/{{e}}/{{f}}/{{g}}/{{+h}}"),
                     "roles": &roles[..1],
                     "forced": variables(),
+                    "results": results(),
                 })).collect::<Vec<_>>(),
                 "clientFeatures": {"sampling": true, "elicitation": ["Form", "Url"], "roots": true, "logging": true},
             })).collect::<Vec<_>>(),

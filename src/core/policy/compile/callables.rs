@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{CompileError, invalid};
+use super::{CompileError, invalid, results::CompiledResults};
 use crate::{
     json::text::{quoted, same_ignoring_case},
     mcp::fingerprint::Fingerprint,
     policy::{
         bounds::{self, CompiledBounds},
-        document::{Callable, Enforcement, Forced, Results},
+        document::{Callable, Enforcement, Forced},
         persons::{Facts, NOBODY},
-        records::{OwnedPaths, OwnedRule, ResultRule},
+        records::ResultRule,
     },
     reason::Reason,
 };
@@ -53,15 +53,6 @@ pub(in crate::policy) struct Rule {
     /// The definitions that the tenant accepts. None: the first that the server shows.
     pub accepted: Vec<Fingerprint>,
     results: Option<CompiledResults>,
-}
-
-/// What the results of a tool must satisfy, whoever calls it.
-#[derive(Debug)]
-struct CompiledResults {
-    owned: Option<(Arc<OwnedPaths>, Forced)>,
-    max_records: Option<usize>,
-    max_bytes: Option<usize>,
-    enforcement: Enforcement,
 }
 
 /// The bounds of an argument.
@@ -253,12 +244,13 @@ impl Rule {
                 ));
             }
         }
-        let results = callable
-            .results
-            .map(|results| CompiledResults::compile(part, results));
-        let results = results
-            .transpose()
-            .map_err(|problem| invalid(format!("{rule}.results"), problem))?;
+        if part != "tools" && callable.results.is_some() {
+            return Err(invalid(
+                format!("{rule}.results"),
+                "is for tools and resources only",
+            ));
+        }
+        let results = CompiledResults::compile(callable.results, &rule)?;
         let accepted = callable.definitions.iter().map(|text| {
             Fingerprint::parse(text).ok_or_else(|| {
                 let problem = "has a definition that is not sha256: and 64 lower-case hex digits";
@@ -325,46 +317,6 @@ impl Rule {
 
     /// Whether agents get its results filtered by owner.
     pub fn is_owned(&self) -> bool {
-        let results = self.results.as_ref();
-        results.is_some_and(|results| results.owned.is_some() && results.enforcement.is_enforced())
-    }
-}
-
-impl CompiledResults {
-    fn compile(part: &str, results: Results) -> Result<Self, &'static str> {
-        if part != "tools" {
-            return Err("is for tools only");
-        }
-        if results.owned.is_none() && results.max_records.is_some() {
-            return Err("has maxRecords without owned, which says where records are");
-        }
-        let owned = results.owned.map(|owned| {
-            if names_nothing(&owned.equals) {
-                return Err("names no attribute or claim");
-            }
-            let paths = OwnedPaths::parse(&owned)
-                .ok_or("has a path that is neither $ nor $.name.name, or a field that is no name.name")?;
-            Ok((Arc::new(paths), owned.equals))
-        });
-        let most = |most: Option<u32>| most.and_then(|most| usize::try_from(most).ok());
-        Ok(Self {
-            owned: owned.transpose()?,
-            max_records: most(results.max_records),
-            max_bytes: most(results.max_bytes),
-            enforcement: results.enforcement,
-        })
-    }
-
-    fn resolve(&self, facts: Facts<'_>) -> Result<ResultRule, Reason> {
-        let owned = self
-            .owned
-            .as_ref()
-            .map(|(paths, equals)| Ok(OwnedRule::new(paths, &value_of(equals, facts)?)));
-        Ok(ResultRule {
-            owned: owned.transpose()?,
-            max_records: self.max_records,
-            max_bytes: self.max_bytes,
-            enforcement: self.enforcement,
-        })
+        self.results.as_ref().is_some_and(CompiledResults::is_owned)
     }
 }

@@ -168,6 +168,7 @@ pub fn setup(port: u16) -> Setup {
         uri: uri.into(),
         roles,
         forced: [].into(),
+        results: None,
     };
     setup.policy.resources = vec![
         resource("docs://{page}", reader()),
