@@ -3,10 +3,16 @@
 # is where the next one begins; what breaks an invariant is kept in .run/fuzz, and the command that repeats it is printed.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-seconds="${1:?how many seconds for each target}"
+seconds="${1:-}"
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || fail "how many seconds for each target? '$seconds' is no whole number." \
+    "Say it as fuzz.sh SECONDS [TARGET...], or make fuzz FUZZ_SECONDS=..."
 shift
+mapfile -t known < <(sed -n 's/^name = "\([a-z]*\)"$/\1/p' e2e/fuzz/Cargo.toml)
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(sed -n 's/^name = "\([a-z]*\)"$/\1/p' e2e/fuzz/Cargo.toml)
+[ ${#targets[@]} -gt 0 ] || targets=("${known[@]}")
+for target in "${targets[@]}"; do
+    [[ " ${known[*]} " == *" $target "* ]] || fail "no fuzz target $target; there are: ${known[*]}"
+done
 
 cargo_tool cargo-fuzz '1 min'
 built="$BULKHEAD_CACHE/fuzz/target"
