@@ -10,7 +10,7 @@ use crate::{
     contenders::{self, loopback},
     load::{self, Pace, Target},
     pki::Pki,
-    report,
+    process, report,
 };
 
 /// Connections of the closed loops.
@@ -110,6 +110,7 @@ impl Plan {
 
     /// Measures everything.
     pub(crate) fn run(&self) -> Result<()> {
+        process::end_with_us()?;
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)?;
         }

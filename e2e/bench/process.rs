@@ -5,16 +5,55 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::Path,
-    process::{Child, Command, Stdio},
-    thread::sleep,
+    process::{Child, Command, Stdio, exit},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    runtime::Builder,
+    signal::{
+        ctrl_c,
+        unix::{SignalKind, signal},
+    },
+};
 
 /// How long a program may take until it listens.
 const START: Duration = Duration::from_secs(30);
+
+/// The exit code of a program that was interrupted, as shells have it.
+const INTERRUPTED: i32 = 130;
+
+/// The process groups that run.
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Ends what runs when this program is asked to end: in groups of their own nobody else would.
+pub(crate) fn end_with_us() -> Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::spawn(move || {
+        let asked: Result<()> = runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                interrupted = ctrl_c() => interrupted?,
+                _ = terminate.recv() => {}
+            }
+            Ok(())
+        });
+        if let Err(error) = asked {
+            eprintln!("not listening for signals: {error:#}");
+            return;
+        }
+        for group in groups().iter() {
+            // One that has ended already is no matter.
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
+        exit(INTERRUPTED);
+    });
+    Ok(())
+}
 
 /// A running program, in a process group of its own.
 pub(crate) struct Process {
@@ -33,6 +72,7 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("{name}: {}", command.get_program().display()))?;
+        groups().extend(group(&child));
         Ok(Self {
             name: name.to_owned(),
             child,
@@ -83,12 +123,21 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+        if let Some(group) = group(&self.child) {
             // One that has ended already is no matter.
             let _ = kill_process_group(group, Signal::KILL);
+            groups().retain(|other| *other != group);
         }
         let _ = self.child.wait();
     }
+}
+
+fn groups() -> MutexGuard<'static, Vec<Pid>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn group(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 /// A field of `/proc/PID/stat`, counted from 1 as proc(5) does; of a process that is still there.
