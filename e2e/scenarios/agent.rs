@@ -23,7 +23,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts a pod for an agent of a tenant and waits for it.
+    /// Starts a pod for an agent of a tenant and waits until it reaches the tenant's servers.
     ///
     /// # Panics
     /// When the pod doesn't come up.
@@ -35,6 +35,19 @@ impl Agent {
             agent,
             &format!("{agent}-tls"),
         )
+        .reaching(tenant)
+    }
+
+    /// Waits until the network lets it through: plugins learn of a new pod's address some time after it runs.
+    #[allow(clippy::expect_used, reason = "a scenario fails by panicking")]
+    fn reaching(self, tenant: &str) -> Self {
+        let servers = object("mcptenant", "", tenant).expect("the agent's tenant")["spec"]["servers"].take();
+        for server in servers.as_array().into_iter().flatten() {
+            let name = server["name"].as_str().unwrap_or_default();
+            let target = format!("{name}.{tenant}.svc:8443");
+            eventually(&format!("{} reaches {target}", self.pod), || self.dial(&target));
+        }
+        self
     }
 
     /// Starts a pod under a service account with the certificate of any Secret of that namespace.
@@ -53,7 +66,7 @@ impl Agent {
     pub fn start_by(person: &Kubectl, tenant: &str, agent: &str, name: &str) -> Self {
         let namespace = format!("{tenant}-agents");
         let pod = pod(&namespace, name, agent, Some(&format!("{agent}-tls")), &["wait"]);
-        Self::run_pod(|pod| person.apply(pod).map(drop), &namespace, name, &pod)
+        Self::run_pod(|pod| person.apply(pod).map(drop), &namespace, name, &pod).reaching(tenant)
     }
 
     /// Starts a pod that is no agent: no certificate, in any namespace.

@@ -11,9 +11,10 @@ fn another_tenants_certificate_is_refused_by_tls_even_from_inside() {
     stolen["metadata"] = json!({"name": "stolen", "namespace": "acme-agents"});
     apply(&stolen).unwrap();
     let thief = Agent::start_with("acme-agents", "probe-thief", "billing", "stolen");
-    thief
-        .dial("ledger.acme.svc:8443")
-        .expect("the network lets the thief through, so that TLS is what refuses");
+    eventually(
+        "the network lets the thief through, so that TLS is what refuses",
+        || thief.dial("ledger.acme.svc:8443"),
+    );
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
     let answers = thief.rpc(&acme.url, &[list]).unwrap();
     assert!(answers[0]["error"].is_string(), "{answers:?}");
