@@ -33,7 +33,7 @@ pub struct Resource {
     #[schemars(extend("maxProperties" = 8))]
     pub forced: BTreeMap<String, ForcedValue>,
     /// Rules about its contents. With `owned` each content must be a text that holds JSON, of which the client's own records
-    /// are left.
+    /// are left; and of what a template stands for nothing is listed, completed or told of, since a URI can be a record's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub results: Option<Results>,

@@ -357,6 +357,16 @@ impl CompiledAgent {
             .ok_or(Reason::ResourceNotGranted)
     }
 
+    /// By which rule the agent is told of a resource, or why not: of a filtered template's none, since a URI can be the name
+    /// of somebody else's record.
+    pub(super) fn resource_shown(&self, uri: &str) -> Result<&ResourceGrant, Reason> {
+        let grant = self.resource(uri)?;
+        if grant.names_records() {
+            return Err(Reason::ResourceNotGranted);
+        }
+        Ok(grant)
+    }
+
     /// The grant of a template, as the server writes it.
     pub(super) fn template(&self, template: &str) -> Option<&ResourceGrant> {
         self.resources().find(|grant| grant.is_template(template))

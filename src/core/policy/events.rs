@@ -95,7 +95,7 @@ pub(super) fn decide(
         Method::LogMessage => policy.features.logging,
         Method::ResourceUpdated => {
             let uri = get("uri").and_then(json::string);
-            (era == Era::Legacy || listens) && uri.is_some_and(|uri| agent.resource(&uri).is_ok())
+            (era == Era::Legacy || listens) && uri.is_some_and(|uri| agent.resource_shown(&uri).is_ok())
         }
         Method::Acknowledged => listens && acknowledges(agent, get("notifications")),
         Method::ElicitationComplete => policy.features.elicitation.contains(&ElicitationMode::Url),
@@ -179,7 +179,7 @@ fn acknowledges(agent: &CompiledAgent, notifications: Option<&str>) -> bool {
         Kind::Bool => LISTS.contains(&key.as_ref()),
         Kind::Array if key == RESOURCES => json::items(raw).is_some_and(|uris| {
             uris.into_iter()
-                .all(|uri| json::string(uri).is_some_and(|uri| agent.resource(&uri).is_ok()))
+                .all(|uri| json::string(uri).is_some_and(|uri| agent.resource_shown(&uri).is_ok()))
         }),
         _ => false,
     })

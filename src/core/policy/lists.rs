@@ -236,7 +236,7 @@ fn offered<'p>(
             Some(policy.prompts.get(name)?),
             agent.prompt(policy, name).is_ok(),
         )),
-        Listing::Resources => agent.resource(name).is_ok().then_some((None, true)),
+        Listing::Resources => agent.resource_shown(name).is_ok().then_some((None, true)),
         Listing::Templates => agent.template(name).is_some().then_some((None, true)),
     }
 }

@@ -231,6 +231,11 @@ impl ResourceGrant {
         })
     }
 
+    /// Whether the URIs that it covers could themselves tell of records that it filters.
+    pub(super) fn names_records(&self) -> bool {
+        !self.is_exact() && self.rule.is_owned()
+    }
+
     /// Whether it is the rule of one URI.
     pub(super) fn is_exact(&self) -> bool {
         self.pattern.is_none()

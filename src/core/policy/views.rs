@@ -109,7 +109,7 @@ impl CompiledPolicy {
                 usable
             }
             Listing::Resources => agent
-                .resource(name)
+                .resource_shown(name)
                 .is_ok_and(|grant| inventory.resource(name, &grant.rule.uri).is_ok()),
             Listing::Templates => agent.template(name).is_some_and(|grant| {
                 grant.uri.hash(hasher);

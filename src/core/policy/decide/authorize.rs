@@ -189,9 +189,11 @@ fn resource<'p>(
     inventory: &Inventory,
 ) -> Result<Authorized<'p>, Refusal> {
     let uri = subject.name.as_deref().unwrap_or_default();
-    let grant = agent
-        .resource(uri)
-        .map_err(|reason| Refusal::resource(reason, uri).by("resources".into()))?;
+    let grant = match subject.entry.method {
+        Method::ResourcesRead => agent.resource(uri),
+        _ => agent.resource_shown(uri),
+    };
+    let grant = grant.map_err(|reason| Refusal::resource(reason, uri).by("resources".into()))?;
     inventory
         .resource(uri, &grant.rule.uri)
         .map_err(|reason| Refusal::resource(reason, uri).by(grant.rule.path.clone()))?;

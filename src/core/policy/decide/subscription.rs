@@ -68,7 +68,7 @@ pub(super) fn authorize<'p>(
                 let uri = json::string(item)
                     .ok_or_else(|| invalid(&format!(".{RESOURCES} has an entry that is no string")))?;
                 let readable = agent
-                    .resource(&uri)
+                    .resource_shown(&uri)
                     .and_then(|grant| inventory.resource(&uri, &grant.rule.uri));
                 if readable.is_ok() {
                     uris.push(quoted(&uri));

@@ -116,6 +116,60 @@ fn contents_are_of_what_may_be_read() {
     );
 }
 
+/// The URI of a resource can be the name of somebody else's record.
+#[test]
+fn of_what_a_filtered_template_stands_for_nothing_is_told_but_what_is_read() {
+    let plain = document();
+    let mut filtered = document();
+    filtered["resources"][1]["results"] =
+        json!({"owned": {"path": "$", "field": "tenant", "equals": {"string": "acme"}}});
+    let handbook = json!({"uri": "docs://handbook"});
+    let listed = json!({"resources": [handbook, {"uri": "crm://acme/1"}]});
+    let templates = json!({"resourceTemplates": [{"uriTemplate": "crm://{tenant}/{id}"}]});
+    let update = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "crm://acme/1"}});
+    let subscribe = ("resources/subscribe", r#""uri":"crm://acme/1""#);
+    let read = ("resources/read", r#""uri":"crm://acme/1""#);
+    let complete = (
+        "completion/complete",
+        r#""ref":{"type":"ref/resource","uri":"crm://acme/{id}"},"argument":{"name":"id","value":"1"}"#,
+    );
+    let answer = |result: &Value| json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string();
+    let list = |document: &Value| told(document, LATEST, ("resources/list", ""), &answer(&listed)).unwrap();
+    let asked = |document: &Value, (method, params): (&str, &str)| {
+        params_of(&decided(document, LATEST, method, params)).map(drop)
+    };
+    let updated =
+        |document: &Value| told(document, LATEST, ("tools/list", ""), &update.to_string()).map(drop);
+
+    assert_eq!(list(&plain)["result"], listed, "the control");
+    assert_eq!(list(&filtered)["result"], json!({"resources": [handbook]}));
+    for document in [&plain, &filtered] {
+        let shown = told(
+            document,
+            LATEST,
+            ("resources/templates/list", ""),
+            &answer(&templates),
+        )
+        .unwrap();
+        assert_eq!(
+            shown["result"]["resourceTemplates"][0]["uriTemplate"],
+            "crm://acme/{id}"
+        );
+        assert_eq!(asked(document, read), Ok(()));
+    }
+    for request in [subscribe, complete] {
+        assert_eq!(asked(&plain, request), Ok(()), "the control: {}", request.0);
+        assert_eq!(
+            asked(&filtered, request),
+            Err(Reason::ResourceNotGranted),
+            "{}",
+            request.0
+        );
+    }
+    assert_eq!(updated(&plain), Ok(()), "the control");
+    assert_eq!(updated(&filtered), Err(Reason::ServerMessageDenied));
+}
+
 #[test]
 fn a_result_may_ask_for_what_is_granted_and_carries_sealed_handles() {
     let call = ("tools/call", r#""name":"free""#);
