@@ -47,14 +47,13 @@ tests() {
 
 # aside NAME COMMAND...: starts the same beside what follows; `join NAME` waits for it, shows its output and counts.
 declare -A asides=()
+trap 'for each in "${asides[@]}"; do kill "$each" 2> /dev/null || true; done' EXIT
 aside() {
     local name=$1
     shift
     rm -f "$logs/$name.log"
     "$@" > "$logs/$name.log" 2>&1 &
     asides[$name]=$!
-    # shellcheck disable=SC2064
-    trap "kill ${asides[*]} 2> /dev/null || true" EXIT
 }
 
 join() {

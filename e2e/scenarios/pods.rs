@@ -15,15 +15,12 @@ fn pods(namespace: &str) -> Api<Pod> {
     Api::namespaced(CLUSTER.client.clone(), namespace)
 }
 
-/// Runs a command in a pod's container, the first one for `None`, and returns what it printed.
+/// Runs a command in a pod's first container, and returns what it printed.
 ///
 /// # Errors
 /// When it can't be run or fails; then with what it complained about.
-pub fn exec(namespace: &str, pod: &str, container: Option<&str>, command: &[&str]) -> Result<String> {
-    let how = AttachParams {
-        container: container.map(str::to_owned),
-        ..AttachParams::default()
-    };
+pub fn exec(namespace: &str, pod: &str, command: &[&str]) -> Result<String> {
+    let how = AttachParams::default();
     CLUSTER.runtime.block_on(async {
         let mut process = pods(namespace).exec(pod, command.iter().copied(), &how).await?;
         let status = process.take_status().context("a status")?;

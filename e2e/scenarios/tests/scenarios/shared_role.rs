@@ -107,7 +107,7 @@ fn a_tenants_own_role_confines_even_a_leaky_tool() {
         "select distinct tenant_id from invoices",
     ];
     let database = databases[0]["metadata"]["name"].as_str().unwrap();
-    let rows = exec("databases", database, None, &select).unwrap();
+    let rows = exec("databases", database, &select).unwrap();
     assert_eq!(
         rows.trim(),
         "7f9c0d5e-1b7a-4c57-9f6e-2f3f0a1c0001",
