@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// The result of `resources/read`: contents of what was asked for, or of what may be read as well. Each is filtered as the
-/// rule of its own URI says; the rule of the URI that was asked for bounds them together.
+/// rule of its own URI says, or else that of the URI that was asked for: what a content is called is the server's word. The
+/// latter bounds them together.
 pub(super) fn read(
     agent: &CompiledAgent,
     expected: &Expected,
@@ -43,11 +44,7 @@ pub(super) fn read(
         let grant = agent
             .resource(&uri)
             .map_err(|_| Refusal::plain(Reason::AnswerResource))?;
-        let Some((rule, owned)) = grant
-            .results
-            .as_ref()
-            .and_then(|rule| Some((rule, rule.owned.as_ref()?)))
-        else {
+        let Some((rule, owned)) = grant.owned().or_else(|| asked.owned()) else {
             left.push(Cow::Borrowed(item));
             continue;
         };

@@ -19,7 +19,7 @@ use crate::{
         compile::{CompileError, CompiledResults, Value, invalid, names_nothing, value_of},
         document::{Forced, Resource},
         persons::{Facts, NOBODY},
-        records::ResultRule,
+        records::{OwnedRule, ResultRule},
     },
     reason::Reason,
 };
@@ -234,6 +234,12 @@ impl ResourceGrant {
     /// Whether the URIs that it covers could themselves tell of records that it filters.
     pub(super) fn names_records(&self) -> bool {
         !self.is_exact() && self.rule.is_owned()
+    }
+
+    /// The rule of its contents with its ownership filter, if it has one.
+    pub(super) fn owned(&self) -> Option<(&ResultRule, &OwnedRule)> {
+        let rule = self.results.as_ref()?;
+        Some((rule, rule.owned.as_ref()?))
     }
 
     /// Whether it is the rule of one URI.

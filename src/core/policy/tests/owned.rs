@@ -560,6 +560,11 @@ fn contents_that_can_not_be_filtered_or_break_a_bound_do_not_pass() {
     ] {
         assert_eq!(of(content.clone()), Reason::AnswerUnfiltered, "{content}");
     }
+    let under_another_name = json!([{"uri": "notes://7", "text": "globex has one too"}]);
+    assert_eq!(
+        told(&contents(false, "notes://all", &under_another_name)),
+        Err(Reason::AnswerUnfiltered)
+    );
     let mine = |count| json!({"text": json!({"rows": vec![json!({"tenant": "acme"}); count]}).to_string()});
     assert_eq!(of(mine(3)), Reason::AnswerTooManyRecords);
     let long = json!({"text": json!({"rows": [{"tenant": "acme", "text": "x".repeat(500)}]}).to_string()});
