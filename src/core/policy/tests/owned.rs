@@ -18,31 +18,34 @@ fn owned() -> CompiledPolicy {
 
 const TASKS: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}"#;
 
-/// What becomes of a server's message on the answer to a call of a tool.
-fn on_call(modern: bool, tool: &str, message: &str) -> Answer {
-    let policy = owned();
+/// What becomes of a server's message on the answer to a request that names something.
+fn on(policy: &CompiledPolicy, modern: bool, method: &str, name: (&str, &str), message: &str) -> Answer {
+    let (key, name) = name;
     let meta = if modern { TASKS } else { r#"{"progressToken":"p"}"# };
-    let asked = request("tools/call", &format!(r#"{{"name":"{tool}","_meta":{meta}}}"#));
+    let asked = request(method, &format!(r#"{{"{key}":"{name}","_meta":{meta}}}"#));
     let headers: Headers<'_> = if modern {
         &[
             ("mcp-protocol-version", "2026-07-28"),
-            ("mcp-method", "tools/call"),
-            ("mcp-name", tool),
+            ("mcp-method", method),
+            ("mcp-name", name),
         ]
     } else {
         LEGACY
     };
-    let permitted = decide(&policy, "billing", headers, &asked, &Inventory::default())
+    let permitted = decide(policy, "billing", headers, &asked, &Inventory::default())
         .outcome
         .unwrap();
-    let caller = policy.agent("spiffe://acme/billing");
-    let body = Bytes::copy_from_slice(message.as_bytes());
     policy.answer(
-        caller,
+        policy.agent("spiffe://acme/billing"),
         Channel::Answer(permitted.expected().unwrap()),
-        &body,
+        &Bytes::copy_from_slice(message.as_bytes()),
         context(&Inventory::default()),
     )
+}
+
+/// The same on the answer to a call of a tool.
+fn on_call(modern: bool, tool: &str, message: &str) -> Answer {
+    on(&owned(), modern, "tools/call", ("name", tool), message)
 }
 
 fn answered(modern: bool, tool: &str, result: &Value) -> Answer {
@@ -478,25 +481,12 @@ fn resources() -> Value {
 /// What becomes of an answer to the reading of a resource.
 fn on_read(modern: bool, uri: &str, message: &Value) -> Answer {
     let policy = compile(&resources());
-    let meta = if modern { TASKS } else { r#"{"progressToken":"p"}"# };
-    let asked = request("resources/read", &format!(r#"{{"uri":"{uri}","_meta":{meta}}}"#));
-    let headers: Headers<'_> = if modern {
-        &[
-            ("mcp-protocol-version", "2026-07-28"),
-            ("mcp-method", "resources/read"),
-            ("mcp-name", uri),
-        ]
-    } else {
-        LEGACY
-    };
-    let permitted = decide(&policy, "billing", headers, &asked, &Inventory::default())
-        .outcome
-        .unwrap();
-    policy.answer(
-        policy.agent("spiffe://acme/billing"),
-        Channel::Answer(permitted.expected().unwrap()),
-        &Bytes::from(message.to_string()),
-        context(&Inventory::default()),
+    on(
+        &policy,
+        modern,
+        "resources/read",
+        ("uri", uri),
+        &message.to_string(),
     )
 }
 
