@@ -351,10 +351,12 @@ impl CompiledAgent {
 
     /// By which rule the agent may read a resource, or why not. Of several an exact one counts, and else the first.
     pub(super) fn resource(&self, uri: &str) -> Result<&ResourceGrant, Reason> {
-        self.resources()
+        let grant = self
+            .covering()
             .find(|grant| grant.uri == uri && grant.is_exact())
-            .or_else(|| self.resources().find(|grant| grant.covers(uri)))
-            .ok_or(Reason::ResourceNotGranted)
+            .or_else(|| self.covering().find(|grant| grant.covers(uri)))
+            .ok_or(Reason::ResourceNotGranted)?;
+        grant.blocked.map_or(Ok(grant), Err)
     }
 
     /// By which rule the agent is told of a resource, or why not: of a filtered template's none, since a URI can be the name
@@ -374,12 +376,17 @@ impl CompiledAgent {
 
     /// The grants of the agent's resources and templates.
     pub(super) fn resources(&self) -> impl Iterator<Item = &ResourceGrant> {
+        self.covering().filter(|grant| grant.blocked.is_none())
+    }
+
+    /// The same, and those that cover resources which the agent may not read.
+    fn covering(&self) -> impl Iterator<Item = &ResourceGrant> {
         self.resources.iter().filter_map(|grant| grant.as_deref().ok())
     }
 
     /// Whether results of some tool, or contents of some resource, are filtered by owner.
     pub(super) fn has_owned(&self) -> bool {
-        self.tools.any_owned() || self.resources().any(|grant| grant.rule.is_owned())
+        self.tools.any_owned() || self.covering().any(|grant| grant.rule.is_owned())
     }
 
     pub(super) fn has_prompts(&self) -> bool {

@@ -72,6 +72,9 @@ pub(super) struct ResourceGrant {
     pub forced: BTreeMap<String, String>,
     /// What its contents must satisfy.
     pub results: Option<ResultRule>,
+    /// Why nothing that it covers may be read: whose the records must be isn't known of this caller. It covers all the same,
+    /// so that no laxer rule takes its place.
+    pub blocked: Option<Reason>,
     /// `None`: the URI is exact.
     pattern: Option<Regex>,
 }
@@ -127,7 +130,10 @@ pub(super) fn compile(resources: Vec<Resource>) -> Result<Vec<ResourceOffer>, Co
         });
         offers.push(ResourceOffer {
             // What takes nothing of its caller is the same for everybody.
-            of_all: ResourceGrant::new(&rule, NOBODY).ok().map(Arc::new),
+            of_all: ResourceGrant::new(&rule, NOBODY)
+                .ok()
+                .filter(|grant| grant.blocked.is_none())
+                .map(Arc::new),
             rule,
         });
     }
@@ -218,15 +224,17 @@ impl ResourceGrant {
         } else {
             None
         };
+        let results = rule.results.as_ref().map(|results| results.resolve(facts));
+        let (results, blocked) = match results.transpose() {
+            Ok(results) => (results, None),
+            Err(reason) => (None, Some(reason)),
+        };
         Ok(Self {
             rule: Arc::clone(rule),
             uri,
             forced: values,
-            results: rule
-                .results
-                .as_ref()
-                .map(|results| results.resolve(facts))
-                .transpose()?,
+            results,
+            blocked,
             pattern,
         })
     }
