@@ -13,10 +13,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
 };
-use tonic::{Request, metadata::MetadataValue};
+use tonic::{Request, Status, Streaming, metadata::MetadataValue};
 use tower_service::Service;
 
-use crate::{KEEP_ALIVE, SidecarReport, generated::control_client::ControlClient};
+use crate::{KEEP_ALIVE, MAX_MESSAGE, Parts, SidecarReport, generated::control_client::ControlClient};
 
 /// Why a call ended that the operator didn't end.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum ClientError {
     Connection(#[from] hyper::Error),
     /// What the operator answers.
     #[error("the operator answers {code:?}: {message}", code = .0.code(), message = .0.message())]
-    Status(Box<tonic::Status>),
+    Status(Box<Status>),
     /// Not a token that a header can have.
     #[error("the token is none")]
     Token,
@@ -35,13 +35,26 @@ pub enum ClientError {
     Host(String),
 }
 
-/// Reports until the operator wants to be called anew, which is the only good end. `host` is the operator's host name.
-pub async fn report<I>(
+/// A call that the operator has let in. Dropped, it is over.
+pub struct Call {
+    said: Streaming<Parts>,
+    _connection: Driven,
+}
+
+impl Call {
+    /// Waits for the parts that the operator says next. `None`: it wants to be called anew, which is the only good end.
+    pub async fn parts(&mut self) -> Result<Option<Parts>, ClientError> {
+        self.said.message().await.map_err(refused)
+    }
+}
+
+/// Calls, and reports for as long as the call lasts. `host` is the operator's host name.
+pub async fn call<I>(
     io: I,
     host: &str,
     token: &str,
     reports: impl Stream<Item = SidecarReport> + Send + 'static,
-) -> Result<(), ClientError>
+) -> Result<Call, ClientError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -61,14 +74,20 @@ where
         .keep_alive_timeout(KEEP_ALIVE)
         .handshake(TokioIo::new(io))
         .await?;
-    let _connection = Driven(tokio::spawn(connection));
-    let mut client = ControlClient::with_origin(Channel(sender), origin);
+    let connection = Driven(tokio::spawn(connection));
+    let mut client =
+        ControlClient::with_origin(Channel(sender), origin).max_decoding_message_size(MAX_MESSAGE);
     let mut request = Request::new(reports);
     request.metadata_mut().insert("authorization", bearer);
-    let answer = client.report(request).await;
-    answer
-        .map(|_| ())
-        .map_err(|status| ClientError::Status(Box::new(status)))
+    let said = client.report(request).await.map_err(refused)?.into_inner();
+    Ok(Call {
+        said,
+        _connection: connection,
+    })
+}
+
+fn refused(status: Status) -> ClientError {
+    ClientError::Status(Box::new(status))
 }
 
 /// The task of the connection, which ends with the call.

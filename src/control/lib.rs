@@ -1,7 +1,8 @@
 //! What sidecars and the operator say to each other: the protocol (`control.proto`), and both halves of it.
 //!
 //! gRPC over TLS 1.3, dialled by the sidecar. Each side proves itself by a certificate, the sidecar by a token of its own
-//! pod besides. Reports go up; what is to be enforced comes down by what the pod mounts, which needs no operator.
+//! pod besides. Reports go up; what is to be enforced comes down by what the pod mounts, which needs no operator. Only how
+//! replicas divide an agent's limits among them comes down here.
 //!
 //! Between neighbouring releases the protocol only grows: fields are added and never given another meaning, and what a
 //! side doesn't know, it leaves alone.
@@ -17,13 +18,16 @@ pub mod server;
 mod generated {
     tonic::include_proto!("bulkhead.control.v1");
 }
-pub use generated::{Definition, Kind, ReportEnd, Reported, SidecarReport, Withheld};
+pub use generated::{Amounts, Definition, Kind, Part, Parts, Reported, SidecarReport, Usage, Withheld};
 
 /// Entries of [`SidecarReport::withheld`], and of [`SidecarReport::reported`], at most.
 pub const MAX_ENTRIES: usize = 64;
 
 /// Entries of [`SidecarReport::first`] at most: every tool and prompt of a server, in every version.
 pub const MAX_FIRST: usize = 1024;
+
+/// Entries of [`SidecarReport::usage`], and of [`Parts::parts`], at most: every agent of a tenant.
+pub const MAX_AGENTS: usize = 64;
 
 /// Bytes of one message at most: its entries with the longest names.
 pub const MAX_MESSAGE: usize = 512 * 1024;

@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
-use crate::{KEEP_ALIVE, MAX_MESSAGE, SidecarReport, generated::control_server::ControlServer};
+use crate::{KEEP_ALIVE, MAX_MESSAGE, Parts, SidecarReport, generated::control_server::ControlServer};
 
 pub use tls::{ServerTlsError, server_config};
 
@@ -132,6 +132,9 @@ pub trait Session: Send + 'static {
 
     /// Takes a report. `false`: nothing that a sidecar would say.
     fn report(&mut self, report: SidecarReport) -> bool;
+
+    /// Waits for parts that the caller has to be told. Asked again and again, and dropped in between.
+    fn parts(&mut self) -> impl Future<Output = Parts> + Send;
 }
 
 /// The certificates and address of a connection, beside each of its calls.

@@ -6,6 +6,7 @@
 mod door;
 mod files;
 mod in_force;
+mod parts;
 mod proof;
 mod sidecars;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use door::Door;
 pub use files::{Files, FilesError};
 pub use in_force::{InForce, Offer, Shown, Withheld};
+pub use parts::Whole;
 pub use sidecars::Sidecars;
 
 /// Where sidecars report.

@@ -1,18 +1,24 @@
-//! Calls: who makes one is asked once, then its reports are handed on, so many in a while.
+//! Calls: who makes one is asked once, then its reports are handed on, so many in a while, and it is told its parts.
 
 use std::{
+    net::IpAddr,
     num::NonZeroU32,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
-use governor::{Quota, RateLimiter};
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Authority, Caller, PATIENCE, Peer, Refused, Session, TurnedAway};
-use crate::{ReportEnd, SidecarReport, generated::control_server::Control};
+use crate::{Parts, SidecarReport, generated::control_server::Control};
 
 /// For how long a call lasts at most: then the caller proves itself anew.
 const MAX_AGE: Duration = Duration::from_mins(30);
@@ -35,10 +41,12 @@ impl<A> Calls<A> {
 
 #[tonic::async_trait]
 impl<A: Authority> Control for Calls<A> {
+    type ReportStream = BoxStream<'static, Result<Parts, Status>>;
+
     async fn report(
         &self,
         request: Request<Streaming<SidecarReport>>,
-    ) -> Result<Response<ReportEnd>, Status> {
+    ) -> Result<Response<Self::ReportStream>, Status> {
         let peer = request
             .extensions()
             .get::<Peer>()
@@ -53,7 +61,7 @@ impl<A: Authority> Control for Calls<A> {
             let status = Status::resource_exhausted("one call on a connection");
             return turned_away(TurnedAway::Calls, status);
         }
-        let _over = peer.over.clone().drop_guard();
+        let over = peer.over.clone().drop_guard();
         let Some(token) = bearer(&request) else {
             let status = Status::unauthenticated("a bearer token is missing");
             return turned_away(TurnedAway::NoToken, status);
@@ -63,7 +71,7 @@ impl<A: Authority> Control for Calls<A> {
             certificates: peer.certificates.to_vec(),
             token,
         };
-        let mut session = match timeout(PATIENCE, self.authority.admit(caller)).await {
+        let session = match timeout(PATIENCE, self.authority.admit(caller)).await {
             Ok(Ok(session)) => session,
             Ok(Err(Refused::Unknown)) => {
                 return Err(Status::unauthenticated("not a sidecar that is known here"));
@@ -75,28 +83,63 @@ impl<A: Authority> Control for Calls<A> {
             .expires()
             .duration_since(SystemTime::now())
             .unwrap_or_default();
-        let over = sleep(left.min(MAX_AGE));
-        let mut over = std::pin::pin!(over);
         let burst = NonZeroU32::new(REPORTS).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(REPORT_EVERY).unwrap_or(Quota::per_second(NonZeroU32::MIN));
-        let pace = RateLimiter::direct(quota.allow_burst(burst));
-        let mut reports = request.into_inner();
+        let call = Call {
+            authority: Arc::clone(&self.authority),
+            address: peer.address,
+            session,
+            reports: request.into_inner(),
+            pace: RateLimiter::direct(quota.allow_burst(burst)),
+            end: Box::pin(sleep(left.min(MAX_AGE))),
+            shutdown: self.shutdown.clone(),
+            _over: over,
+        };
+        // What ends a call badly is the last that is said on it.
+        let said = stream::unfold(Some(call), async |call| {
+            let mut call = call?;
+            match call.next().await {
+                Ok(Some(parts)) => Some((Ok(parts), Some(call))),
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(said.boxed()))
+    }
+}
+
+/// A call under way.
+struct Call<A: Authority> {
+    authority: Arc<A>,
+    address: IpAddr,
+    session: A::Session,
+    reports: Streaming<SidecarReport>,
+    pace: DefaultDirectRateLimiter,
+    end: Pin<Box<Sleep>>,
+    shutdown: CancellationToken,
+    _over: DropGuard,
+}
+
+impl<A: Authority> Call<A> {
+    /// Takes reports until there are parts to be told. `None`: the call is over.
+    async fn next(&mut self) -> Result<Option<Parts>, Status> {
         loop {
             let report = tokio::select! {
-                report = reports.message() => report?,
-                () = &mut over => return Ok(Response::new(ReportEnd {})),
-                () = self.shutdown.cancelled() => return Ok(Response::new(ReportEnd {})),
+                report = self.reports.message() => report?,
+                parts = self.session.parts() => return Ok(Some(parts)),
+                () = &mut self.end => return Ok(None),
+                () = self.shutdown.cancelled() => return Ok(None),
             };
             let Some(report) = report else {
-                return Ok(Response::new(ReportEnd {}));
+                return Ok(None);
             };
-            if pace.check().is_err() {
-                let status = Status::resource_exhausted("too many reports");
-                return turned_away(TurnedAway::TooMany, status);
+            if self.pace.check().is_err() {
+                self.authority.turned_away(self.address, TurnedAway::TooMany);
+                return Err(Status::resource_exhausted("too many reports"));
             }
-            if !session.report(report) {
-                let status = Status::invalid_argument("not a report that a sidecar would make");
-                return turned_away(TurnedAway::Nonsense, status);
+            if !self.session.report(report) {
+                self.authority.turned_away(self.address, TurnedAway::Nonsense);
+                return Err(Status::invalid_argument("not a report that a sidecar would make"));
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bulkhead_control::{
-    ALPN, SidecarReport, Withheld,
+    ALPN, Parts, SidecarReport, Withheld,
     client::{self, ClientError},
     server::{self, Authority, Caller, Refused, Session, TurnedAway},
 };
@@ -23,15 +23,21 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, ServerName, pem::PemObject},
 };
-use tokio::{io::AsyncReadExt, net::TcpListener, net::TcpStream};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 const HOST: &str = "operator.control.svc";
 
-/// Knows who says `good`, for as long as it says.
+/// Knows who says `good`, for as long as it says, and tells parts to who reports `tell`.
 #[derive(Clone)]
 struct Known {
+    told: u64,
+    due: bool,
     reports: Arc<Mutex<Vec<SidecarReport>>>,
     turned_away: Arc<Mutex<Vec<TurnedAway>>>,
     good_for: Duration,
@@ -62,8 +68,20 @@ impl Session for Known {
 
     fn report(&mut self, report: SidecarReport) -> bool {
         let is_good = report.policy_revision != "bad";
+        self.due = report.policy_revision == "tell";
         self.reports.lock().unwrap().push(report);
         is_good
+    }
+
+    async fn parts(&mut self) -> Parts {
+        if !std::mem::take(&mut self.due) {
+            return std::future::pending().await;
+        }
+        self.told += 1;
+        Parts {
+            number: self.told,
+            ..Parts::default()
+        }
     }
 }
 
@@ -84,6 +102,8 @@ impl Operator {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let known = Known {
+            told: 0,
+            due: false,
             reports: Arc::default(),
             turned_away: Arc::default(),
             good_for,
@@ -145,7 +165,9 @@ impl Operator {
         reports: impl Stream<Item = SidecarReport> + Send + 'static,
     ) -> Result<(), ClientError> {
         let stream = self.dial(true).await.unwrap();
-        client::report(stream, HOST, token, reports).await
+        let mut call = client::call(stream, HOST, token, reports).await?;
+        while call.parts().await?.is_some() {}
+        Ok(())
     }
 }
 
@@ -206,6 +228,26 @@ async fn who_is_known_is_heard_and_nobody_else() {
     operator
         .turned(&[TurnedAway::Nonsense, TurnedAway::Handshake])
         .await;
+}
+
+#[tokio::test]
+async fn parts_come_while_reports_go_on() {
+    let operator = Operator::start(Duration::from_hours(1)).await;
+    let (report, reports) = mpsc::unbounded_channel();
+    let stream = operator.dial(true).await.unwrap();
+    let reports = stream::unfold(reports, async |mut reports| {
+        Some((reports.recv().await?, reports))
+    });
+    let mut call = client::call(stream, HOST, "good", reports).await.unwrap();
+    for (number, revision) in [(0, "1"), (1, "tell"), (1, "2"), (2, "tell")] {
+        report.send(of(revision)).unwrap();
+        if revision == "tell" {
+            assert_eq!(call.parts().await.unwrap().unwrap().number, number);
+        }
+    }
+    drop(report);
+    assert_eq!(call.parts().await.unwrap(), None);
+    assert_eq!(operator.reports.lock().unwrap().len(), 4);
 }
 
 #[tokio::test]

@@ -240,6 +240,11 @@ impl CompiledPolicy {
         !self.resources.is_empty()
     }
 
+    /// All agents.
+    pub fn agents(&self) -> impl Iterator<Item = &CompiledAgent> {
+        self.agents.values().map(AsRef::as_ref)
+    }
+
     /// The agent with this SPIFFE ID, exactly. `None` may do nothing.
     pub fn agent(&self, spiffe_id: &str) -> Option<&CompiledAgent> {
         self.agents.get(spiffe_id).map(AsRef::as_ref)

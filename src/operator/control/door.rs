@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use bulkhead_control::{
-    SidecarReport,
+    Parts, SidecarReport,
     server::{Authority, Caller, Refused, Session, TurnedAway},
 };
 use bulkhead_core::control::AUDIENCE;
@@ -12,14 +12,13 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use kube::{Api, Client, api::PostParams, runtime::reflector::ObjectRef};
 use tracing::{debug, info, warn};
 
-use super::{InForce, proof, sidecars::Attached};
+use super::{InForce, parts, proof, sidecars::Attached, sidecars::ServerRef};
 use crate::{
     apply::{Owner, is_ours},
     cache::Report,
     context::Context,
     dereference::root,
     kinds::Kind,
-    metrics::Metrics,
     names::{SERVERS_CA, TenantName},
 };
 
@@ -73,13 +72,13 @@ impl Door {
         Ok(reviewed.status.unwrap_or_default())
     }
 
-    /// Whose sidecar it is: the tenant's name, the pod's UID, and until when that is proven. `Ok(None)`: the watches don't
-    /// know the pod, or don't know it yet.
+    /// Whose sidecar it is: the server, the pod's UID, and until when that is proven. `Ok(None)`: the watches don't know the
+    /// pod, or don't know it yet.
     fn identify(
         &self,
         review: TokenReviewStatus,
         caller: &Caller,
-    ) -> Result<Option<(String, String, SystemTime)>, Unknown> {
+    ) -> Result<Option<(ServerRef, String, SystemTime)>, Unknown> {
         let OfPod {
             namespace,
             account,
@@ -115,7 +114,11 @@ impl Door {
         let roots = root(&context.cache, &namespace, SERVERS_CA).ok_or(Unknown::NoRoot)?;
         let spiffe_id = name.spiffe_id(&context.settings.cluster_domain, &namespace, &account);
         let expires = proof::verify(&caller.certificates, &roots, &spiffe_id)?;
-        Ok(Some((namespace, uid, expires)))
+        let server = ServerRef {
+            tenant: namespace,
+            server: account,
+        };
+        Ok(Some((server, uid, expires)))
     }
 }
 
@@ -164,13 +167,13 @@ impl Authority for Door {
             }
         };
         match self.identify(review, &caller) {
-            Ok(Some((tenant, pod, expires))) => {
+            Ok(Some((server, pod, expires))) => {
                 self.context.metrics.sidecar_called("admitted");
-                info!(tenant, pod.uid = pod, "a sidecar reports");
+                info!(server.tenant, server.server, pod.uid = pod, "a sidecar reports");
                 self.context.metrics.sidecars.inc();
                 Ok(Reporting {
-                    metrics: Arc::clone(&self.context.metrics),
-                    attached: self.context.sidecars.attach(&tenant, &pod),
+                    context: Arc::clone(&self.context),
+                    attached: self.context.sidecars.attach(server, &pod),
                     expires,
                 })
             }
@@ -189,14 +192,14 @@ impl Authority for Door {
 
 /// A sidecar that reports.
 pub struct Reporting {
-    metrics: Arc<Metrics>,
+    context: Arc<Context>,
     attached: Attached,
     expires: SystemTime,
 }
 
 impl Drop for Reporting {
     fn drop(&mut self) {
-        self.metrics.sidecars.dec();
+        self.context.metrics.sidecars.dec();
     }
 }
 
@@ -205,14 +208,23 @@ impl Session for Reporting {
         self.expires
     }
 
-    fn report(&mut self, report: SidecarReport) -> bool {
-        match InForce::read(report) {
-            Some(in_force) => {
-                self.attached.says(in_force);
-                true
-            }
-            None => false,
+    fn report(&mut self, mut report: SidecarReport) -> bool {
+        let (number, usage) = (report.parts, std::mem::take(&mut report.usage));
+        let (Some(in_force), Some(usage)) = (InForce::read(report), parts::read(usage)) else {
+            return false;
+        };
+        self.attached.says(in_force);
+        let server = self.attached.server();
+        let tenant = self.context.tenants.get(&ObjectRef::new(&server.tenant));
+        if let Some(tenant) = tenant.and_then(|tenant| tenant.0.as_ref().ok().cloned()) {
+            let whole = parts::Whole::of(&tenant.spec, &server.server);
+            self.attached.uses(whole, number, &usage);
         }
+        true
+    }
+
+    async fn parts(&mut self) -> Parts {
+        self.attached.parts().await
     }
 }
 

@@ -6,7 +6,7 @@ use bulkhead_core::mcp::{Fingerprint, ProtocolVersion, inventory::Listing};
 
 /// Longest reason code, and longest name of a tool, prompt or issuer; longest path of a rule.
 const MAX_REASON: usize = 64;
-const MAX_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
 const MAX_RULE: usize = 640;
 
 /// Issuers that a report may name: as many as a tenant has.
@@ -144,7 +144,7 @@ fn withheld(entry: bulkhead_control::Withheld) -> Option<Withheld> {
     })
 }
 
-fn is_text(text: &str, max: usize) -> bool {
+pub(super) fn is_text(text: &str, max: usize) -> bool {
     !text.is_empty() && text.len() <= max && !text.chars().any(char::is_control)
 }
 

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use bulkhead_control::{ALPN, SidecarReport, client::ClientError};
+use bulkhead_control::{
+    ALPN, SidecarReport,
+    client::{self, ClientError},
+};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, api::PostParams};
@@ -110,7 +113,9 @@ impl Sidecar {
             let said = futures::stream::unfold(receiver, async |mut receiver| {
                 Some((receiver.recv().await?, receiver))
             });
-            bulkhead_control::client::report(stream, OPERATOR_HOST, &token, said).await
+            let mut call = client::call(stream, OPERATOR_HOST, &token, said).await?;
+            while call.parts().await?.is_some() {}
+            Ok(())
         });
         Self {
             reports,
