@@ -7,21 +7,21 @@ use std::{
     collections::HashMap,
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use arc_swap::ArcSwapOption;
 use bulkhead_core::policy::document::AgentLimits;
-use governor::{
-    Quota, RateLimiter,
-    clock::{Clock, MonotonicClock},
-    state::{InMemoryState, NotKeyed},
-};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     limits::Limits,
     memory::{Budget, Held},
+    pace::Pace,
+    usage::{Amounts, Asked},
 };
+
+const TWICE: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// The bounds on calls under way.
 #[derive(Debug)]
@@ -44,14 +44,10 @@ pub struct AgentRoom {
     streams: Arc<Semaphore>,
     memory: Budget,
     most_calls: usize,
-    rate: ArcSwapOption<Rate>,
-}
-
-/// A pace, and what was used of it.
-#[derive(Debug)]
-struct Rate {
-    per_minute: NonZeroU32,
-    limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
+    pace: Mutex<Option<Pace>>,
+    /// This replica's part of what the policy says, if it is another than that.
+    part: ArcSwapOption<AgentLimits>,
+    asked: Asked,
 }
 
 /// Room for one call; dropping it gives the room back.
@@ -122,17 +118,23 @@ impl Admission {
     }
 
     /// Takes room for one call of an agent that the policy limits so. What finds no room doesn't count as made.
-    pub fn admit(&self, room: &AgentRoom, limits: AgentLimits) -> Result<Admitted, Full> {
+    pub fn admit(&self, room: &AgentRoom, policy: AgentLimits) -> Result<Admitted, Full> {
+        let limits = room.limits(policy);
+        if limits.requests_per_minute.is_some() {
+            room.asked.request();
+        }
         let agent = Arc::clone(&room.calls)
             .try_acquire_owned()
             .map_err(|_| Full::Agent)?;
-        // Counted with its own place taken: of two that come at once both may be refused, never one too many admitted.
-        let under_way = room.most_calls - room.calls.available_permits();
-        if limits
-            .concurrent
-            .is_some_and(|most| under_way > most.get() as usize)
-        {
-            return Err(Full::Agent);
+        if let Some(most) = limits.concurrent {
+            // Counted with its own place taken: of two that come at once both may be refused, never one too many admitted.
+            let under_way = room.under_way();
+            if under_way > most.get() {
+                // How many more would have come isn't known.
+                room.asked.at_once(most.saturating_mul(TWICE).get());
+                return Err(Full::Agent);
+            }
+            room.asked.at_once(under_way);
         }
         let all = Arc::clone(&self.calls)
             .try_acquire_owned()
@@ -155,25 +157,66 @@ impl AgentRoom {
             streams: Arc::new(Semaphore::new(streams)),
             memory: Budget::new(memory),
             most_calls: calls,
-            rate: ArcSwapOption::empty(),
+            pace: Mutex::default(),
+            part: ArcSwapOption::empty(),
+            asked: Asked::default(),
         }
     }
 
-    /// Counts one request at this pace. Another pace than before begins anew.
-    fn pace(&self, per_minute: NonZeroU32) -> Result<(), Full> {
-        let rate = self.rate.load();
-        let rate = match rate.as_ref() {
-            Some(rate) if rate.per_minute == per_minute => Arc::clone(rate),
-            _ => {
-                let quota = Quota::per_minute(per_minute);
-                let limiter = RateLimiter::direct_with_clock(quota, MonotonicClock);
-                let rate = Arc::new(Rate { per_minute, limiter });
-                self.rate.store(Some(Arc::clone(&rate)));
-                rate
-            }
+    /// What it may ask for here, of an agent that the policy limits so.
+    fn limits(&self, policy: AgentLimits) -> AgentLimits {
+        let part = self.part.load();
+        let Some(part) = part.as_ref() else {
+            return policy;
         };
-        rate.limiter.check().map_err(|early| {
-            let wait = early.wait_time_from(rate.limiter.clock().now());
+        let narrowed = |policy: Option<NonZeroU32>, part: Option<NonZeroU32>| policy.and(part.or(policy));
+        AgentLimits {
+            requests_per_minute: narrowed(policy.requests_per_minute, part.requests_per_minute),
+            concurrent: narrowed(policy.concurrent, part.concurrent),
+        }
+    }
+
+    /// Gives another part of what the policy says from now on; `None`: what it says.
+    pub fn set_part(&self, part: Option<AgentLimits>) {
+        self.part.store(part.map(Arc::new));
+    }
+
+    /// From now on no more than what it gives now, and no more than what the policy says.
+    pub fn at_most(&self, policy: AgentLimits) {
+        let now = self.limits(policy);
+        self.set_part(Some(AgentLimits {
+            requests_per_minute: now.requests_per_minute.min(policy.requests_per_minute),
+            concurrent: now.concurrent.min(policy.concurrent),
+        }));
+    }
+
+    /// What it may ask for here, of an agent that the policy limits so. Of calls under way, as many as there still are.
+    pub fn held(&self, policy: AgentLimits) -> Amounts {
+        let limits = self.limits(policy);
+        Amounts {
+            requests_per_minute: limits.requests_per_minute.map_or(0, NonZeroU32::get),
+            concurrent: limits
+                .concurrent
+                .map_or(0, |most| most.get().max(self.under_way())),
+        }
+    }
+
+    /// What it asked for within a minute, what was refused included.
+    pub fn asked(&self) -> Amounts {
+        self.asked.within_a_minute(Instant::now())
+    }
+
+    fn under_way(&self) -> u32 {
+        u32::try_from(self.most_calls - self.calls.available_permits()).unwrap_or(u32::MAX)
+    }
+
+    /// Counts one request at this pace.
+    fn pace(&self, per_minute: NonZeroU32) -> Result<(), Full> {
+        let now = Instant::now();
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let pace = pace.get_or_insert_with(|| Pace::new(per_minute, now));
+        pace.set(per_minute, now);
+        pace.count(now).map_err(|wait| {
             Full::Rate(
                 u32::try_from(wait.as_secs())
                     .unwrap_or(u32::MAX)
@@ -270,10 +313,53 @@ mod tests {
             admission.admit(&billing, limits(0)).is_ok(),
             "without a limit it is not counted"
         );
-        assert!(
-            admission.admit(&billing, limits(3)).is_ok(),
-            "a new limit begins anew"
+        // Of another pace no more is left than was.
+        assert!(admission.admit(&billing, limits(3)).is_err());
+    }
+
+    #[test]
+    fn a_replica_gives_its_part_and_says_what_it_was_asked_for() {
+        let admission = Admission::new(&Limits::default());
+        let billing = admission.of_agent("billing");
+        let limits = |per_minute, concurrent| AgentLimits {
+            requests_per_minute: NonZeroU32::new(per_minute),
+            concurrent: NonZeroU32::new(concurrent),
+        };
+        let policy = limits(100, 2);
+        let amounts = |requests_per_minute, concurrent| Amounts {
+            requests_per_minute,
+            concurrent,
+        };
+        assert_eq!(
+            (billing.held(policy), billing.asked()),
+            (amounts(100, 2), amounts(0, 0))
         );
+        let open: Vec<_> = (0..2)
+            .map(|_| admission.admit(&billing, policy).unwrap())
+            .collect();
+        assert_eq!(billing.asked(), amounts(2, 2));
+        assert_eq!(admission.admit(&billing, policy).unwrap_err(), Full::Agent);
+        assert_eq!(
+            billing.asked(),
+            amounts(4, 4),
+            "twice what it has, since it was refused"
+        );
+
+        billing.set_part(Some(limits(10, 1)));
+        assert_eq!(billing.held(policy), amounts(10, 2), "two are still under way");
+        assert_eq!(admission.admit(&billing, policy).unwrap_err(), Full::Agent);
+        drop(open);
+        assert_eq!(billing.held(policy), amounts(10, 1));
+        let _open = admission.admit(&billing, policy).unwrap();
+        assert_eq!(admission.admit(&billing, policy).unwrap_err(), Full::Agent);
+
+        // A part is of a limit, and makes none.
+        assert_eq!(billing.held(limits(100, 0)), amounts(10, 0));
+        billing.set_part(Some(limits(200, 1)));
+        billing.at_most(policy);
+        assert_eq!(billing.held(policy), amounts(100, 1));
+        billing.set_part(None);
+        assert_eq!(billing.held(policy), amounts(100, 2));
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod memory;
 pub mod metrics;
 pub mod minter;
 pub mod operator;
+mod pace;
 pub mod peers;
 pub mod policy;
 pub mod probe;
@@ -47,6 +48,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod tokens;
 pub mod upstream;
+pub mod usage;
 pub mod workers;
 
 #[cfg(feature = "testing")]

@@ -59,6 +59,9 @@ pub struct Limits {
     /// Time after which a drain no longer waits for calls. Together with what follows it must
     /// fit in the pod's termination grace period, which the operator sets to 60 s.
     pub drain_deadline: Duration,
+    /// Time without the operator after which the replicas' parts of an agent's limits are equal again: the others were told by
+    /// then, or are alone as well. More than it takes until both sides have noticed that a call is over.
+    pub alone: Duration,
     /// Pause between two looks at the mounted files.
     pub reload: Duration,
     /// Pause between two dials of the canary while the network isn't proven closed.
@@ -92,6 +95,7 @@ impl Default for Limits {
             stream_bytes: 64 * 1024 * 1024,
             drain_grace: Duration::from_secs(3),
             drain_deadline: Duration::from_secs(20),
+            alone: Duration::from_mins(1),
             reload: Duration::from_secs(2),
             canary: Duration::from_millis(500),
         }

@@ -1,13 +1,18 @@
-//! The operator, as far as a sidecar has to do with it: it is told what is in force here. Nothing here waits for it, and
-//! without it everything stays as it is.
+//! The operator, as far as a sidecar has to do with it: it is told what is in force here, and says which parts of the agents'
+//! limits are this replica's. Nothing here waits for it, and without it everything stays as it is, and the parts become
+//! equal.
 
+mod parts;
 mod report;
 
 use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -127,14 +132,27 @@ enum CallError {
 /// Reports for as long as it runs, once it is known where to. `token` is the file with the token.
 pub async fn keep(shared: Arc<Shared>, token: PathBuf) {
     let mut failures = 0;
+    let mut alone: Option<Instant> = None;
     loop {
+        if alone.is_some_and(|since| since.elapsed() > shared.limits.alone) {
+            parts::forget(&shared);
+            alone = None;
+        }
         let Some(operator) = shared.live.operator() else {
             sleep(LOOK).await;
             continue;
         };
         let begun = Instant::now();
-        let ended = call(&shared, &operator, &token).await;
-        shared.metrics.operator_attached.set(0);
+        let ended = match call(&shared, &operator, &token).await {
+            Ok(call) => {
+                let ended = listen(&shared, call).await;
+                shared.metrics.operator_attached.set(0);
+                parts::stand_alone(&shared);
+                alone = Some(Instant::now());
+                ended.map_err(CallError::from)
+            }
+            Err(error) => Err(error),
+        };
         if begun.elapsed() > LONGEST_PAUSE {
             failures = 0;
         }
@@ -155,7 +173,13 @@ pub async fn keep(shared: Arc<Shared>, token: PathBuf) {
     }
 }
 
-async fn call(shared: &Arc<Shared>, operator: &Arc<Operator>, token: &Path) -> Result<(), CallError> {
+/// A call that is under way, with the number of the parts that came on it last.
+struct Call {
+    control: client::Call,
+    number: Arc<AtomicU64>,
+}
+
+async fn call(shared: &Arc<Shared>, operator: &Arc<Operator>, token: &Path) -> Result<Call, CallError> {
     let unreachable = |error| CallError::Connect(operator.address, error);
     let token = fs::read_to_string(token).map_err(CallError::Token)?;
     let connecting = async {
@@ -168,8 +192,22 @@ async fn call(shared: &Arc<Shared>, operator: &Arc<Operator>, token: &Path) -> R
         .await
         .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
         .map_err(unreachable)?;
-    let reports = reports(Arc::clone(shared), Arc::clone(operator));
-    client::report(stream, &operator.host, &token, reports).await?;
+    let number = Arc::default();
+    let reports = reports(Arc::clone(shared), Arc::clone(operator), Arc::clone(&number));
+    let control = client::call(stream, &operator.host, &token, reports).await?;
+    info!(operator.address = %operator.address, "reporting to the operator");
+    shared.metrics.operator_attached.set(1);
+    Ok(Call { control, number })
+}
+
+/// Takes what the operator says, to the end of the call.
+async fn listen(shared: &Shared, mut call: Call) -> Result<(), ClientError> {
+    while let Some(said) = call.control.parts().await? {
+        debug!(said.number, "other parts of the agents' limits");
+        parts::take(shared, &said);
+        // Only now, so that a report never says that they are in force while they aren't.
+        call.number.store(said.number, Ordering::Release);
+    }
     Ok(())
 }
 
@@ -185,10 +223,15 @@ fn pause(failures: u32) -> Duration {
 }
 
 /// A report now, and each time that it is another. Ends when the operator is to be called in another way.
-fn reports(shared: Arc<Shared>, operator: Arc<Operator>) -> impl Stream<Item = SidecarReport> + Send {
+fn reports(
+    shared: Arc<Shared>,
+    operator: Arc<Operator>,
+    number: Arc<AtomicU64>,
+) -> impl Stream<Item = SidecarReport> + Send {
     struct State {
         shared: Arc<Shared>,
         operator: Arc<Operator>,
+        number: Arc<AtomicU64>,
         changes: watch::Receiver<u64>,
         last: Option<SidecarReport>,
         made: u32,
@@ -197,6 +240,7 @@ fn reports(shared: Arc<Shared>, operator: Arc<Operator>) -> impl Stream<Item = S
     let state = State {
         shared,
         operator,
+        number,
         changes,
         last: None,
         made: 0,
@@ -204,11 +248,6 @@ fn reports(shared: Arc<Shared>, operator: Arc<Operator>) -> impl Stream<Item = S
     futures::stream::unfold(state, async |mut state| {
         if state.made > 0 {
             sleep(if state.made < FEW { EARLY } else { LATE }).await;
-        }
-        if state.made == 1 {
-            // A call that is refused doesn't last so long.
-            info!(operator.address = %state.operator.address, "reporting to the operator");
-            state.shared.metrics.operator_attached.set(1);
         }
         loop {
             let is_current = state
@@ -219,7 +258,13 @@ fn reports(shared: Arc<Shared>, operator: Arc<Operator>) -> impl Stream<Item = S
             if !is_current {
                 return None;
             }
-            let report = report(&state.shared);
+            // Before what is said of them.
+            let parts = state.number.load(Ordering::Acquire);
+            let report = SidecarReport {
+                parts,
+                usage: parts::usage(&state.shared),
+                ..report(&state.shared)
+            };
             if state.last.as_ref() != Some(&report) {
                 state.last = Some(report.clone());
                 state.made += 1;

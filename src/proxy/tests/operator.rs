@@ -4,12 +4,13 @@
 
 use std::{
     net::IpAddr,
+    num::NonZeroU32,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use bulkhead_control::{
-    Kind, SidecarReport,
+    Amounts, Kind, Part, Parts, SidecarReport,
     server::{self, Authority, Caller, Refused, Session, TurnedAway},
 };
 use bulkhead_core::{control, policy::document::Enforcement};
@@ -21,15 +22,16 @@ use bulkhead_proxy::{
     },
     tls,
 };
+use http::StatusCode;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 const OPERATOR: &str = "bulkhead-operator.bulkhead-system.svc";
 
 /// What came of callers, and what they said.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<Call>>>);
+struct Heard(Arc<Mutex<Vec<Call>>>, watch::Sender<Parts>);
 
 struct Call {
     token: String,
@@ -40,6 +42,7 @@ struct Call {
 
 struct Listening {
     heard: Heard,
+    parts: watch::Receiver<Parts>,
     number: usize,
 }
 
@@ -58,6 +61,7 @@ impl Authority for Heard {
         });
         Ok(Listening {
             heard: self.clone(),
+            parts: self.1.subscribe(),
             number: calls.len() - 1,
         })
     }
@@ -71,6 +75,11 @@ impl Session for Listening {
     fn report(&mut self, report: SidecarReport) -> bool {
         self.heard.0.lock().unwrap()[self.number].reports.push(report);
         true
+    }
+
+    async fn parts(&mut self) -> Parts {
+        self.parts.changed().await.unwrap();
+        self.parts.borrow_and_update().clone()
     }
 }
 
@@ -234,6 +243,76 @@ async fn the_operator_is_told_what_is_in_force_and_each_time_that_it_is_another(
     sidecar.mount("trust/control.json", &next.document);
     let said = next.heard.until("the next operator", |_| true).await;
     assert_eq!(said.policy_revision, revision);
+}
+
+#[tokio::test]
+async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
+    let authority = testing::Authority::new("operator");
+    let operator = Operator::start(&authority.server(&[OPERATOR], SPIFFE_ID), authority.pem()).await;
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.policy.agents[0].limits.requests_per_minute = NonZeroU32::new(6);
+    setup.limits.alone = Duration::from_secs(3);
+    let sidecar = TestSidecar::start(setup).await;
+    sidecar.mount("control-token", "a token");
+    sidecar.mount("trust/control.json", &operator.document);
+    // Only who is limited divides anything with other replicas.
+    let of = |said: &SidecarReport| match &said.usage[..] {
+        [usage] => (usage.held.unwrap(), usage.asked.unwrap()),
+        other => panic!("{other:?}"),
+    };
+    let amounts = |requests_per_minute| Amounts {
+        requests_per_minute,
+        concurrent: 0,
+    };
+    let said = operator.heard.until("the first report", |_| true).await;
+    assert_eq!((said.parts, of(&said)), (0, (amounts(6), amounts(0))));
+
+    let mut billing = sidecar.client("billing").await;
+    for _ in 0..4 {
+        assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
+    }
+    operator
+        .heard
+        .until("what was asked for", |said| of(said).1 == amounts(4))
+        .await;
+    operator.heard.1.send_replace(Parts {
+        number: 1,
+        parts: vec![Part {
+            agent: "billing".to_owned(),
+            amounts: Some(amounts(1)),
+        }],
+    });
+    operator
+        .heard
+        .until("the part is in force", |said| {
+            said.parts == 1 && of(said).0 == amounts(1)
+        })
+        .await;
+    // Two were left of the policy's six.
+    let seen = upstream.seen().len();
+    assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
+    assert_eq!(billing.call("list_invoices", None).await.reason(), "rate_limited");
+    assert_eq!(upstream.seen().len(), seen + 1);
+
+    // Without the operator the part stays for a while, and is the policy's then.
+    let held = || {
+        let policy = sidecar.shared.live.policy().unwrap();
+        let billing = policy
+            .compiled()
+            .agents()
+            .find(|agent| &**agent.name() == "billing")
+            .unwrap();
+        let room = sidecar.shared.admission.of_agent(billing.spiffe_id());
+        room.held(billing.limits()).requests_per_minute
+    };
+    operator.stop.cancel();
+    until("the call has ended", || {
+        sidecar.metrics().contains("bulkhead_operator_attached 0")
+    })
+    .await;
+    assert_eq!(held(), 1);
+    until("the part is the policy's", || held() == 6).await;
 }
 
 #[tokio::test]
