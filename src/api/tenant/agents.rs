@@ -24,7 +24,8 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::attributes")]
     pub attributes: BTreeMap<String, String>,
-    /// How much it may ask of a server of the tenant, of all its replicas together.
+    /// How much it may ask of a server of the tenant, of all its replicas together: they divide it by what each is asked for,
+    /// and equally while the operator can't be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<AgentLimits>,
     /// What it is to the tenant's issuers: the OAuth clients whose tokens of persons it may present. One client is one
@@ -41,8 +42,7 @@ pub struct Agent {
     pub egress: Vec<EgressRule>,
 }
 
-/// How much an agent may ask of one server. Each replica holds it to an equal part, rounded up: an agent has the whole
-/// when its connections are spread over the replicas.
+/// How much an agent may ask of one server.
 #[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentLimits {
