@@ -42,9 +42,6 @@ impl Pace {
 
     /// Another pace from now on. As many uses are left as were before, or as many as the new one has at all.
     pub fn set(&mut self, per_minute: NonZeroU32, now: Instant) {
-        if per_minute == self.per_minute {
-            return;
-        }
         let left = MINUTE.saturating_sub(self.used(now)).as_nanos();
         let left = left * u128::from(self.per_minute.get()) / u128::from(per_minute.get());
         let left = u64::try_from(left)

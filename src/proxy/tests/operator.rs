@@ -13,7 +13,10 @@ use bulkhead_control::{
     Amounts, Kind, Part, Parts, SidecarReport,
     server::{self, Authority, Caller, Refused, Session, TurnedAway},
 };
-use bulkhead_core::{control, policy::document::Enforcement};
+use bulkhead_core::{
+    control,
+    policy::document::{AgentLimits, Enforcement},
+};
 use bulkhead_proxy::{
     testing::{
         self, Answer, Leaf, RecordingUpstream, Setup, TestSidecar,
@@ -251,7 +254,10 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     let operator = Operator::start(&authority.server(&[OPERATOR], SPIFFE_ID), authority.pem()).await;
     let upstream = RecordingUpstream::start().await;
     let mut setup = Setup::new(upstream.port());
-    setup.policy.agents[0].limits.requests_per_minute = NonZeroU32::new(6);
+    setup.policy.agents[0].limits = AgentLimits {
+        requests_per_minute: NonZeroU32::new(6),
+        concurrent: NonZeroU32::new(6),
+    };
     setup.limits.alone = Duration::from_secs(3);
     let sidecar = TestSidecar::start(setup).await;
     sidecar.mount("control-token", "a token");
@@ -261,12 +267,12 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
         [usage] => (usage.held.unwrap(), usage.asked.unwrap()),
         other => panic!("{other:?}"),
     };
-    let amounts = |requests_per_minute| Amounts {
+    let amounts = |requests_per_minute, concurrent| Amounts {
         requests_per_minute,
-        concurrent: 0,
+        concurrent,
     };
     let said = operator.heard.until("the first report", |_| true).await;
-    assert_eq!((said.parts, of(&said)), (0, (amounts(6), amounts(0))));
+    assert_eq!((said.parts, of(&said)), (0, (amounts(6, 6), amounts(0, 0))));
 
     let mut billing = sidecar.client("billing").await;
     for _ in 0..4 {
@@ -274,19 +280,21 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     }
     operator
         .heard
-        .until("what was asked for", |said| of(said).1 == amounts(4))
+        .until("what was asked for", |said| of(said).1 == amounts(4, 1))
         .await;
     operator.heard.1.send_replace(Parts {
         number: 1,
-        parts: vec![Part {
-            agent: "billing".to_owned(),
-            amounts: Some(amounts(1)),
-        }],
+        parts: [("support", amounts(100, 100)), ("billing", amounts(1, 9))]
+            .map(|(agent, amounts)| Part {
+                agent: agent.to_owned(),
+                amounts: Some(amounts),
+            })
+            .into(),
     });
     operator
         .heard
         .until("the part is in force", |said| {
-            said.parts == 1 && of(said).0 == amounts(1)
+            said.parts == 1 && of(said).0 == amounts(1, 9)
         })
         .await;
     // Two were left of the policy's six.
@@ -295,7 +303,7 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     assert_eq!(billing.call("list_invoices", None).await.reason(), "rate_limited");
     assert_eq!(upstream.seen().len(), seen + 1);
 
-    // Without the operator the part stays for a while, and is the policy's then.
+    // Without the operator it gives no more than the policy says, and after a while that.
     let held = || {
         let policy = sidecar.shared.live.policy().unwrap();
         let billing = policy
@@ -304,15 +312,12 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
             .find(|agent| &**agent.name() == "billing")
             .unwrap();
         let room = sidecar.shared.admission.of_agent(billing.spiffe_id());
-        room.held(billing.limits()).requests_per_minute
+        let held = room.held(billing.limits());
+        (held.requests_per_minute, held.concurrent)
     };
     operator.stop.cancel();
-    until("the call has ended", || {
-        sidecar.metrics().contains("bulkhead_operator_attached 0")
-    })
-    .await;
-    assert_eq!(held(), 1);
-    until("the part is the policy's", || held() == 6).await;
+    until("nothing of what others gave up", || held() == (1, 6)).await;
+    until("what the policy says", || held() == (6, 6)).await;
 }
 
 #[tokio::test]

@@ -89,6 +89,20 @@ fn what_one_gets_another_has_given_up_before() {
     assert!(parts.report("b", 2, 1, &usage(37, 0)));
     assert_eq!(told(&parts.next(&whole)), [("a", 1, 563)]);
 
+    // Until it has confirmed, it may have what it was told first: neither its own nor the other's word changes that.
+    assert!(parts.report("b", 2, 1, &usage(37, 1024)));
+    assert_eq!(told(&parts.next(&whole)), [("a", 2, 300)]);
+    assert!(parts.report("a", 1, 0, &usage(300, 1024)));
+    assert!(parts.next(&whole).is_empty());
+    assert!(parts.report("a", 1, 1, &usage(563, 1024)));
+    assert!(parts.next(&whole).is_empty());
+    assert!(parts.report("a", 1, 2, &usage(300, 1024)));
+    assert_eq!(told(&parts.next(&whole)), [("b", 2, 300)]);
+    assert!(parts.report("b", 2, 2, &usage(300, 0)));
+    assert_eq!(told(&parts.next(&whole)), [("b", 3, 37)]);
+    assert!(parts.report("b", 2, 3, &usage(37, 0)));
+    assert_eq!(told(&parts.next(&whole)), [("a", 3, 563)]);
+
     // A call that isn't the last says nothing.
     assert!(!parts.report("b", 1, 1, &usage(1, 0)));
     parts.lose("b", 1);
@@ -96,13 +110,13 @@ fn what_one_gets_another_has_given_up_before() {
     assert!(parts.next(&whole).is_empty());
     // Without a word from it, it may give as much as its equal part.
     parts.lose("b", 2);
-    assert_eq!(told(&parts.next(&whole)), [("a", 2, 300)]);
-    assert!(parts.report("a", 1, 2, &usage(300, 1024)));
+    assert_eq!(told(&parts.next(&whole)), [("a", 4, 300)]);
+    assert!(parts.report("a", 1, 4, &usage(300, 1024)));
     // It comes back with no more than it had.
     parts.attach("b", 3);
     assert!(parts.next(&whole).is_empty());
     assert!(parts.report("b", 3, 0, &usage(37, 0)));
-    assert_eq!(told(&parts.next(&whole)), [("a", 3, 563)]);
+    assert_eq!(told(&parts.next(&whole)), [("a", 5, 563)]);
     parts.forget("a", 1);
     parts.forget("b", 3);
     assert!(parts.is_empty());
