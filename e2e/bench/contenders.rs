@@ -1,6 +1,6 @@
 //! The rows, each with its configuration: as its users would write it for this work.
 
-mod bulkhead;
+pub(crate) mod bulkhead;
 mod envoy;
 mod nginx;
 

@@ -12,6 +12,7 @@ mod pki;
 mod plan;
 mod process;
 mod report;
+mod steps;
 mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf};

@@ -7,10 +7,10 @@ use clap::Args;
 
 use crate::{
     contender::Contender,
-    contenders::{self, loopback},
+    contenders::{self, bulkhead, loopback},
     load::{self, Pace, Target},
     pki::Pki,
-    process, report,
+    process, report, steps, upstream,
 };
 
 /// Connections of the closed loops.
@@ -138,7 +138,11 @@ impl Plan {
             }
         }
         drop(contenders);
-        report::write(&rows, self.page.as_deref())
+        let policy = bulkhead::policy(self.first_port, bulkhead::Work::Call).to_string();
+        let list =
+            upstream::other(br#"{"id":7,"method":"tools/list"}"#).context("the server lists its tools")?;
+        let steps = steps::measure(&policy, &list, &folder)?;
+        report::write(&rows, &steps, self.page.as_deref())
     }
 
     fn measure(&self, contender: &Contender) -> Result<Sample> {

@@ -6,9 +6,12 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use crate::plan::{
-    CONNECTIONS, CPU_AT, FLOOD_CONNECTIONS, Figures, OPEN_CONNECTIONS, OPEN_RATE, Row, STEADY_CONNECTIONS,
-    STEADY_RATE, Sample,
+use crate::{
+    plan::{
+        CONNECTIONS, CPU_AT, FLOOD_CONNECTIONS, Figures, OPEN_CONNECTIONS, OPEN_RATE, Row,
+        STEADY_CONNECTIONS, STEADY_RATE, Sample,
+    },
+    steps::Steps,
 };
 
 /// A row's figures: the medians of its rounds. What is added is what a round's row had beyond the MCP server alone, which
@@ -25,18 +28,23 @@ struct Line<'a> {
 }
 
 /// Prints the table; with a page, writes it and its picture.
-pub(crate) fn write(rows: &[Row], page: Option<&Path>) -> Result<()> {
+pub(crate) fn write(rows: &[Row], steps: &Steps, page: Option<&Path>) -> Result<()> {
     let lines = lines(rows)?;
     let table = table(&lines);
     let beside = beside(&lines);
-    println!("\n{table}\n{beside}");
+    let alone = alone(&lines, steps);
+    println!("\n{table}\n{beside}\n{alone}");
     if let Some(page) = page {
         let picture = page.with_extension("svg");
         picture::draw(&lines, &picture)?;
         let name = picture.file_name().and_then(|name| name.to_str());
         fs::write(
             page,
-            text(&lines, [&table, &beside], name.context("the page has a name")?),
+            text(
+                &lines,
+                [&table, &beside, &alone],
+                name.context("the page has a name")?,
+            ),
         )?;
         println!("written: {} and {}", page.display(), picture.display());
     }
@@ -132,7 +140,40 @@ fn beside(lines: &[Line<'_>]) -> String {
     table
 }
 
-fn text(lines: &[Line<'_>], [table, beside]: [&str; 2], picture: &str) -> String {
+/// What the steps of a call take, and what would be left without two of them.
+fn alone(lines: &[Line<'_>], steps: &Steps) -> String {
+    let mut text = String::from("| step | alone |\n|---|---|\n");
+    for (step, micros) in [
+        (
+            "message read, decided, argument forced, read and decided again, digest of the arguments",
+            steps.decision,
+        ),
+        ("credential: claims and signature (EdDSA)", steps.credential),
+        ("two records, to a file", steps.records),
+        ("answer read, matched, passed", steps.answer),
+    ] {
+        let _ = writeln!(text, "| {step} | {micros:.1} µs |");
+    }
+    let cpu = |name| {
+        lines
+            .iter()
+            .find(|line| line.row.name == name)
+            .map(|line| line.cpu)
+    };
+    if let (Some(whole), Some(bare)) = (cpu("Bulkhead"), cpu("hyper + rustls")) {
+        let without = whole - steps.credential - steps.records;
+        let _ = writeln!(
+            text,
+            "\nThe row *Bulkhead* takes {whole:.0} µs of CPU for a call, {:.1} times the pass-through's {bare:.0}. Without \
+             credential and records it would be {without:.0} µs or less, {:.1} times.",
+            whole / bare,
+            without / bare,
+        );
+    }
+    text
+}
+
+fn text(lines: &[Line<'_>], [table, beside, alone]: [&str; 3], picture: &str) -> String {
     let mut work = String::new();
     for line in lines {
         let _ = writeln!(
@@ -171,7 +212,13 @@ An agent makes {STEADY_RATE} calls a second over {STEADY_CONNECTIONS} connection
 once (429); the pass-through lets everything through. The flood itself, its answers and refusals, takes its share of the same
 cores.
 
-{beside}",
+{beside}
+## The steps of a call
+
+Each repeated by one thread, with everything that it needs in the caches; in a sidecar, between calls of the kernel and other
+connections, it takes more.
+
+{alone}",
         request = crate::call::REQUEST.len(),
         answer = crate::call::ANSWER.len(),
         machine = machine(),

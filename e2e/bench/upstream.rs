@@ -53,7 +53,7 @@ pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
 }
 
 /// The answer to what isn't a call; a notification has none.
-fn other(body: &[u8]) -> Option<Bytes> {
+pub(crate) fn other(body: &[u8]) -> Option<Bytes> {
     let message: Value = serde_json::from_slice(body).unwrap_or_default();
     let id = message.get("id")?;
     let text = |max: u32| json!({"type": "string", "maxLength": max});

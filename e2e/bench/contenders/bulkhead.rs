@@ -30,7 +30,7 @@ const READY: Duration = Duration::from_mins(1);
 
 /// What its policy asks of it.
 #[derive(Clone, Copy)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// Arguments.
     Call,
     /// And results.
@@ -96,7 +96,8 @@ pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result
     }
 }
 
-fn policy(port: u16, work: Work) -> Value {
+/// The policy of a row, for a server on this port.
+pub(crate) fn policy(port: u16, work: Work) -> Value {
     let mut tool = |name: &str| {
         json!({
             "name": name, "roles": ["reader"],
