@@ -131,7 +131,8 @@ impl Admission {
             let under_way = room.under_way();
             if under_way > most.get() {
                 // How many more would have come isn't known.
-                room.asked.at_once(most.saturating_mul(TWICE).get());
+                room.asked
+                    .at_once(under_way.max(most.saturating_mul(TWICE).get()));
                 return Err(Full::Agent);
             }
             room.asked.at_once(under_way);
@@ -140,7 +141,7 @@ impl Admission {
             .try_acquire_owned()
             .map_err(|_| Full::Sidecar)?;
         if let Some(per_minute) = limits.requests_per_minute {
-            room.pace(per_minute)?;
+            room.pace(per_minute, policy.requests_per_minute)?;
         }
         Ok(Admitted {
             _agent: agent,
@@ -201,8 +202,12 @@ impl AgentRoom {
         }
     }
 
-    /// What it asked for within a minute, what was refused included.
-    pub fn asked(&self) -> Amounts {
+    /// What it asked for within a minute of what the policy limits, what was refused included. Calls that are still under way
+    /// are asked for, however long ago they began.
+    pub fn asked(&self, policy: AgentLimits) -> Amounts {
+        if policy.concurrent.is_some() {
+            self.asked.at_once(self.under_way());
+        }
         self.asked.within_a_minute(Instant::now())
     }
 
@@ -210,13 +215,16 @@ impl AgentRoom {
         u32::try_from(self.most_calls - self.calls.available_permits()).unwrap_or(u32::MAX)
     }
 
-    /// Counts one request at this pace.
-    fn pace(&self, per_minute: NonZeroU32) -> Result<(), Full> {
+    /// Counts one request at this pace. Where it is less than the policy's, the wait is what it would be there: a replica that
+    /// is asked gets more before long.
+    fn pace(&self, per_minute: NonZeroU32, policy: Option<NonZeroU32>) -> Result<(), Full> {
         let now = Instant::now();
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let pace = pace.get_or_insert_with(|| Pace::new(per_minute, now));
         pace.set(per_minute, now);
         pace.count(now).map_err(|wait| {
+            let equal = policy.unwrap_or(per_minute).max(per_minute);
+            let wait = wait * per_minute.get() / equal.get();
             Full::Rate(
                 u32::try_from(wait.as_secs())
                     .unwrap_or(u32::MAX)
@@ -331,16 +339,16 @@ mod tests {
             concurrent,
         };
         assert_eq!(
-            (billing.held(policy), billing.asked()),
+            (billing.held(policy), billing.asked(policy)),
             (amounts(100, 2), amounts(0, 0))
         );
         let open: Vec<_> = (0..2)
             .map(|_| admission.admit(&billing, policy).unwrap())
             .collect();
-        assert_eq!(billing.asked(), amounts(2, 2));
+        assert_eq!(billing.asked(policy), amounts(2, 2));
         assert_eq!(admission.admit(&billing, policy).unwrap_err(), Full::Agent);
         assert_eq!(
-            billing.asked(),
+            billing.asked(policy),
             amounts(4, 4),
             "twice what it has, since it was refused"
         );
@@ -360,6 +368,17 @@ mod tests {
         assert_eq!(billing.held(policy), amounts(100, 1));
         billing.set_part(None);
         assert_eq!(billing.held(policy), amounts(100, 2));
+
+        // What was begun long ago is still asked for.
+        let support = admission.of_agent("support");
+        let open = admission.admit(&support, limits(0, 0)).unwrap();
+        assert_eq!(support.asked(limits(0, 0)), amounts(0, 0));
+        assert_eq!(support.asked(policy), amounts(0, 1));
+        drop(open);
+        // With a part that grows when it is asked for, nobody has to wait as long as it would take.
+        support.set_part(Some(limits(1, 0)));
+        drop(admission.admit(&support, policy).unwrap());
+        assert_eq!(admission.admit(&support, policy).unwrap_err(), Full::Rate(1));
     }
 
     #[test]

@@ -85,13 +85,22 @@ impl<A: Authority> Control for Calls<A> {
             .unwrap_or_default();
         let burst = NonZeroU32::new(REPORTS).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(REPORT_EVERY).unwrap_or(Quota::per_second(NonZeroU32::MIN));
+        let good_for = left.min(MAX_AGE);
+        // By the connection's end too: nothing of a call moves while its caller takes nothing.
+        let is_over = peer.over.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = is_over.cancelled() => {}
+                () = sleep(good_for) => is_over.cancel(),
+            }
+        });
         let call = Call {
             authority: Arc::clone(&self.authority),
             address: peer.address,
             session,
             reports: request.into_inner(),
             pace: RateLimiter::direct(quota.allow_burst(burst)),
-            end: Box::pin(sleep(left.min(MAX_AGE))),
+            end: Box::pin(sleep(good_for)),
             shutdown: self.shutdown.clone(),
             _over: over,
         };

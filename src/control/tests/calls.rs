@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
@@ -15,8 +16,8 @@ use bulkhead_control::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use http_body_util::Empty;
-use hyper::client::conn::http2;
+use http_body_util::{Empty, StreamBody};
+use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -283,6 +284,35 @@ async fn a_call_ends_well_with_its_proof_and_with_the_operator() {
         code(operator.report("good", open(vec![of("1")])).await),
         tonic::Code::Ok
     );
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_proof_also_when_nothing_is_taken_from_it() {
+    let operator = Operator::start(Duration::from_millis(200)).await;
+    let stream = operator.dial(true).await.unwrap();
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let (_open, reports) = futures::channel::mpsc::unbounded::<Result<Frame<Bytes>, Infallible>>();
+    let request = http::Request::post(format!("https://{HOST}/bulkhead.control.v1.Control/Report"))
+        .header("authorization", "Bearer good")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(StreamBody::new(reports))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(
+        (answer.status(), answer.headers().get("grpc-status")),
+        (http::StatusCode::OK, None)
+    );
+    tokio::time::timeout(Duration::from_secs(30), connection)
+        .await
+        .expect("kept for ever")
+        .unwrap()
+        .ok();
 }
 
 #[tokio::test]

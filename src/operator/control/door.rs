@@ -215,8 +215,9 @@ impl Session for Reporting {
         };
         self.attached.says(in_force);
         let server = self.attached.server();
-        let tenant = self.context.tenants.get(&ObjectRef::new(&server.tenant));
-        if let Some(tenant) = tenant.and_then(|tenant| tenant.0.as_ref().ok().cloned()) {
+        if let Some(tenant) = self.context.tenants.get(&ObjectRef::new(&server.tenant))
+            && let Ok(tenant) = &tenant.0
+        {
             let whole = parts::Whole::of(&tenant.spec, &server.server);
             self.attached.uses(whole, number, &usage);
         }

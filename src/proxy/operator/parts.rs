@@ -15,7 +15,7 @@ pub(super) fn usage(shared: &Shared) -> Vec<Usage> {
         usage.push(Usage {
             agent: agent.name().to_string(),
             held: Some(written(room.held(agent.limits()))),
-            asked: Some(written(room.asked())),
+            asked: Some(written(room.asked(agent.limits()))),
         });
     });
     usage.truncate(MAX_AGENTS);
