@@ -296,7 +296,9 @@ async fn a_call_ends_with_its_proof_also_when_nothing_is_taken_from_it() {
         .await
         .unwrap();
     let connection = tokio::spawn(connection);
-    let (_open, reports) = futures::channel::mpsc::unbounded::<Result<Frame<Bytes>, Infallible>>();
+    // A report, framed, after which there is something to take.
+    let report = Bytes::from_static(b"\0\0\0\0\x06\x0a\x04tell");
+    let reports = stream::iter([Ok::<_, Infallible>(Frame::data(report))]).chain(stream::pending());
     let request = http::Request::post(format!("https://{HOST}/bulkhead.control.v1.Control/Report"))
         .header("authorization", "Bearer good")
         .header("content-type", "application/grpc")
