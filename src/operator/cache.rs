@@ -2,20 +2,24 @@
 //!
 //! A watch lags behind. Were it the only source, a reconcile right after a write would find the old object and write
 //! again. So the answer to every write goes into the cache at once, and an older event of the watch doesn't undo it:
-//! resource versions of one resource are ordered (KEP-5504).
+//! resource versions of one resource are ordered (KEP-5504). Nor does an answer that comes late bring back what the watch
+//! has seen go: an object that only seems to be there would never be made again.
 //!
 //! The whole object is kept only until it has been compared with what is desired. From then on a digest will do: the
 //! same content needn't be compared twice.
 
+mod gone;
 mod live;
 mod report;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
 };
 
 use bulkhead_core::tokens::IssuerKeys;
+use gone::Gone;
 pub use live::{Body, Live, reference};
 pub use report::{
     CertificateState, ClaimState, DeploymentState, IssuedCertificate, PodState, QuotaState, Report,
@@ -33,17 +37,30 @@ pub type Key = (Kind, String);
 /// Everything that is watched, by namespace; what is in none, by its [place](Kind::place).
 #[derive(Debug, Default)]
 pub struct Cache {
-    namespaces: RwLock<HashMap<String, BTreeMap<Key, Arc<Live>>>>,
+    objects: RwLock<Objects>,
     token_keys: RwLock<Option<IssuerKeys>>,
     issuers: RwLock<HashMap<IssuerRef, IssuerState>>,
+}
+
+#[derive(Debug, Default)]
+struct Objects {
+    namespaces: HashMap<String, BTreeMap<Key, Arc<Live>>>,
+    gone: Gone,
 }
 
 impl Cache {
     /// Takes in an object as the API server last gave it. Answers whether anything that matters to a tenant changed.
     pub fn put(&self, live: Live) -> bool {
-        let mut namespaces = self.write();
-        let objects = namespaces.entry(live.namespace.clone()).or_default();
+        let Objects { namespaces, gone } = &mut *self.write();
         let key = (live.kind, live.name.clone());
+        let known = namespaces
+            .get(&live.namespace)
+            .and_then(|objects| objects.get(&key));
+        // The answer to a write that came before the deletion.
+        if known.is_none() && gone.is_gone(&live.namespace, &key, live.resource_version) {
+            return false;
+        }
+        let objects = namespaces.entry(live.namespace.clone()).or_default();
         match objects.get(&key) {
             // Another UID is another object, whatever the order of their versions.
             Some(known) if known.uid == live.uid && known.resource_version > live.resource_version => false,
@@ -95,11 +112,12 @@ impl Cache {
 
     /// Forgets an object that is gone since `resource_version`. Answers whether it was known.
     pub fn remove(&self, kind: Kind, namespace: &str, name: &str, resource_version: u64) -> bool {
-        let mut namespaces = self.write();
+        let Objects { namespaces, gone } = &mut *self.write();
+        let key = (kind, name.to_owned());
+        gone.note(namespace, &key, resource_version, Instant::now());
         let Some(objects) = namespaces.get_mut(namespace) else {
             return false;
         };
-        let key = (kind, name.to_owned());
         // An object that we made since under the same name stays.
         if objects
             .get(&key)
@@ -117,7 +135,7 @@ impl Cache {
     /// Forgets every object of a kind that a new list didn't have. Answers the namespaces that lost one.
     pub fn retain(&self, kind: Kind, listed: &HashSet<(String, String)>) -> Vec<String> {
         let mut lost = Vec::new();
-        self.write().retain(|namespace, objects| {
+        self.write().namespaces.retain(|namespace, objects| {
             let before = objects.len();
             objects
                 .retain(|(of, name), _| *of != kind || listed.contains(&(namespace.clone(), name.clone())));
@@ -131,12 +149,18 @@ impl Cache {
 
     /// One object.
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<Live>> {
-        self.read().get(namespace)?.get(&(kind, name.to_owned())).cloned()
+        let objects = self.read();
+        objects
+            .namespaces
+            .get(namespace)?
+            .get(&(kind, name.to_owned()))
+            .cloned()
     }
 
     /// Every object of a namespace, by kind and name.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<Live>> {
         self.read()
+            .namespaces
             .get(namespace)
             .map(|objects| objects.values().cloned().collect())
             .unwrap_or_default()
@@ -146,6 +170,7 @@ impl Cache {
     pub fn of_kind(&self, kind: Kind, namespace: &str) -> Vec<Arc<Live>> {
         let from = (kind, String::new());
         self.read()
+            .namespaces
             .get(namespace)
             .map(|objects| {
                 objects
@@ -159,8 +184,9 @@ impl Cache {
 
     /// Notes that this very content was compared with the desired object of this hash and is as it should be.
     pub fn judged_good(&self, live: &Live, hash: &str) {
-        let mut namespaces = self.write();
-        let Some(known) = namespaces
+        let mut objects = self.write();
+        let Some(known) = objects
+            .namespaces
             .get_mut(&live.namespace)
             .and_then(|objects| objects.get_mut(&(live.kind, live.name.clone())))
         else {
@@ -176,13 +202,13 @@ impl Cache {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, BTreeMap<Key, Arc<Live>>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Objects> {
         // No code that holds the lock can panic half-way through a change.
-        self.namespaces.read().unwrap_or_else(PoisonError::into_inner)
+        self.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, BTreeMap<Key, Arc<Live>>>> {
-        self.namespaces.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Objects> {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -241,6 +267,29 @@ mod tests {
         assert_eq!(version(&cache), Some(12));
         assert!(cache.remove(Kind::ConfigMap, "acme", "crm-policy", 13));
         assert_eq!(version(&cache), None);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_deletion_brings_nothing_back_and_what_is_made_anew_is_there() {
+        let cache = Cache::default();
+        cache.put(config_map(12, "a", "x"));
+        // The watch sees our write and the deletion after it, and only then we get the answer to our write.
+        assert!(cache.remove(Kind::ConfigMap, "acme", "crm-policy", 14));
+        assert!(!cache.put(config_map(13, "a", "y")));
+        assert_eq!(version(&cache), None);
+        assert!(cache.put(config_map(15, "b", "x")));
+        assert_eq!(version(&cache), Some(15));
+        // What lost the label by which it is watched is there, and found when it is asked for.
+        assert!(cache.remove(Kind::ConfigMap, "acme", "crm-policy", 16));
+        assert!(cache.put(config_map(16, "b", "x")));
+        // Of what wasn't known, too.
+        assert!(!cache.remove(Kind::ConfigMap, "other", "crm-policy", 20));
+        let late = Live {
+            namespace: "other".to_owned(),
+            ..config_map(19, "c", "x")
+        };
+        assert!(!cache.put(late));
+        assert!(cache.get(Kind::ConfigMap, "other", "crm-policy").is_none());
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn one_that_is_asked_more_gives_more(agent: &Agent, url: &str, pods: &[Value], v
     let most = |limit: u32| f64::from(limit) * (1.0 + begun.elapsed().as_secs_f64() / 60.0);
     eventually("more than an equal part", || {
         // Most are refused, the opening of a session too.
-        calls(agent, url, via, 20)?;
+        calls(agent, url, via, 6)?;
         let (so_far, equal) = (f64::from(all()? - before), most(LIMIT / 2));
         ensure!(
             so_far > equal + 1.0,
