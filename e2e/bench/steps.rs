@@ -69,8 +69,11 @@ pub(crate) fn measure(policy: &str, list: &[u8], folder: &Path) -> Result<Steps>
     Ok(Steps {
         decision: micros(|| {
             let message = read(&request);
-            black_box(message.map(|message| decide(&policy, agent, &message, context).outcome.is_ok()))
-                .is_ok()
+            message.is_ok_and(|message| {
+                black_box(decide(&policy, agent, &message, context))
+                    .outcome
+                    .is_ok()
+            })
         })?,
         credential: micros(|| {
             let mut id = String::new();

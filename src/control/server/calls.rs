@@ -3,7 +3,6 @@
 use std::{
     net::IpAddr,
     num::NonZeroU32,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -13,7 +12,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -61,7 +60,7 @@ impl<A: Authority> Control for Calls<A> {
             let status = Status::resource_exhausted("one call on a connection");
             return turned_away(TurnedAway::Calls, status);
         }
-        let over = peer.over.clone().drop_guard();
+        let guard = peer.over.clone().drop_guard();
         let Some(token) = bearer(&request) else {
             let status = Status::unauthenticated("a bearer token is missing");
             return turned_away(TurnedAway::NoToken, status);
@@ -85,13 +84,12 @@ impl<A: Authority> Control for Calls<A> {
             .unwrap_or_default();
         let burst = NonZeroU32::new(REPORTS).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(REPORT_EVERY).unwrap_or(Quota::per_second(NonZeroU32::MIN));
-        let good_for = left.min(MAX_AGE);
-        // By the connection's end too: nothing of a call moves while its caller takes nothing.
-        let is_over = peer.over.clone();
+        // Beside the call, of which nothing moves while its caller takes nothing: the connection ends as well.
+        let over = peer.over.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = is_over.cancelled() => {}
-                () = sleep(good_for) => is_over.cancel(),
+                () = over.cancelled() => {}
+                () = sleep(left.min(MAX_AGE)) => over.cancel(),
             }
         });
         let call = Call {
@@ -100,9 +98,9 @@ impl<A: Authority> Control for Calls<A> {
             session,
             reports: request.into_inner(),
             pace: RateLimiter::direct(quota.allow_burst(burst)),
-            end: Box::pin(sleep(good_for)),
+            over: peer.over,
             shutdown: self.shutdown.clone(),
-            _over: over,
+            _guard: guard,
         };
         // What ends a call badly is the last that is said on it.
         let said = stream::unfold(Some(call), async |call| {
@@ -124,9 +122,9 @@ struct Call<A: Authority> {
     session: A::Session,
     reports: Streaming<SidecarReport>,
     pace: DefaultDirectRateLimiter,
-    end: Pin<Box<Sleep>>,
+    over: CancellationToken,
     shutdown: CancellationToken,
-    _over: DropGuard,
+    _guard: DropGuard,
 }
 
 impl<A: Authority> Call<A> {
@@ -136,7 +134,7 @@ impl<A: Authority> Call<A> {
             let report = tokio::select! {
                 report = self.reports.message() => report?,
                 parts = self.session.parts() => return Ok(Some(parts)),
-                () = &mut self.end => return Ok(None),
+                () = self.over.cancelled() => return Ok(None),
                 () = self.shutdown.cancelled() => return Ok(None),
             };
             let Some(report) = report else {
