@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, anyhow};
-use bulkhead_e2e::{Agent, Ledger, Tenant, apply, condition, eventually, object, tenant};
+use bulkhead_e2e::{Agent, Ledger, Tenant, apply, condition, eventually, object, objects, tenant};
 use serde_json::{Value, json};
 
 fn names(tools: &[Value]) -> Vec<&str> {
@@ -13,7 +13,28 @@ fn names(tools: &[Value]) -> Vec<&str> {
     names
 }
 
-/// Waits until the agent is offered these tools: a pod that is being replaced still answers for a moment.
+/// Waits until the pods that were replaced are gone: while one drains, a call may still reach it, and what it was asked
+/// goes with it.
+fn replaced() {
+    eventually("the pods before are gone", || -> Result<()> {
+        let pods = objects("pods", "pinned", "bulkhead.dev/server=ledger")?;
+        let leaving = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_string());
+        match leaving.count() {
+            0 => Ok(()),
+            leaving => Err(anyhow!("{leaving} of {} are still there", pods.len())),
+        }
+    });
+}
+
+/// Calls a tool that the server answers.
+fn answered(agent: &Agent, url: &str, tool: &str, arguments: &Value) {
+    let answer = agent.call(url, tool, arguments).unwrap();
+    assert!(answer["result"].is_object(), "{tool}: {answer}");
+}
+
+/// Waits until the agent is offered these tools.
 fn offered(agent: &Agent, url: &str, expected: &[&str]) {
     eventually(&format!("{expected:?} are offered"), || -> Result<()> {
         let tools = agent.tools(url)?;
@@ -66,6 +87,7 @@ fn what_a_server_says_of_its_tools_later_is_offered_to_nobody_before_the_tenant_
     apply(&spec).unwrap();
     let tenant = told("ToolsOffered", "False", "DefinitionNotAccepted");
     told("Ready", "True", "AsSpecified");
+    replaced();
     offered(&agent, &pinned.url(), &["search_notes"]);
     let answer = agent
         .call(&pinned.url(), "list_invoices", &json!({"status": "mark-denied"}))
@@ -74,9 +96,12 @@ fn what_a_server_says_of_its_tools_later_is_offered_to_nobody_before_the_tenant_
         answer["error"]["message"], "Unknown tool: list_invoices",
         "{answer}"
     );
-    agent
-        .call(&pinned.url(), "search_notes", &json!({"query": "mark-passes"}))
-        .unwrap();
+    answered(
+        &agent,
+        &pinned.url(),
+        "search_notes",
+        &json!({"query": "mark-passes"}),
+    );
     let ledger = Ledger::of("pinned");
     ledger.asked_times("mark-passes", 1);
     assert!(
@@ -104,13 +129,13 @@ fn what_a_server_says_of_its_tools_later_is_offered_to_nobody_before_the_tenant_
     apply(&spec).unwrap();
     told("Ready", "True", "AsSpecified");
     told("ToolsOffered", "True", "AsSpecified");
+    replaced();
     offered(&agent, &pinned.url(), &["list_invoices", "search_notes"]);
-    agent
-        .call(
-            &pinned.url(),
-            "list_invoices",
-            &json!({"status": "mark-accepted"}),
-        )
-        .unwrap();
+    answered(
+        &agent,
+        &pinned.url(),
+        "list_invoices",
+        &json!({"status": "mark-accepted"}),
+    );
     ledger.asked_times("mark-accepted", 1);
 }
