@@ -1,8 +1,8 @@
 //! One message through the data path: read, decide, record, forward; then the answer. A message that belongs to
 //! another replica is decided here and handed on as it came: that one decides and records it.
 //!
-//! The order is the point. Nothing waits between the decision and the record of the intent, so the
-//! policy that decided is the one in force; nothing goes upstream before the record exists.
+//! The order is the point. Nothing goes upstream before the record of the intent is written. Until it is, others of the
+//! same thread may run; when what was decided by has changed by then, the message is decided again.
 
 pub mod answer;
 pub mod events;
@@ -30,8 +30,7 @@ use crate::{
     body::Body,
     metrics::MethodLabel,
     peers::relay::{RelayError, relay},
-    policy::LoadedPolicy,
-    record::{self, Caller, OpenIntent},
+    record::{self, Caller, OpenIntent, QueuedIntent},
     refusal::{self, EdgeRefusal},
     sealer::OpenSession,
     server::Connection,
@@ -44,6 +43,10 @@ pub use session::{end_session, stream};
 
 /// The handle of a legacy session.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// Why a call was cancelled before anything was done for it: what it was decided by has changed, and the next record is of
+/// another decision.
+const DECIDED_AGAIN: &str = "decided_again";
 
 /// Nesting of messages, both ways.
 pub(crate) const DEPTH: usize = 64;
@@ -61,13 +64,21 @@ pub(crate) struct Exchange {
     pub(crate) intent: OpenIntent,
 }
 
+/// A permitted message before its intent is on record.
+struct Forwarded {
+    permitted: Permitted<Forward>,
+    session: Option<OpenSession>,
+    id: Option<String>,
+    /// Bounds that would have refused it, and only report.
+    reported: Vec<Arc<str>>,
+    intent: QueuedIntent,
+    target: Arc<Target>,
+    credential: HeaderValue,
+}
+
 /// What was decided about a body.
 enum Decided {
-    Forward {
-        exchange: Box<Exchange>,
-        target: Arc<Target>,
-        credential: HeaderValue,
-    },
+    Forward(Box<Forwarded>),
     /// Permitted, and of another replica.
     Elsewhere {
         replica: Replica,
@@ -91,14 +102,32 @@ pub async fn message(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, EdgeRefusal> {
+    let shared = &connection.shared;
     let mut reach = reach(connection);
     let (exchange, target, credential) = loop {
+        let generation = shared.live.generation();
         match decide(connection, token, headers, &body, reach)? {
-            Decided::Forward {
-                exchange,
-                target,
-                credential,
-            } => break (exchange, target, credential),
+            Decided::Forward(forwarded) => {
+                let intent = forwarded
+                    .intent
+                    .recorded()
+                    .await
+                    .map_err(|error| unrecorded(connection, &error))?;
+                if shared.live.generation() != generation {
+                    intent.close(Completion::Cancelled, Some(DECIDED_AGAIN));
+                    continue;
+                }
+                note_permit(shared, &forwarded.reported);
+                let exchange = Exchange {
+                    connection: Arc::clone(connection),
+                    token: Arc::clone(token),
+                    permitted: forwarded.permitted,
+                    session: forwarded.session,
+                    id: forwarded.id,
+                    intent,
+                };
+                break (exchange, forwarded.target, forwarded.credential);
+            }
             Decided::Refused(response) => return Ok(response),
             Decided::Elsewhere { replica, path, id } => {
                 let sent = relay(
@@ -118,7 +147,6 @@ pub async fn message(
             }
         }
     };
-    let shared = &connection.shared;
     // A stream without an end takes room of its own, so that an agent can't fill all of it by them.
     let endless = exchange
         .permitted
@@ -143,7 +171,7 @@ pub async fn message(
         .metrics
         .upstream_seconds
         .observe(start.elapsed().as_secs_f64());
-    let response = answer::answer(*exchange, sent).await;
+    let response = answer::answer(exchange, sent).await;
     Ok(response.map(|body| match room {
         Some(room) => body.holding(room),
         None => body,
@@ -251,9 +279,7 @@ fn decide(
     }
     count(connection, &message, decision.era);
     caller.session = session.as_ref().map(session::stand_in);
-    let intent = caller
-        .intent(&message, &decision)
-        .map_err(|error| unrecorded(connection, &error))?;
+    let intent = caller.intent(&message, &decision);
     let target = Arc::clone(policy.target());
     match decision.outcome {
         Ok(permitted) => {
@@ -262,20 +288,15 @@ fn decide(
                 |moment| Claims::of_message(policy.compiled(), &agent, &permitted, moment),
                 &mut jti,
             );
-            note_permit(shared, &policy, &decision.reported);
-            let exchange = Exchange {
-                connection: Arc::clone(connection),
-                token: Arc::clone(token),
+            Ok(Decided::Forward(Box::new(Forwarded {
                 permitted,
                 session,
                 id,
+                reported: decision.reported,
                 intent,
-            };
-            Ok(Decided::Forward {
-                exchange: Box::new(exchange),
                 target,
                 credential,
-            })
+            })))
         }
         Err(refusal) => Ok(Decided::Refused(told(&refusal))),
     }
@@ -339,12 +360,15 @@ pub(crate) fn decide_answer(
 }
 
 /// Counts a permit, and notes the bounds that would have refused it and only report.
-fn note_permit(shared: &Shared, policy: &LoadedPolicy, reported: &[Arc<str>]) {
+fn note_permit(shared: &Shared, reported: &[Arc<str>]) {
     shared.metrics.decided("permit", "granted");
     for rule in reported {
         let reason = Reason::ArgumentOutOfBounds;
         shared.metrics.reported(reason.as_str());
-        shared.findings.add(policy.revision(), Arc::clone(rule), reason);
+        // The one that decided: it hasn't changed.
+        if let Some(policy) = shared.live.policy() {
+            shared.findings.add(policy.revision(), Arc::clone(rule), reason);
+        }
     }
 }
 

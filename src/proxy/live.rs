@@ -70,6 +70,11 @@ impl Live {
         self.changes.subscribe()
     }
 
+    /// Grows with each of these changes, after it is in force.
+    pub fn generation(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     /// What the server's own lists have taught.
     pub fn inventory(&self) -> Arc<Inventory> {
         self.inventory.load_full()

@@ -14,9 +14,30 @@ use serde::Serialize;
 use tracing::error;
 
 use crate::{
-    authentication, identity::Identity, policy::LoadedPolicy, refusal::EdgeRefusal, server::Connection,
-    shared::Shared, tokens::Token,
+    audit::Line, authentication, identity::Identity, policy::LoadedPolicy, refusal::EdgeRefusal,
+    server::Connection, shared::Shared, tokens::Token,
 };
+
+/// An intent that is no record yet. Dropped, it becomes one, of a call that was cancelled.
+#[derive(Debug)]
+#[must_use = "without the record there is no call"]
+pub struct QueuedIntent {
+    line: Line,
+    open: OpenIntent,
+}
+
+impl QueuedIntent {
+    /// Writes the record, together with others that are ready.
+    pub async fn recorded(self) -> io::Result<OpenIntent> {
+        let Self { line, mut open } = self;
+        let shared = Arc::clone(&open.shared);
+        let recorded = shared.audit.settle_with_others(&line).await;
+        if recorded.is_err() {
+            open.outcome = Outcome::Said;
+        }
+        recorded.map(|()| open)
+    }
+}
 
 /// An intent that was recorded and not closed yet. Dropped without a word, it was cancelled: the
 /// client went away.
@@ -24,30 +45,58 @@ use crate::{
 pub struct OpenIntent {
     shared: Arc<Shared>,
     call: u64,
-    closed: bool,
+    outcome: Outcome,
+}
+
+/// How far the record of an outcome is.
+#[derive(Debug)]
+enum Outcome {
+    /// Nothing is said of it.
+    Open,
+    /// Queued.
+    Queued(Line),
+    /// Written, or never to be.
+    Said,
 }
 
 impl OpenIntent {
+    fn new(shared: &Arc<Shared>, call: u64) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            call,
+            outcome: Outcome::Open,
+        }
+    }
+
     /// The number of its call.
     pub fn call(&self) -> u64 {
         self.call
     }
 
     /// Closes the intent.
-    pub fn close(mut self, outcome: Completion, reason: Option<&'static str>) {
-        self.write(Ended {
+    pub fn close(self, outcome: Completion, reason: Option<&'static str>) {
+        self.ended(Ended {
             reason,
             ..Ended::new(outcome)
         });
     }
 
     /// Closes the intent of a call that has its answer.
-    pub fn answered(mut self, ended: Ended) {
-        self.write(ended);
+    pub fn ended(mut self, ended: Ended) {
+        self.queue(ended);
     }
 
-    fn write(&mut self, ended: Ended) {
-        self.closed = true;
+    /// The same, together with other records that are ready.
+    pub async fn ended_with_others(mut self, ended: Ended) {
+        self.queue(ended);
+        let shared = Arc::clone(&self.shared);
+        if let Outcome::Queued(line) = &self.outcome {
+            // What came of it is asked, and said, when this is dropped.
+            let _ = shared.audit.settle_with_others(line).await;
+        }
+    }
+
+    fn queue(&mut self, ended: Ended) {
         let time = now();
         let record = OutcomeRecord {
             time: &time,
@@ -58,18 +107,22 @@ impl OpenIntent {
             records_kept: ended.records.map(|records| records.kept),
             records_removed: ended.records.map(|records| records.removed),
         };
-        if let Err(error) = self.shared.audit.write(&record.line()) {
-            // The effect has happened. The missing outcome is itself a finding: `unknown`.
-            error!(%error, call = self.call, "an outcome can't be recorded");
-            self.shared.metrics.audit_failures.inc();
-        }
+        self.outcome = Outcome::Queued(self.shared.audit.queue(&record.line()));
     }
 }
 
 impl Drop for OpenIntent {
     fn drop(&mut self) {
-        if !self.closed {
-            self.write(Ended::new(Completion::Cancelled));
+        if matches!(self.outcome, Outcome::Open) {
+            self.queue(Ended::new(Completion::Cancelled));
+        }
+        let Outcome::Queued(line) = &self.outcome else {
+            return;
+        };
+        if let Err(error) = self.shared.audit.settle(line) {
+            // The effect has happened. The missing outcome is itself a finding: `unknown`.
+            error!(%error, call = self.call, "an outcome can't be recorded");
+            self.shared.metrics.audit_failures.inc();
         }
     }
 }
@@ -118,19 +171,17 @@ pub struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Records a permitted message. Without the record there is no call.
-    pub fn intent(&self, message: &Message<'_>, decision: &Decision) -> io::Result<OpenIntent> {
+    /// Queues the record of a permitted message.
+    pub fn intent(&self, message: &Message<'_>, decision: &Decision) -> QueuedIntent {
         let time = now();
         let call = self.call(&time);
         let record =
             IntentRecord::decided(self.policy.compiled(), Some(self.agent), &call, message, decision);
         let shared = &self.connection.shared;
-        shared.audit.write(&record.line())?;
-        Ok(OpenIntent {
-            shared: Arc::clone(shared),
-            call: call.call,
-            closed: false,
-        })
+        QueuedIntent {
+            line: shared.audit.queue(&record.line()),
+            open: OpenIntent::new(shared, call.call),
+        }
     }
 
     /// Records a refused message.
@@ -286,11 +337,7 @@ pub fn of_session(
     };
     let shared = &connection.shared;
     shared.audit.write(&line(&record))?;
-    Ok(OpenIntent {
-        shared: Arc::clone(shared),
-        call: record.call,
-        closed: false,
-    })
+    Ok(OpenIntent::new(shared, record.call))
 }
 
 /// Records what the HTTP edge refused; with the token that was verified before, if one was.
@@ -360,4 +407,70 @@ fn line(record: &impl Serialize) -> Vec<u8> {
 
 fn now() -> String {
     Timestamp::now().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::{audit::AuditLog, limits::Limits};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Wherever a client goes away, what was queued for its call is written, and the call is closed once.
+    #[test]
+    fn a_call_that_is_given_up_leaves_an_intent_and_one_outcome() {
+        type GivenUp = fn(QueuedIntent);
+        let cases: [(GivenUp, &str); 4] = [
+            (drop, "cancelled"),
+            (
+                |intent| assert!(intent.recorded().now_or_never().is_none()),
+                "cancelled",
+            ),
+            (|intent| drop(intent.open), "cancelled"),
+            (
+                |intent| {
+                    let ended = Ended::new(Completion::Completed);
+                    assert!(intent.open.ended_with_others(ended).now_or_never().is_none());
+                },
+                "completed",
+            ),
+        ];
+        for (give_up, outcome) in cases {
+            let lines = Lines::default();
+            let here = ([127, 0, 0, 1], 8444).into();
+            let log = AuditLog::to(lines.clone());
+            let shared = Arc::new(Shared::new(8443, here, Limits::default(), log).unwrap());
+            give_up(QueuedIntent {
+                line: shared.audit.queue(b"{\"record\":\"decision\"}\n"),
+                open: OpenIntent::new(&shared, 7),
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let said: Vec<serde_json::Value> = text
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            assert_eq!(said.len(), 2, "{text}");
+            assert_eq!(said[0]["record"], "decision");
+            assert_eq!(
+                (&said[1]["call"], &said[1]["outcome"]),
+                (&7.into(), &outcome.into())
+            );
+        }
+    }
 }

@@ -65,7 +65,12 @@ enum Record {
 }
 
 impl Write for Log {
-    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+    /// Takes one record; the caller has the others to give again.
+    fn write(&mut self, records: &[u8]) -> io::Result<usize> {
+        let record = records
+            .split_inclusive(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
         if let Some(line) = self.line(record) {
             output::text(&format!("{line}\n")).map_err(io::Error::other)?;
         }

@@ -260,7 +260,7 @@ async fn whole(exchange: Exchange, status: StatusCode, body: AnswerBody) -> Resp
         &message,
     ) {
         Judged::Last(body, ended, refusal) => {
-            exchange.intent.answered(ended);
+            exchange.intent.ended_with_others(ended).await;
             match refusal {
                 Some(refusal) => told(&refusal),
                 // 2026-07-28 gives some errors a status of their own; no other passes.

@@ -182,6 +182,7 @@ struct Lines(Arc<Mutex<Kept>>);
 struct Kept {
     bytes: Vec<u8>,
     broken: bool,
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Write for Lines {
@@ -191,6 +192,11 @@ impl Write for Lines {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         kept.bytes.extend_from_slice(line);
+        let meanwhile = kept.meanwhile.take();
+        drop(kept);
+        if let Some(happens) = meanwhile {
+            happens();
+        }
         Ok(line.len())
     }
 
@@ -400,6 +406,11 @@ impl TestSidecar {
     /// From now on no audit record can be written.
     pub fn break_audit(&self) {
         self.audit.0.lock().unwrap().broken = true;
+    }
+
+    /// This happens while the next audit record is being written.
+    pub fn meanwhile(&self, happens: impl FnOnce() + Send + 'static) {
+        self.audit.0.lock().unwrap().meanwhile = Some(Box::new(happens));
     }
 
     /// The metrics' text.

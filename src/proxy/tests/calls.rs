@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bulkhead_proxy::testing::{
-    Protocol, RecordingUpstream, Setup, TestSidecar,
-    sidecar::{TENANT_ID, spiffe},
+use std::sync::Arc;
+
+use bulkhead_core::policy::document::Forced;
+use bulkhead_proxy::{
+    policy::LoadedPolicy,
+    testing::{
+        Protocol, RecordingUpstream, Setup, TestSidecar,
+        sidecar::{TENANT_ID, policy, spiffe},
+    },
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -316,4 +322,57 @@ async fn without_its_record_a_call_is_not_made() {
         (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable")
     );
     assert_eq!(upstream.seen().len(), 0);
+    let metrics = sidecar.metrics();
+    // The intent's and the refusal's: what is no record has no outcome.
+    assert!(metrics.contains("bulkhead_audit_failures_total 2\n"), "{metrics}");
+}
+
+/// The record of the intent is written together with others', so there is a moment between the two.
+#[tokio::test]
+async fn what_changes_before_the_record_is_written_decides() {
+    let mut withdrawn = policy(0);
+    withdrawn.tools.remove(0);
+    let mut moved = policy(0);
+    let forced = Forced::String("moved".into());
+    moved.tools[0].forced.insert("tenant_id".into(), forced);
+
+    for (mut changed, decisions, outcomes, reaches) in [
+        (withdrawn, vec!["permit", "refuse"], vec!["cancelled"], None),
+        (
+            moved,
+            vec!["permit", "permit"],
+            vec!["cancelled", "completed"],
+            Some("moved"),
+        ),
+    ] {
+        let (upstream, sidecar) = start().await;
+        changed.upstream.port = upstream.port();
+        let live = Arc::clone(&sidecar.shared.live);
+        sidecar.meanwhile(move || live.set_policy(LoadedPolicy::load(changed.to_json().as_bytes()).unwrap()));
+        sidecar.client("billing").await.call("list_invoices", None).await;
+
+        let seen = upstream.seen();
+        let reached: Vec<_> = seen
+            .iter()
+            .map(|seen| seen.arguments()["tenant_id"].clone())
+            .collect();
+        assert_eq!(reached, reaches.into_iter().map(Value::from).collect::<Vec<_>>());
+        let audit = sidecar.audit();
+        let all = |member: &str| -> Vec<String> {
+            let said = audit.iter().filter_map(|record| record[member].as_str());
+            said.map(str::to_owned).collect()
+        };
+        assert_eq!(
+            (all("decision"), all("outcome")),
+            (
+                decisions.into_iter().map(str::to_owned).collect(),
+                outcomes.into_iter().map(str::to_owned).collect()
+            )
+        );
+        assert_eq!(
+            (&audit[1]["call"], &audit[1]["reason"]),
+            (&audit[0]["call"], &json!("decided_again"))
+        );
+        assert_ne!(audit[2]["call"], audit[0]["call"]);
+    }
 }

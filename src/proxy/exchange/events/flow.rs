@@ -197,7 +197,7 @@ impl Flow {
     /// The answer was given.
     pub(super) fn answered(&mut self, ended: Ended) {
         if let Some(intent) = self.intent.take() {
-            intent.answered(ended);
+            intent.ended(ended);
         }
         self.ended();
     }
