@@ -40,7 +40,8 @@ if [ $# = 0 ]; then
     set -- --page docs/performance.md
 fi
 step "The sidecar, beside others"
-say "compiling the release profile: about 10 min on two idle cores, once"
-cargo build --quiet --release --locked -p bulkhead-bench -p bulkhead-proxy
+say "compiling the loads: about 6 min on two idle cores, once"
+cargo build --quiet --release --locked -p bulkhead-bench
+e2e/release.sh "$BULKHEAD_STATE/release" bulkhead-proxy
 "$CARGO_TARGET_DIR/release/bulkhead-bench" run --folder "$BULKHEAD_STATE/bench" --nginx "$nginx/usr/sbin/nginx" \
-    --envoy "$envoy/bin/envoy" --proxy "$CARGO_TARGET_DIR/release/bulkhead-proxy" "$@"
+    --envoy "$envoy/bin/envoy" --proxy "$BULKHEAD_STATE/release/bulkhead-proxy" "$@"

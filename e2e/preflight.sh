@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Looks at the machine before anything is started: says what will be installed and built and how long that takes, and
-# ends with the way out when something cannot be had. Asks nothing.  preflight.sh [cluster|tools|conformance|bench]
+# ends with the way out when something cannot be had. Asks nothing.
+#   preflight.sh [cluster|tools|conformance|bench]
+#   preflight.sh profdata    prints where llvm-profdata of rustc's LLVM is
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 purpose="${1:-cluster}"
@@ -93,9 +95,7 @@ require_crates() {
 
 # What needs a few packages and no cluster; root only to install them.
 packages_for() {
-    packages=(python3:python3 "${@:2}")
-    # Debian has the module in a package of its own, which brings no program.
-    python3 -c 'import venv, ensurepip' 2> /dev/null || packages+=(the-module-venv:python3-venv)
+    packages=("${@:2}")
     local missing
     missing="$(missing_packages)"
     [ -z "$missing" ] || [ "$(id -u)" = 0 ] ||
@@ -103,9 +103,24 @@ packages_for() {
     install_packages
 }
 
+python=(python3:python3)
+# Debian has the module in a package of its own, which brings no program.
+python3 -c 'import venv, ensurepip' 2> /dev/null || python+=(the-module-venv:python3-venv)
+
+# llvm-profdata reads what programs counted that rustc's LLVM made. rustup has it as a component, Debian as a package.
+profdata() {
+    local llvm host
+    llvm="$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')"
+    host="$(rustc -vV | sed -n 's/^host: //p')"
+    type -P "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" && return 0
+    packages_for "a release" "llvm-profdata-$llvm:llvm-$llvm" >&2
+    type -P "llvm-profdata-$llvm" || fail "there is no llvm-profdata of LLVM $llvm." "Run: rustup component add llvm-tools"
+}
+
 case "$purpose" in
-    conformance) packages_for "the MCP conformance stage" npm:npm && exit 0 ;;
-    bench) packages_for "the benchmark" && exit 0 ;;
+    conformance) packages_for "the MCP conformance stage" "${python[@]}" npm:npm && exit 0 ;;
+    bench) packages_for "the benchmark" "${python[@]}" && exit 0 ;;
+    profdata) profdata && exit 0 ;;
 esac
 require_linux
 if [ "$purpose" = tools ]; then

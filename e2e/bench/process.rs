@@ -24,6 +24,9 @@ use tokio::{
 /// How long a program may take until it listens.
 const START: Duration = Duration::from_secs(30);
 
+/// How long a program may take to end when it is asked to.
+const END: Duration = Duration::from_secs(20);
+
 /// The exit code of a program that was interrupted, as shells have it.
 const INTERRUPTED: i32 = 130;
 
@@ -124,7 +127,13 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(group) = group(&self.child) {
-            // One that has ended already is no matter.
+            // As a kubelet ends it: a program that counts what it executes writes that down at its end. One that has ended
+            // already is no matter.
+            let _ = kill_process_group(group, Signal::TERM);
+            let asked = Instant::now();
+            while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < END {
+                sleep(Duration::from_millis(20));
+            }
             let _ = kill_process_group(group, Signal::KILL);
             groups().retain(|other| *other != group);
         }

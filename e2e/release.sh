@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Compiles the programs of a release into a folder.
+#   release.sh FOLDER [PROGRAM...]   these programs; all by default
+#
+# The sidecar is compiled twice (profile-guided optimisation): first so that it counts what it executes, then, after a
+# second of every load of the benchmark, by what it counted.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+[ $# -gt 0 ] || fail "where do the programs go?" "Name a folder: e2e/release.sh FOLDER"
+mkdir -p "$1"
+folder="$(cd "$1" && pwd)"
+shift
+programs=(bulkhead-operator bulkhead-proxy kubectl-bulkhead ledger-mcp bulkhead-probe)
+[ $# = 0 ] || programs=("$@")
+
+# With a target of its own, what only runs while it compiles is compiled as ever.
+host="$(rustc -vV | sed -n 's/^host: //p')"
+profiled="$CARGO_TARGET_DIR/profiled"
+counts="$profiled/counts"
+profile="$profiled/proxy.profdata"
+
+compile_sidecar() {
+    RUSTFLAGS="${RUSTFLAGS:-} $1" cargo build --quiet --release --locked -p bulkhead-proxy --target "$host" --target-dir "$profiled"
+}
+
+# Runs the sidecar that counts, and makes the profile of what it counted.
+train() {
+    local log="$profiled/training.log" mebibytes
+    rm -rf "$counts"
+    mkdir -p "$counts"
+    cargo build --quiet --release --locked -p bulkhead-bench
+    LLVM_PROFILE_FILE="$counts/%p.profraw" "$CARGO_TARGET_DIR/release/bulkhead-bench" run --rounds 1 --seconds 1 \
+        --proxy "$profiled/counting" --folder "$profiled/training" --only "Bulkhead" --only "Bulkhead, owned records" \
+        > "$log" 2>&1 || fail "the loads failed ($log):" "$(tail -5 "$log")"
+    compgen -G "$counts/*.profraw" > /dev/null || fail "the sidecar left no counts in $counts; the loads said ($log):" "$(tail -5 "$log")"
+    "$(e2e/preflight.sh profdata)" merge --output "$profile" "$counts"/*.profraw ||
+        fail "the counts can't be read." "Is llvm-profdata of another LLVM than rustc?"
+}
+
+for program in "${programs[@]}"; do
+    if [ "$program" = bulkhead-proxy ]; then
+        e2e/preflight.sh profdata > /dev/null
+        say "compiling the sidecar so that it counts: about 7 min on two idle cores, once"
+        compile_sidecar "-Cprofile-generate"
+        if ! cmp --silent "$profiled/$host/release/bulkhead-proxy" "$profiled/counting" || [ ! -f "$profile" ]; then
+            cp "$profiled/$host/release/bulkhead-proxy" "$profiled/counting"
+            rm -f "$profile"
+            train
+        fi
+        say "compiling the sidecar by what it counted: about 5 min"
+        compile_sidecar "-Cprofile-use=$profile"
+        cp "$profiled/$host/release/bulkhead-proxy" "$folder/"
+    else
+        cargo build --quiet --release --locked -p "$program"
+        cp "$CARGO_TARGET_DIR/release/$program" "$folder/"
+    fi
+done
