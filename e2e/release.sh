@@ -25,7 +25,7 @@ compile_sidecar() {
 
 # Runs the sidecar that counts, and makes the profile of what it counted.
 train() {
-    local log="$profiled/training.log" mebibytes
+    local log="$profiled/training.log"
     rm -rf "$counts"
     mkdir -p "$counts"
     cargo build --quiet --release --locked -p bulkhead-bench
@@ -47,7 +47,7 @@ for program in "${programs[@]}"; do
             rm -f "$profile"
             train
         fi
-        say "compiling the sidecar by what it counted: about 5 min"
+        say "compiling it by what it counted: about 5 min, once"
         compile_sidecar "-Cprofile-use=$profile"
         cp "$profiled/$host/release/bulkhead-proxy" "$folder/"
     else

@@ -193,7 +193,8 @@ kept connections, one call at a time on each. Callers, proxy and server share th
 ({machine}), so a figure means something only beside the others of this table. All rows
 run in turns; a figure is the median of {rounds} rounds. What is *added* is what a row took in a round beyond the MCP server alone in that round. At the open loop calls are due
 whether answers come or not, and one that had to wait counts from when it was due. CPU is the proxy's own, at {cpu_at}
-connections; memory is resident, summed over its processes.
+connections; memory is resident, summed over its processes. The sidecar is compiled as for a release: by a profile of such
+loads (`e2e/release.sh`); the others are as their makers or Cargo's release profile build them.
 
 ![Added latency and calls a second]({picture})
 
