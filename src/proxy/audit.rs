@@ -1,7 +1,7 @@
 //! The audit's way out: one JSON object per line, in the order in which they were queued.
 //!
 //! Lines that are ready at the same time are written together, by whoever needs one of them first: under load a line costs
-//! a part of a `write(2)`. Nobody goes on before their own line is written.
+//! a part of a `write(2)`. Nobody goes on before their own line is written. A write has whole lines only.
 
 use std::{
     fs::File,
@@ -15,6 +15,10 @@ use std::{
 
 /// Room that is kept for the next group. One that needed more, for a burst, gives it back.
 const KEPT: usize = 64 * 1024;
+
+/// Most bytes of a write, so that a pipe takes it whole or not at all, also from a process that is killed under way:
+/// `PIPE_BUF` of Linux, pipe(7). A longer line has a write of its own.
+const ATOMIC: usize = 4096;
 
 /// Where audit lines go.
 pub struct AuditLog {
@@ -170,7 +174,7 @@ impl Out {
         }
         let mut done = 0;
         while let Some(left) = bytes.get(done..).filter(|left| !left.is_empty()) {
-            match self.writer.write(left) {
+            match self.writer.write(whole_lines(left)) {
                 Ok(0) => return Err((done, io::ErrorKind::WriteZero.into())),
                 Ok(written) => done += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -179,6 +183,14 @@ impl Out {
         }
         Ok(())
     }
+}
+
+/// The lines that one write takes.
+fn whole_lines(left: &[u8]) -> &[u8] {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let last = left.get(..ATOMIC).unwrap_or(left).iter().rposition(is_end);
+    let end = last.or_else(|| left.iter().position(is_end));
+    end.and_then(|end| left.get(..=end)).unwrap_or(left)
 }
 
 /// Goes to the end of the queue of those that are ready. Unlike [`tokio::task::yield_now`] it doesn't wait for events.
@@ -208,7 +220,7 @@ mod tests {
     struct Kept {
         rooms: VecDeque<usize>,
         text: Vec<u8>,
-        writes: usize,
+        writes: Vec<usize>,
     }
 
     impl Disk {
@@ -222,15 +234,15 @@ mod tests {
             String::from_utf8(self.0.lock().unwrap().text.clone()).unwrap()
         }
 
-        fn writes(&self) -> usize {
-            self.0.lock().unwrap().writes
+        fn writes(&self) -> Vec<usize> {
+            self.0.lock().unwrap().writes.clone()
         }
     }
 
     impl Write for Disk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let mut kept = self.0.lock().unwrap();
-            kept.writes += 1;
+            kept.writes.push(bytes.len());
             let taken = match kept.rooms.front_mut() {
                 Some(0) => {
                     kept.rooms.pop_front();
@@ -260,11 +272,14 @@ mod tests {
         assert_eq!(disk.text(), "", "a queued line is no record yet");
         log.settle(&second).unwrap();
         log.settle(&first).unwrap();
-        assert_eq!((disk.text().as_str(), disk.writes()), ("1\n2\n", 1));
+        assert_eq!((disk.text().as_str(), disk.writes()), ("1\n2\n", vec![4]));
         let third = log.queue(b"3\n");
         log.write(b"4\n").unwrap();
         log.settle(&third).unwrap();
-        assert_eq!((disk.text().as_str(), disk.writes()), ("1\n2\n3\n4\n", 2));
+        assert_eq!(
+            (disk.text().as_str(), disk.writes()),
+            ("1\n2\n3\n4\n", vec![4, 4])
+        );
     }
 
     #[tokio::test]
@@ -283,7 +298,7 @@ mod tests {
         for task in tasks {
             task.await.unwrap().unwrap();
         }
-        assert_eq!((disk.text().as_str(), disk.writes()), ("0\n1\n2\n", 1));
+        assert_eq!((disk.text().as_str(), disk.writes()), ("0\n1\n2\n", vec![6]));
     }
 
     /// Of a group that breaks off, the lines before the break are records, the others are not and never will be.
@@ -314,6 +329,25 @@ mod tests {
             [false, false, true]
         );
         assert_eq!(disk.text(), "aaa\ncccc\n");
+    }
+
+    #[test]
+    fn a_write_is_of_whole_lines_that_a_pipe_takes_at_once() {
+        for (lengths, writes) in [
+            (&[2048, 2048][..], &[4096][..]),
+            (&[2048, 2049], &[2048, 2049]),
+            (&[100, 5000, 100], &[100, 5000, 100]),
+            (&[5000, 100, 100], &[5000, 200]),
+        ] {
+            let disk = Disk::default();
+            let log = AuditLog::to(disk.clone());
+            let lines: Vec<Line> = lengths
+                .iter()
+                .map(|length| log.queue(format!("{}\n", "x".repeat(length - 1)).as_bytes()))
+                .collect();
+            log.settle(&lines[0]).unwrap();
+            assert_eq!(disk.writes(), writes, "{lengths:?}");
+        }
     }
 
     #[test]
