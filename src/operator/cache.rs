@@ -132,13 +132,20 @@ impl Cache {
         true
     }
 
-    /// Forgets every object of a kind that a new list didn't have. Answers the namespaces that lost one.
-    pub fn retain(&self, kind: Kind, listed: &HashSet<(String, String)>) -> Vec<String> {
-        let mut lost = Vec::new();
-        self.write().namespaces.retain(|namespace, objects| {
+    /// Forgets every object of a kind that a new list didn't have: it is gone since `newest` at the latest, the newest
+    /// version in the list, unless it was made after that. Answers the namespaces that lost one.
+    pub fn retain(&self, kind: Kind, listed: &HashSet<(String, String)>, newest: u64) -> Vec<String> {
+        let Objects { namespaces, gone } = &mut *self.write();
+        let (mut lost, now) = (Vec::new(), Instant::now());
+        namespaces.retain(|namespace, objects| {
             let before = objects.len();
-            objects
-                .retain(|(of, name), _| *of != kind || listed.contains(&(namespace.clone(), name.clone())));
+            objects.retain(|key, _| {
+                let stays = key.0 != kind || listed.contains(&(namespace.clone(), key.1.clone()));
+                if !stays {
+                    gone.note(namespace, key, newest, now);
+                }
+                stays
+            });
             if objects.len() < before {
                 lost.push(namespace.clone());
             }
@@ -315,10 +322,15 @@ mod tests {
         let cache = Cache::default();
         cache.put(config_map(12, "a", "x"));
         let listed = HashSet::from([("acme".to_owned(), "crm-policy".to_owned())]);
-        assert!(cache.retain(Kind::ConfigMap, &listed).is_empty());
-        assert!(cache.retain(Kind::Service, &HashSet::new()).is_empty());
-        assert_eq!(cache.retain(Kind::ConfigMap, &HashSet::new()), ["acme"]);
+        assert!(cache.retain(Kind::ConfigMap, &listed, 20).is_empty());
+        assert!(cache.retain(Kind::Service, &HashSet::new(), 20).is_empty());
+        assert_eq!(cache.retain(Kind::ConfigMap, &HashSet::new(), 20), ["acme"]);
         assert_eq!(version(&cache), None);
+        // The late answer to a write that came before the list, and what was made after it.
+        assert!(!cache.put(config_map(19, "a", "x")));
+        assert_eq!(version(&cache), None);
+        assert!(cache.put(config_map(21, "a", "x")));
+        assert_eq!(version(&cache), Some(21));
     }
 
     #[test]

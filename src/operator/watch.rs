@@ -133,19 +133,20 @@ impl Watches {
             }
         };
         let mut events = self.watched(kind.name(), watcher(api, config));
-        let mut listed = HashSet::new();
+        let (mut listed, mut newest) = (HashSet::new(), 0);
         while let Some(event) = events.next().await {
             match event {
-                Event::Init => listed.clear(),
+                Event::Init => (listed, newest) = (HashSet::new(), 0),
                 Event::InitApply(object) => {
                     let Some(live) = Live::read(kind, object) else {
                         continue;
                     };
                     listed.insert((live.namespace.clone(), live.name.clone()));
+                    newest = newest.max(live.resource_version);
                     self.take_in(live);
                 }
                 Event::InitDone => {
-                    for namespace in self.cache.retain(kind, &listed) {
+                    for namespace in self.cache.retain(kind, &listed, newest) {
                         self.request_for(kind, &namespace, None, false);
                     }
                     listed = HashSet::new();
