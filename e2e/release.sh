@@ -33,8 +33,9 @@ train() {
         --proxy "$profiled/counting" --folder "$profiled/training" --only "Bulkhead" --only "Bulkhead, owned records" \
         > "$log" 2>&1 || fail "the loads failed ($log):" "$(tail -5 "$log")"
     compgen -G "$counts/*.profraw" > /dev/null || fail "the sidecar left no counts in $counts; the loads said ($log):" "$(tail -5 "$log")"
-    "$(e2e/preflight.sh profdata)" merge --output "$profile" "$counts"/*.profraw ||
+    "$(e2e/preflight.sh profdata)" merge --output "$profile.unfinished" "$counts"/*.profraw ||
         fail "the counts can't be read." "Is llvm-profdata of another LLVM than rustc?"
+    mv "$profile.unfinished" "$profile"
 }
 
 for program in "${programs[@]}"; do
@@ -43,8 +44,8 @@ for program in "${programs[@]}"; do
         say "compiling the sidecar so that it counts: about 7 min on two idle cores, once"
         compile_sidecar "-Cprofile-generate"
         if ! cmp --silent "$profiled/$host/release/bulkhead-proxy" "$profiled/counting" || [ ! -f "$profile" ]; then
-            cp "$profiled/$host/release/bulkhead-proxy" "$profiled/counting"
             rm -f "$profile"
+            cp "$profiled/$host/release/bulkhead-proxy" "$profiled/counting"
             train
         fi
         say "compiling it by what it counted: about 5 min, once"

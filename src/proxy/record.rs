@@ -30,8 +30,7 @@ impl QueuedIntent {
     /// Writes the record, together with others that are ready.
     pub async fn recorded(self) -> io::Result<OpenIntent> {
         let Self { line, mut open } = self;
-        let shared = Arc::clone(&open.shared);
-        let recorded = shared.audit.settle_with_others(&line).await;
+        let recorded = open.shared.audit.settle_with_others(&line).await;
         if recorded.is_err() {
             open.outcome = Outcome::Said;
         }
@@ -89,10 +88,9 @@ impl OpenIntent {
     /// The same, together with other records that are ready.
     pub async fn ended_with_others(mut self, ended: Ended) {
         self.queue(ended);
-        let shared = Arc::clone(&self.shared);
         if let Outcome::Queued(line) = &self.outcome {
             // What came of it is asked, and said, when this is dropped.
-            let _ = shared.audit.settle_with_others(line).await;
+            let _ = self.shared.audit.settle_with_others(line).await;
         }
     }
 

@@ -199,6 +199,13 @@ mod tests {
             .collect()
     }
 
+    /// Records that are ready at the same time come in one write.
+    #[test]
+    fn of_several_records_one_is_taken_so_that_the_others_are_given_again() {
+        let start = b"{\"record\":\"start\"}\n";
+        assert_eq!(Log::default().write(&start.repeat(3)).unwrap(), start.len());
+    }
+
     #[test]
     fn a_decision_is_a_line_and_an_outcome_only_when_it_is_no_success() {
         let permit = r#"{"record":"decision","time":"2026-11-22T10:00:00.5Z","call":1,"method":"tools/call","tool":"list","rule":"tools[list]","decision":"permit","overriddenArguments":["tenant_id"]}"#;
