@@ -2,4 +2,4 @@
 
 pub mod record;
 
-pub use record::{Call, Completion, DefinitionRecord, IntentRecord, OutcomeRecord, Verdict};
+pub use record::{Call, Completion, DefinitionRecord, IntentRecord, OutcomeRecord, Verdict, line};

@@ -22,6 +22,9 @@ pub const ALGORITHM: &str = "EdDSA";
 /// How long it is good for, in seconds.
 pub const LIFETIME: u64 = 30;
 
+/// Room for the claims of a message; longer ones take more.
+const USUAL: usize = 512;
+
 /// What the token claims.
 #[derive(Debug, Serialize)]
 pub struct Claims<'a> {
@@ -136,15 +139,14 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// What is signed: header and claims, each base64url, with a dot between.
+    /// Appends what is signed: header and claims, each base64url, with a dot between.
     #[allow(clippy::expect_used, clippy::missing_panics_doc)]
-    pub fn signing_input(&self, header: &str) -> String {
-        let claims = serde_json::to_vec(self).expect("claims have string keys only and must serialize");
-        let mut input = String::with_capacity(header.len() + 1 + claims.len().div_ceil(3) * 4);
-        input.push_str(header);
-        input.push('.');
-        base64url(&claims, &mut input);
-        input
+    pub fn signing_input(&self, header: &str, out: &mut String) {
+        let mut claims = Vec::with_capacity(USUAL);
+        serde_json::to_writer(&mut claims, self).expect("claims have string keys only and must serialize");
+        out.push_str(header);
+        out.push('.');
+        base64url(&claims, out);
     }
 }
 

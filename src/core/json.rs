@@ -384,6 +384,9 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Members of an object for which there is room from the start.
+const USUAL: usize = 8;
+
 pub(crate) use canonical::canonical;
 
 /// The members of an object: decoded key, raw value.
@@ -392,7 +395,7 @@ pub(crate) type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;
 /// The members of a raw object, or `None` when it isn't one. For values that were read before:
 /// the depth was limited then.
 pub(crate) fn members(raw: &str) -> Option<Members<'_>> {
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(USUAL);
     let mut reader = Reader::again(raw);
     reader
         .members(|reader, key| {

@@ -4,7 +4,7 @@
 //! A tool that is hidden, disabled or unknown gives the same bytes; which of them it was is in the
 //! audit record and the metrics only.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 
@@ -282,10 +282,13 @@ pub(crate) fn tool_error(message: &str, era: Era) -> String {
 }
 
 /// A name that a caller gave, short enough to repeat.
-pub(crate) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= ECHOED {
+        return text.into();
+    }
     match text.char_indices().nth(ECHOED) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
     }
 }
 

@@ -30,6 +30,9 @@ use crate::{hex, shared::Shared};
 /// For how long a key signs.
 pub const KEY_LIFE: Duration = Duration::from_hours(1);
 
+/// Room for a header of which there are many; a longer one takes more.
+const USUAL: usize = 1024;
+
 /// Signs the credentials of one sidecar.
 #[derive(Debug)]
 pub struct Minter {
@@ -98,8 +101,10 @@ impl Minter {
         claims: impl FnOnce(Moment<'a>) -> Claims<'a>,
         id: &'a mut String,
     ) -> HeaderValue {
-        let token = self.sign(&claims(self.moment(id)));
-        HeaderValue::try_from(format!("Bearer {token}")).expect("a token is visible ASCII")
+        let mut value = String::with_capacity(USUAL);
+        value.push_str("Bearer ");
+        self.sign(&claims(self.moment(id)), &mut value);
+        HeaderValue::try_from(value).expect("a token is visible ASCII")
     }
 
     fn moment<'a>(&self, id: &'a mut String) -> Moment<'a> {
@@ -115,15 +120,17 @@ impl Minter {
         }
     }
 
-    /// The token of these claims.
-    fn sign(&self, claims: &Claims<'_>) -> String {
+    /// Appends the token of these claims.
+    fn sign(&self, claims: &Claims<'_>, out: &mut String) {
         let keys = self.keys.load();
-        let input = claims.signing_input(&keys.signs.header);
-        let signature = keys.signs.pair.sign(input.as_bytes());
-        let mut token = input;
-        token.push('.');
-        base64url(signature.as_ref(), &mut token);
-        token
+        let begin = out.len();
+        claims.signing_input(&keys.signs.header, out);
+        let signature = keys
+            .signs
+            .pair
+            .sign(out.as_bytes().get(begin..).unwrap_or_default());
+        out.push('.');
+        base64url(signature.as_ref(), out);
     }
 
     /// Signs with a new key from now on.

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use bulkhead_core::{
     Reason, Refusal,
-    audit::{Call, Completion, DefinitionRecord, IntentRecord, OutcomeRecord, Verdict},
+    audit::{Call, Completion, DefinitionRecord, IntentRecord, OutcomeRecord, Verdict, line},
     mcp::{Message, inventory::Learned},
     policy::{CompiledAgent, CompiledPolicy, Decision, Records},
 };
@@ -30,7 +30,7 @@ impl QueuedIntent {
     /// Writes the record, together with others that are ready.
     pub async fn recorded(self) -> io::Result<OpenIntent> {
         let Self { line, mut open } = self;
-        let recorded = open.shared.audit.settle_with_others(&line).await;
+        let recorded = settle(&open.shared, &line).await;
         if recorded.is_err() {
             open.outcome = Outcome::Said;
         }
@@ -90,7 +90,7 @@ impl OpenIntent {
         self.queue(ended);
         if let Outcome::Queued(line) = &self.outcome {
             // What came of it is asked, and said, when this is dropped.
-            let _ = self.shared.audit.settle_with_others(line).await;
+            let _ = settle(&self.shared, line).await;
         }
     }
 
@@ -122,6 +122,15 @@ impl Drop for OpenIntent {
             error!(%error, call = self.call, "an outcome can't be recorded");
             self.shared.metrics.audit_failures.inc();
         }
+    }
+}
+
+/// Settles a line together with those of other calls, if there are any.
+async fn settle(shared: &Shared, line: &Line) -> io::Result<()> {
+    if shared.drain.calls() > 1 {
+        shared.audit.settle_with_others(line).await
+    } else {
+        shared.audit.settle(line)
     }
 }
 
@@ -396,13 +405,6 @@ fn write_refusal(shared: &Shared, line: &[u8]) {
     }
 }
 
-#[allow(clippy::expect_used)]
-fn line(record: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(record).expect("a record has string keys only and must serialize");
-    line.push(b'\n');
-    line
-}
-
 fn now() -> String {
     Timestamp::now().to_string()
 }
@@ -454,6 +456,7 @@ mod tests {
             let here = ([127, 0, 0, 1], 8444).into();
             let log = AuditLog::to(lines.clone());
             let shared = Arc::new(Shared::new(8443, here, Limits::default(), log).unwrap());
+            let _both = [shared.drain.call(), shared.drain.call()];
             give_up(QueuedIntent {
                 line: shared.audit.queue(b"{\"record\":\"decision\"}\n"),
                 open: OpenIntent::new(&shared, 7),
@@ -469,6 +472,22 @@ mod tests {
                 (&said[1]["call"], &said[1]["outcome"]),
                 (&7.into(), &outcome.into())
             );
+        }
+    }
+
+    /// Yielding would cost a call that is alone, and share nothing.
+    #[test]
+    fn only_among_others_a_record_waits_for_theirs() {
+        for (calls, waits) in [(1, false), (2, true)] {
+            let here = ([127, 0, 0, 1], 8444).into();
+            let log = AuditLog::to(Lines::default());
+            let shared = Arc::new(Shared::new(8443, here, Limits::default(), log).unwrap());
+            let _calls: Vec<_> = (0..calls).map(|_| shared.drain.call()).collect();
+            let intent = QueuedIntent {
+                line: shared.audit.queue(b"{\"record\":\"decision\"}\n"),
+                open: OpenIntent::new(&shared, 7),
+            };
+            assert_eq!(intent.recorded().now_or_never().is_none(), waits, "{calls}");
         }
     }
 }

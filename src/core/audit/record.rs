@@ -20,6 +20,9 @@ use crate::{
     refusal::{Refusal, shortened},
 };
 
+/// Room for a line of which there are many; a longer one takes more.
+const USUAL: usize = 1024;
+
 /// What the sidecar knows of a call besides the message.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
@@ -296,9 +299,11 @@ impl<'a> DefinitionRecord<'a> {
     }
 }
 
-#[allow(clippy::expect_used)]
-fn line(record: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(record).expect("a record has string keys only and must serialize");
+/// A record as one line of JSON, with its line feed.
+#[allow(clippy::expect_used, clippy::missing_panics_doc)]
+pub fn line(record: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::with_capacity(USUAL);
+    serde_json::to_writer(&mut line, record).expect("a record has string keys only and must serialize");
     line.push(b'\n');
     line
 }

@@ -6,19 +6,22 @@ use crate::reason::Reason;
 pub(super) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const TOPS: u64 = ONES << 7;
-    // Whether some byte is below `limit` (at most 0x80); a byte that follows a hit may look like
-    // one too, which only sends us to the loop below.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & TOPS != 0;
-    let words = bytes.chunks_exact(8).take_while(|chunk| {
-        let word = <[u8; 8]>::try_from(*chunk).map_or(0, u64::from_le_bytes);
+    // The top bits of the bytes that are below `limit` (at most 0x80). A byte that follows a hit may look like one too, so
+    // only the first is one.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & TOPS;
+    let (words, rest) = bytes.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
         let (quote, backslash) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5c));
-        !below(word, 0x20) && !below(quote, 1) && !below(backslash, 1)
-    });
-    let skipped = words.count() * 8;
-    let rest = bytes[skipped..]
+        let hits = below(word, 0x20) | below(quote, 1) | below(backslash, 1);
+        if hits != 0 {
+            return index * 8 + (hits.trailing_zeros() / 8) as usize;
+        }
+    }
+    let end = rest
         .iter()
         .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-    rest.map_or(bytes.len(), |at| skipped + at)
+    words.len() * 8 + end.unwrap_or(rest.len())
 }
 
 /// Length of the escape (or pair of surrogate escapes) at the start of `bytes`.
@@ -53,20 +56,26 @@ pub(super) fn unescape(raw: &str) -> Result<String, Reason> {
 /// Appends `text` as a JSON string.
 pub fn quote(out: &mut String, text: &str) {
     out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            control @ '\0'..='\x1f' => {
+    let mut rest = text;
+    loop {
+        let (plain, others) = rest.split_at(plain_len(rest.as_bytes()));
+        out.push_str(plain);
+        let Some(special) = others.bytes().next() else {
+            break;
+        };
+        match special {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            control => {
                 out.push_str("\\u00");
-                out.push(char::from(b'0' + (control as u8 >> 4)));
-                out.push(char::from(b"0123456789abcdef"[usize::from(control as u8 & 0xf)]));
+                out.push(char::from(b'0' + (control >> 4)));
+                out.push(char::from(b"0123456789abcdef"[usize::from(control & 0xf)]));
             }
-            other => out.push(other),
         }
+        rest = &others[1..];
     }
     out.push('"');
 }

@@ -102,7 +102,7 @@ pub struct DroppedEntry {
 impl DroppedEntry {
     pub(super) fn new(name: &str, reason: Reason) -> Self {
         Self {
-            name: shortened(name),
+            name: shortened(name).into(),
             reason,
             fingerprint: None,
         }

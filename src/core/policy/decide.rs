@@ -106,9 +106,9 @@ impl Target {
 
     fn shortened(&self) -> Self {
         match self {
-            Self::Tool(name) => Self::Tool(shortened(name)),
-            Self::Prompt(name) => Self::Prompt(shortened(name)),
-            Self::Resource(name) => Self::Resource(shortened(name)),
+            Self::Tool(name) => Self::Tool(shortened(name).into()),
+            Self::Prompt(name) => Self::Prompt(shortened(name).into()),
+            Self::Resource(name) => Self::Resource(shortened(name).into()),
         }
     }
 }

@@ -150,7 +150,7 @@ pub(super) fn without_foreign(
             ));
         }
         if !is_known(key) && removed.len() < MAX_REMOVED {
-            removed.push(shortened(key));
+            removed.push(shortened(key).into());
         }
     }
     if removed.is_empty() {
