@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -45,6 +46,14 @@ pub struct HeaderBounds {
     pub bytes: u32,
     /// How many there are.
     pub number: usize,
+}
+
+/// Why a connection has to end.
+enum End {
+    /// It should, with the calls that are under way.
+    Announced,
+    /// Now.
+    Expired,
 }
 
 /// One TCP connection.
@@ -139,9 +148,7 @@ impl Link {
             not_after.duration_since(SystemTime::now()).unwrap_or_default()
         });
         let mut served = pin!(served);
-        // Told to go: no further call is accepted, the ones under way end (GOAWAY, `Connection: close`).
-        let mut told = false;
-        let mut announce = pin!(async {
+        let announced = async {
             tokio::select! {
                 () = self.until_closing() => {}
                 () = self.until_idle() => {}
@@ -150,25 +157,33 @@ impl Link {
                 // would be told to go before its first call.
                 () = sleep(left.saturating_sub(shared.limits.expiry_notice).max(left / 2)) => {}
             }
-        });
-        let mut expired = pin!(sleep(left));
+            End::Announced
+        };
+        let expired = sleep(left).map(|()| End::Expired);
+        // A call wakes its connection several times: these are looked at only when one of them wakes it.
+        let mut ends: FuturesUnordered<_> = [announced.left_future(), expired.right_future()]
+            .into_iter()
+            .collect();
         loop {
             tokio::select! {
+                biased;
                 ended = served.as_mut() => {
                     if let Err(error) = ended {
                         debug!(%error, "connection ended");
                     }
                     return;
                 }
-                () = announce.as_mut(), if !told => {
-                    told = true;
-                    self.ending.send_replace(true);
-                    served.as_mut().graceful_shutdown();
-                }
-                () = expired.as_mut() => {
+                Some(end) = ends.next() => match end {
+                    // Told to go: no further call is accepted, the ones under way end (GOAWAY, `Connection: close`).
+                    End::Announced => {
+                        self.ending.send_replace(true);
+                        served.as_mut().graceful_shutdown();
+                    }
                     // Returning drops the connection with every stream on it.
-                    info!("a connection ended because the other side's certificate expired");
-                    return;
+                    End::Expired => {
+                        info!("a connection ended because the other side's certificate expired");
+                        return;
+                    }
                 }
             }
         }
