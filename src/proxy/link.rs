@@ -166,13 +166,8 @@ impl Link {
             .collect();
         loop {
             tokio::select! {
+                // First: of a connection that is never done they would find the task's budget used up, each time.
                 biased;
-                ended = served.as_mut() => {
-                    if let Err(error) = ended {
-                        debug!(%error, "connection ended");
-                    }
-                    return;
-                }
                 Some(end) = ends.next() => match end {
                     // Told to go: no further call is accepted, the ones under way end (GOAWAY, `Connection: close`).
                     End::Announced => {
@@ -184,6 +179,12 @@ impl Link {
                         info!("a connection ended because the other side's certificate expired");
                         return;
                     }
+                },
+                ended = served.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(%error, "connection ended");
+                    }
+                    return;
                 }
             }
         }
