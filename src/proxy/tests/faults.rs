@@ -12,7 +12,7 @@ use std::{
 };
 
 use bulkhead_proxy::testing::{
-    Answer, PATIENCE, RecordingUpstream, Setup, TestSidecar, client::connect_tls, sidecar::HOST,
+    Answer, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar, client::connect_tls, sidecar::HOST,
     sidecar::spiffe, until, upstream::plain,
 };
 use bytes::Bytes;
@@ -252,6 +252,30 @@ async fn a_server_that_is_silent_is_given_up_and_told_as_such() {
             "a call is never made twice"
         );
     }
+}
+
+/// The call was let through while the certificate was good: nothing that comes after may reach its agent.
+#[tokio::test]
+async fn a_call_that_outlasts_its_certificate_is_cut_off_with_its_connection() {
+    let upstream = Raw::answering(vec![String::new()]).await;
+    let sidecar = TestSidecar::start(Setup::new(upstream.port)).await;
+    let leaf = sidecar
+        .agents_ca
+        .client_for(&[&spiffe("billing")], Duration::from_secs(2));
+    let mut client = sidecar.client_with(&leaf, Protocol::Http1).await;
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
+    let request = client.request("POST", &[], call.to_string());
+    let answer = timeout(PATIENCE, client.send(request)).await;
+    assert!(answer.expect("the connection must end").is_err());
+    assert_eq!(upstream.requests.load(Ordering::SeqCst), 1);
+    until("the call closed", || {
+        sidecar
+            .audit()
+            .last()
+            .is_some_and(|record| record["outcome"] == "cancelled")
+    })
+    .await;
 }
 
 #[tokio::test]
