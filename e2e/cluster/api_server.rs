@@ -2,19 +2,20 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     AuditLevel, Paths,
     control_plane::{ControlPlane, kubectl},
     parts,
     pki::Pki,
+    ports::Port,
     run::{self, command, tail, wait_for},
 };
 
@@ -25,9 +26,6 @@ const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,ser
                            clusterrole-aggregation-controller,resourcequota-controller,\
                            validatingadmissionpolicy-status-controller";
 
-/// Two fixtures that start at once can draw the same free port; the loser draws again.
-const ATTEMPTS: usize = 3;
-
 /// A running API server with its own etcd. Dropping it ends both and removes their data; so does the end of the
 /// process that holds it, however it ends.
 #[derive(Debug)]
@@ -36,6 +34,8 @@ pub struct ApiServer {
     plane: ControlPlane,
     // Ended in this order: an API server without its etcd does not leave by itself.
     processes: Vec<Process>,
+    /// Theirs, held for them.
+    ports: Vec<Port>,
     dir: tempfile::TempDir,
 }
 
@@ -52,22 +52,11 @@ impl ApiServer {
         for program in ["etcd", "kube-apiserver", "kubectl", "kube-controller-manager"] {
             parts::program(&paths, program)?;
         }
-        let mut refused = anyhow!("never started");
-        for _ in 0..ATTEMPTS {
-            match Self::attempt(&paths, audit) {
-                Ok(server) => return Ok(server),
-                Err(error) if format!("{error:#}").contains("address already in use") => refused = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(refused)
-    }
-
-    fn attempt(paths: &Paths, audit: AuditLevel) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("bulkhead-api-server-")
             .tempdir()?;
-        let [port, etcd_port, etcd_peer_port] = free_ports()?;
+        let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
+        let [port, etcd_port, etcd_peer_port] = ports.each_ref().map(Port::number);
         let plane = ControlPlane {
             name: "api-server".into(),
             dir: dir.path().to_owned(),
@@ -81,9 +70,10 @@ impl ApiServer {
         };
         plane.prepare()?;
         let mut server = Self {
-            paths: paths.clone(),
+            paths,
             plane,
             processes: Vec::new(),
+            ports: ports.into(),
             dir,
         };
         let args = server.plane.etcd();
@@ -104,8 +94,9 @@ impl ApiServer {
     /// service accounts, quotas, aggregated cluster roles (`view`, `edit` and `admin` are empty without them). None of
     /// them makes pods.
     pub fn with_controller_manager(mut self) -> Result<Self> {
-        let [port] = free_ports()?;
-        let mut args = self.plane.controller_manager(port);
+        let port = Port::reserve()?;
+        let mut args = self.plane.controller_manager(port.number());
+        self.ports.push(port);
         args.push(format!("--controllers={CONTROLLERS}"));
         self.spawn("kube-controller-manager", &args)?;
         let account = [
@@ -206,19 +197,6 @@ pub(crate) fn user_stem(user: &str, groups: &[&str]) -> String {
     )
 }
 
-/// Ports that nobody listens on at the moment.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut listeners = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
-        *port = listener.local_addr()?.port();
-        // Held until all are drawn, so that no two are the same.
-        listeners.push(listener);
-    }
-    Ok(ports)
-}
-
 /// A child process that cannot outlive this one.
 ///
 /// `Drop` does not run when a process is killed, nor for a value in a `static`. So a shell waits at the end of a pipe
@@ -309,11 +287,5 @@ mod tests {
             user_stem("system:serviceaccount:a:b", &[]),
             "user-system_serviceaccount_a_b"
         );
-    }
-
-    #[test]
-    fn ports_are_drawn_together_and_differ() {
-        let [a, b, c] = free_ports().unwrap();
-        assert!(a != b && b != c && a != c);
     }
 }

@@ -24,6 +24,7 @@ mod parts;
 mod paths;
 mod pki;
 mod plan;
+mod ports;
 mod process;
 mod record;
 mod run;
@@ -40,5 +41,6 @@ pub use crate::{
     images::{base_image, buildah},
     parts::{PARTS, Part, program},
     paths::Paths,
+    ports::Port,
     record::UpOptions,
 };

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use bulkhead_cluster::Port;
 use door::{Here, post};
 use http::StatusCode;
 use rmcp::{
@@ -164,19 +165,14 @@ async fn mcp_server() {
 /// A tenant's file whose server has a port of this test's own.
 struct File {
     folder: TempDir,
-    port: u16,
+    port: Port,
 }
 
 impl File {
     fn new() -> Self {
-        let port = StdTcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let file = Self {
             folder: tempfile::tempdir().unwrap(),
-            port,
+            port: Port::reserve().unwrap(),
         };
         file.write(ACME);
         file
@@ -189,7 +185,7 @@ impl File {
     fn write(&self, text: &str) {
         fs::write(
             self.path(),
-            text.replace("port: 3000", &format!("port: {}", self.port)),
+            text.replace("port: 3000", &format!("port: {}", self.port.number())),
         )
         .unwrap();
     }
@@ -197,7 +193,7 @@ impl File {
     fn dev(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-bulkhead"));
         command.args(["dev", "-f"]).arg(self.path()).args(arguments);
-        command.env("TEST_PORT", self.port.to_string());
+        command.env("TEST_PORT", self.port.number().to_string());
         command
             .kill_on_drop(true)
             .stdout(Stdio::piped())
@@ -286,7 +282,7 @@ async fn a_session_starts_its_server_follows_its_file_and_ends_with_ctrl_c() {
     signal(&session, Signal::INT);
     let status = timeout(PATIENCE, session.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(130));
-    StdTcpListener::bind(("127.0.0.1", file.port)).expect("the server must be gone");
+    StdTcpListener::bind(("127.0.0.1", file.port.number())).expect("the server must be gone");
 }
 
 #[tokio::test]
@@ -306,7 +302,7 @@ async fn what_can_not_begin_says_why() {
     let file = File::new();
     let taken = StdTcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().port().to_string();
-    let own = file.port.to_string();
+    let own = file.port.number().to_string();
     let nowhere = format!("nothing listens on 127.0.0.1:{own}");
     let table: [(&[&str], i32, &str); 7] = [
         (&["--agent=billing"], 6, &nowhere),
@@ -338,7 +334,7 @@ async fn what_can_not_begin_says_why() {
         assert_eq!(status, Some(code), "{arguments:?} {told}");
         assert!(told.contains(says), "{says}: {told}");
     }
-    let _server = StdTcpListener::bind(("127.0.0.1", file.port)).unwrap();
+    let _server = StdTcpListener::bind(("127.0.0.1", file.port.number())).unwrap();
     let (status, told) = output(file.dev(&["--agent=billing", "--", "true"])).await;
     assert_eq!(status, Some(1));
     assert!(told.contains("something listens on"), "{told}");

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bulkhead_cluster::Port;
 use bulkhead_proxy::testing::{
     Answer, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar, client::connect_tls, sidecar::HOST,
     sidecar::spiffe, until, upstream::plain,
@@ -44,7 +45,11 @@ impl Drop for Raw {
 
 impl Raw {
     async fn answering(answers: Vec<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(0, answers).await
+    }
+
+    async fn at(port: u16, answers: Vec<String>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(AtomicUsize::new(0));
         let served = Arc::clone(&requests);
@@ -56,6 +61,12 @@ impl Raw {
             }
         });
         Self { port, requests, task }
+    }
+
+    /// Ends it. Nobody listens on its port when this returns.
+    async fn end(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 }
 
@@ -350,31 +361,15 @@ async fn an_answer_in_advance_is_not_taken_for_the_next_call_s() {
 
 #[tokio::test]
 async fn a_server_that_restarts_fails_no_call_that_comes_after() {
-    let first = Raw::answering(vec![sized(&good("before")) + CLOSE]).await;
-    let port = first.port;
-    let sidecar = TestSidecar::start(Setup::new(port)).await;
+    let port = Port::reserve().unwrap();
+    let first = Raw::at(port.number(), vec![sized(&good("before")) + CLOSE]).await;
+    let sidecar = TestSidecar::start(Setup::new(first.port)).await;
     let mut client = sidecar.client("billing").await;
     assert_eq!(client.call("list_invoices", None).await.text(), "before");
-    drop(first);
-    let listener = loop {
-        // The old listener is gone when its task is.
-        match TcpListener::bind(("127.0.0.1", port)).await {
-            Ok(listener) => break listener,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
-    let answers = Arc::new(vec![sized(&good("after"))]);
-    let served = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&served);
-    let second = tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(converse(stream, Arc::clone(&answers), Arc::clone(&counted)));
-        }
-    });
+    first.end().await;
+    let second = Raw::at(port.number(), vec![sized(&good("after"))]).await;
     assert_eq!(client.call("list_invoices", None).await.text(), "after");
-    assert_eq!(served.load(Ordering::SeqCst), 1);
-    second.abort();
+    assert_eq!(second.requests.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

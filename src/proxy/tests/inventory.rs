@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bulkhead_cluster::Port;
 use bulkhead_control::SidecarReport;
 use bulkhead_core::mcp::{Fingerprint, Pins, ProtocolVersion, inventory::Listing};
 use bulkhead_proxy::{
@@ -95,10 +96,14 @@ impl Server {
 }
 
 async fn start(server: Server) -> (Arc<Mutex<Server>>, RecordingUpstream, TestSidecar) {
+    start_at(0, server).await
+}
+
+async fn start_at(port: u16, server: Server) -> (Arc<Mutex<Server>>, RecordingUpstream, TestSidecar) {
     let server = Arc::new(Mutex::new(server));
     let answering = Arc::clone(&server);
     let upstream =
-        RecordingUpstream::answering(move |request| answering.lock().unwrap().answer(request)).await;
+        RecordingUpstream::at(port, move |request| answering.lock().unwrap().answer(request)).await;
     let mut setup = Setup::new(upstream.port());
     setup.inventory = true;
     let sidecar = TestSidecar::start(setup).await;
@@ -264,9 +269,9 @@ async fn a_definition_that_changes_is_out_for_everybody_until_it_is_what_it_was(
 
 #[tokio::test]
 async fn a_server_that_was_gone_is_looked_at_again_before_agents_come_back() {
-    let (server, upstream, sidecar) = start(Server::new()).await;
+    let port = Port::reserve().unwrap();
+    let (server, upstream, sidecar) = start_at(port.number(), Server::new()).await;
     until_ready(&sidecar).await;
-    let port = upstream.port();
     drop(upstream);
     let missing = probe::ask(&sidecar.admin_socket, Probe::Ready)
         .await
@@ -275,7 +280,10 @@ async fn a_server_that_was_gone_is_looked_at_again_before_agents_come_back() {
     assert!(missing.contains("does not accept connections"), "{missing}");
     assert!(missing.contains("lists are not known"), "{missing}");
     server.lock().unwrap().description = "Something else".into();
-    let _upstream = RecordingUpstream::at(port, move |request| server.lock().unwrap().answer(request)).await;
+    let _upstream = RecordingUpstream::at(port.number(), move |request| {
+        server.lock().unwrap().answer(request)
+    })
+    .await;
     until_ready(&sidecar).await;
     let refused = told(&sidecar, "billing", "list_invoices", json!({})).await;
     assert_eq!(refused, "Unknown tool: list_invoices");
