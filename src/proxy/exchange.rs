@@ -95,6 +95,13 @@ pub fn refused(connection: &Connection, token: Option<&Token>, refusal: EdgeRefu
     record::edge(connection, token, refusal);
 }
 
+/// What came of one attempt at a message.
+enum Attempt {
+    Answered(Response<Body>),
+    /// It has to be decided once more, with these handles.
+    Again(Reach),
+}
+
 /// Takes one message from its body to its answer.
 pub async fn message(
     connection: &Arc<Connection>,
@@ -102,50 +109,70 @@ pub async fn message(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let shared = &connection.shared;
-    let mut reach = reach(connection);
-    let (exchange, target, credential) = loop {
-        let generation = shared.live.generation();
-        match decide(connection, token, headers, &body, reach)? {
-            Decided::Forward(forwarded) => {
-                let intent = forwarded
-                    .intent
-                    .recorded()
-                    .await
-                    .map_err(|error| unrecorded(connection, &error))?;
-                if shared.live.generation() != generation {
-                    intent.close(Completion::Cancelled, Some(DECIDED_AGAIN));
-                    continue;
-                }
-                note_permit(shared, &forwarded.reported);
-                let exchange = Exchange {
-                    connection: Arc::clone(connection),
-                    token: Arc::clone(token),
-                    permitted: forwarded.permitted,
-                    session: forwarded.session,
-                    id: forwarded.id,
-                    intent,
-                };
-                break (exchange, forwarded.target, forwarded.credential);
-            }
-            Decided::Refused(response) => return Ok(response),
-            Decided::Elsewhere { replica, path, id } => {
-                let sent = relay(
-                    connection,
-                    &replica,
-                    &path,
-                    HttpMethod::POST,
-                    headers,
-                    body.clone(),
-                );
-                match sent.await {
-                    Ok(response) => return Ok(response),
-                    // It is decided once more, now without what was in that replica.
-                    Err(RelayError::Gone) => reach = Reach::ThisReplica,
-                    Err(RelayError::Broken) => return broken(connection, token, id.as_deref()),
-                }
-            }
+    // Not the first turn of a loop: a future that is woken within a loop enters it in its middle, and for such a loop a
+    // compiler can't say from a profile how often it runs. What every call executes would be compiled as if none did.
+    match attempt(connection, token, headers, &body, reach(connection)).await? {
+        Attempt::Answered(response) => Ok(response),
+        Attempt::Again(reach) => again(connection, token, headers, &body, reach).await,
+    }
+}
+
+/// The attempts after the first.
+async fn again(
+    connection: &Arc<Connection>,
+    token: &Arc<Token>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    mut reach: Reach,
+) -> Result<Response<Body>, EdgeRefusal> {
+    loop {
+        match attempt(connection, token, headers, body, reach).await? {
+            Attempt::Answered(response) => return Ok(response),
+            Attempt::Again(next) => reach = next,
         }
+    }
+}
+
+/// Decides a message, and forwards it if that still stands once the intent is on record.
+async fn attempt(
+    connection: &Arc<Connection>,
+    token: &Arc<Token>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    reach: Reach,
+) -> Result<Attempt, EdgeRefusal> {
+    let shared = &connection.shared;
+    let generation = shared.live.generation();
+    let forwarded = match decide(connection, token, headers, body, reach)? {
+        Decided::Forward(forwarded) => forwarded,
+        Decided::Refused(response) => return Ok(Attempt::Answered(response)),
+        Decided::Elsewhere { replica, path, id } => {
+            let body = body.clone();
+            return match relay(connection, &replica, &path, HttpMethod::POST, headers, body).await {
+                Ok(response) => Ok(Attempt::Answered(response)),
+                // Now without what was in that replica.
+                Err(RelayError::Gone) => Ok(Attempt::Again(Reach::ThisReplica)),
+                Err(RelayError::Broken) => broken(connection, token, id.as_deref()).map(Attempt::Answered),
+            };
+        }
+    };
+    let intent = forwarded
+        .intent
+        .recorded()
+        .await
+        .map_err(|error| unrecorded(connection, &error))?;
+    if shared.live.generation() != generation {
+        intent.close(Completion::Cancelled, Some(DECIDED_AGAIN));
+        return Ok(Attempt::Again(reach));
+    }
+    note_permit(shared, &forwarded.reported);
+    let exchange = Exchange {
+        connection: Arc::clone(connection),
+        token: Arc::clone(token),
+        permitted: forwarded.permitted,
+        session: forwarded.session,
+        id: forwarded.id,
+        intent,
     };
     // A stream without an end takes room of its own, so that an agent can't fill all of it by them.
     let endless = exchange
@@ -160,10 +187,10 @@ pub async fn message(
     let sent = shared
         .upstream
         .send(
-            &target,
+            &forwarded.target,
             &exchange.permitted,
             exchange.session.as_ref().map(Session::Agents),
-            credential,
+            forwarded.credential,
             headers,
         )
         .await;
@@ -172,10 +199,10 @@ pub async fn message(
         .upstream_seconds
         .observe(start.elapsed().as_secs_f64());
     let response = answer::answer(exchange, sent).await;
-    Ok(response.map(|body| match room {
+    Ok(Attempt::Answered(response.map(|body| match room {
         Some(room) => body.holding(room),
         None => body,
-    }))
+    })))
 }
 
 /// Which replica's handles a request may present: what was handed on once isn't again.
