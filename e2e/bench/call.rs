@@ -8,6 +8,8 @@ use serde_json::Value;
 pub(crate) const HOST: &str = "ledger.acme.svc";
 /// Path of the MCP endpoint.
 pub(crate) const PATH: &str = "/mcp";
+/// The same, where the MCP server answers with a stream of events.
+pub(crate) const EVENTS_PATH: &str = "/events";
 /// Revision of MCP that is spoken.
 pub(crate) const VERSION: &str = "2025-11-25";
 /// The tool that is called.
@@ -38,3 +40,33 @@ pub(crate) static ANSWER: LazyLock<String> = LazyLock::new(|| {
         r#"{{"jsonrpc":"2.0","id":7,"result":{{"content":[{{"type":"text","text":{text}}}],"structuredContent":{rows}}}}}"#
     )
 });
+
+/// How an answer comes.
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
+    /// As the body.
+    Json,
+    /// As the only event of a stream.
+    Event,
+}
+
+impl Form {
+    /// The path of the endpoint whose answers come so.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Json => PATH,
+            Self::Event => EVENTS_PATH,
+        }
+    }
+
+    /// Whether this body is the answer, and in this form.
+    pub(crate) fn is_answer(self, body: &[u8]) -> bool {
+        let answer = ANSWER.as_bytes();
+        match self {
+            Self::Json => body == answer,
+            Self::Event => body
+                .split(|&byte| byte == b'\n')
+                .any(|line| line.strip_prefix(b"data: ") == Some(answer)),
+        }
+    }
+}

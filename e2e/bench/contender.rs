@@ -6,7 +6,7 @@ use anyhow::Result;
 use http::HeaderValue;
 use rustls::ClientConfig;
 
-use crate::{load::Target, pki::Pki, process::Process};
+use crate::{call::Form, load::Target, pki::Pki, process::Process};
 
 /// A row.
 pub(crate) struct Contender {
@@ -36,10 +36,17 @@ impl Contender {
                 address,
                 tls: tls.map(Arc::new),
                 authorization: HeaderValue::try_from(format!("Bearer {}", pki.token))?,
+                form: Form::Json,
                 may_be_refused: false,
             },
             neighbour: None,
         })
+    }
+
+    /// The same, whose answers come in this form.
+    pub(crate) fn answering(mut self, form: Form) -> Self {
+        self.target.form = form;
+        self
     }
 
     /// The same, and what it does to one agent while another floods is measured too.
@@ -48,6 +55,7 @@ impl Contender {
             address: self.target.address,
             tls: Some(Arc::new(pki.neighbours_config()?)),
             authorization: HeaderValue::try_from(format!("Bearer {}", pki.neighbours_token))?,
+            form: self.target.form,
             may_be_refused: true,
         };
         Ok(Self {

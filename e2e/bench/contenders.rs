@@ -36,7 +36,7 @@ pub(crate) fn start(plan: &Plan, pki: &Pki, folder: &Path) -> Result<Vec<Contend
         folder,
         upstream,
     };
-    let rows: [(&str, Start); 6] = [
+    let rows: [(&str, Start); 7] = [
         ("hyper + rustls", |name, stage| passthrough(name, stage)),
         ("nginx", nginx::start),
         ("Envoy, token", |name, stage| {
@@ -50,6 +50,9 @@ pub(crate) fn start(plan: &Plan, pki: &Pki, folder: &Path) -> Result<Vec<Contend
         }),
         ("Bulkhead, owned records", |name, stage| {
             bulkhead::start(name, stage, bulkhead::Work::Owned)
+        }),
+        ("Bulkhead, events", |name, stage| {
+            bulkhead::start(name, stage, bulkhead::Work::Events)
         }),
     ];
     let mut all = vec![direct(&stage)?];

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::call::{ANSWER, HOST, PATH, REQUEST, VERSION};
+use crate::call::{Form, HOST, REQUEST, VERSION};
 
 /// Where calls go, and by what.
 #[derive(Clone)]
@@ -33,6 +33,8 @@ pub(crate) struct Target {
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// `Authorization` of every request.
     pub(crate) authorization: HeaderValue,
+    /// How answers come.
+    pub(crate) form: Form,
     /// Whether a refusal (429) is an answer too, as to one that asks for too much.
     pub(crate) may_be_refused: bool,
 }
@@ -173,7 +175,7 @@ async fn connect(target: &Target) -> Result<(SendRequest<Full<Bytes>>, String)> 
 }
 
 async fn call(sender: &mut SendRequest<Full<Bytes>>, target: &Target) -> Result<()> {
-    let request = Request::post(PATH)
+    let request = Request::post(target.form.path())
         .header(header::HOST, HOST)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, text/event-stream")
@@ -188,7 +190,7 @@ async fn call(sender: &mut SendRequest<Full<Bytes>>, target: &Target) -> Result<
         return Ok(());
     }
     ensure!(
-        status == 200 && body.as_ref() == ANSWER.as_bytes(),
+        status == 200 && target.form.is_answer(&body),
         "HTTP {status}: {}",
         String::from_utf8_lossy(&body)
     );

@@ -5,14 +5,18 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use anyhow::Result;
 use bytes::Bytes;
+use futures::stream;
 use http::{Response, StatusCode, header};
-use http_body_util::{BodyExt, Collected, Full};
-use hyper::{body::Incoming, service::service_fn};
+use http_body_util::{BodyExt, Collected, Either, Full, StreamBody};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime::Builder};
 
-use crate::call::{ANSWER, CALL, TOOL};
+use crate::call::{ANSWER, CALL, EVENTS_PATH, TOOL};
 
 /// Serves until it is ended.
 pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
@@ -22,19 +26,25 @@ pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
         .block_on(async {
             let listener = TcpListener::bind(listen).await?;
             let answer = Bytes::from(ANSWER.as_str());
+            let event = Bytes::from(format!("event: message\ndata: {}\n\n", *ANSWER));
             loop {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                let answer = answer.clone();
+                let (answer, event) = (answer.clone(), event.clone());
                 let service = service_fn(move |request: http::Request<Incoming>| {
-                    let answer = answer.clone();
+                    let (answer, event) = (answer.clone(), event.clone());
                     async move {
+                        let as_event = request.uri().path() == EVENTS_PATH;
                         // What can't be read is no call, and its connection ends by itself.
                         let body = request.into_body().collect().await;
                         let body = body.map(Collected::to_bytes).unwrap_or_default();
                         let is_call = body.windows(CALL.len()).any(|part| part == CALL.as_bytes());
+                        if is_call && as_event {
+                            return Ok(streamed(event));
+                        }
                         let answer = if is_call { Some(answer) } else { other(&body) };
-                        let mut response = Response::new(Full::new(answer.clone().unwrap_or_default()));
+                        let mut response =
+                            Response::new(Either::Left(Full::new(answer.clone().unwrap_or_default())));
                         if answer.is_none() {
                             *response.status_mut() = StatusCode::ACCEPTED;
                         }
@@ -50,6 +60,15 @@ pub(crate) fn serve(listen: SocketAddr) -> Result<()> {
                 );
             }
         })
+}
+
+/// A stream of one event, whose length is known to nobody before its end.
+fn streamed(event: Bytes) -> Response<Either<Full<Bytes>, impl Body<Data = Bytes, Error = Infallible>>> {
+    let stream = StreamBody::new(stream::iter([Ok(Frame::data(event))]));
+    let mut response = Response::new(Either::Right(stream));
+    let events = header::HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, events);
+    response
 }
 
 /// The answer to what isn't a call; a notification has none.

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{Stage, loopback};
 use crate::{
-    call::{AGENT, HOST, NEIGHBOUR, PATH, TENANT, TOOL},
+    call::{AGENT, Form, HOST, NEIGHBOUR, TENANT, TOOL},
     contender::Contender,
     pki::ISSUER,
 };
@@ -35,6 +35,18 @@ pub(crate) enum Work {
     Call,
     /// And results.
     Owned,
+    /// Arguments; the server answers with a stream of events.
+    Events,
+}
+
+impl Work {
+    /// How its answers come.
+    fn form(self) -> Form {
+        match self {
+            Self::Call | Self::Owned => Form::Json,
+            Self::Events => Form::Event,
+        }
+    }
 }
 
 pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result<Contender> {
@@ -49,6 +61,11 @@ pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result
             "bulkhead-owned",
             20,
             "the same, and only the tenant's own records of the answer, its text made anew",
+        ),
+        Work::Events => (
+            "bulkhead-events",
+            30,
+            "as the row Bulkhead; the answer comes as an event of a stream, and each event is read and decided",
         ),
     };
     let home = stage.folder.join(file);
@@ -89,10 +106,10 @@ pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result
     let process = stage.run(file, &mut command, address)?;
     ready(loopback(ports[1]))?;
     let tls = Some(stage.pki.client_config()?);
-    let contender = Contender::new(name, said, address, tls, stage.pki, process)?;
+    let contender = Contender::new(name, said, address, tls, stage.pki, process)?.answering(work.form());
     match work {
         Work::Call => contender.with_neighbour(stage.pki),
-        Work::Owned => Ok(contender),
+        Work::Owned | Work::Events => Ok(contender),
     }
 }
 
@@ -115,7 +132,7 @@ pub(crate) fn policy(port: u16, work: Work) -> Value {
         "tenant": {"name": "acme", "uid": "b0b1b2b3-0000-4000-8000-000000000001"},
         "server": "ledger",
         "hostnames": [HOST],
-        "upstream": {"port": port, "path": PATH},
+        "upstream": {"port": port, "path": work.form().path()},
         "agents": [
             {"name": "billing", "spiffeId": AGENT, "roles": ["reader"]},
             {"name": "runaway", "spiffeId": NEIGHBOUR, "roles": ["reader"], "limits": {"concurrent": 4}},
