@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
@@ -164,24 +164,29 @@ fn mount(stage: &Stage<'_>, home: &Path, policy: &str) -> Result<()> {
     put("trust", pod::TOKEN_KEYS_FILE, keys.to_json().as_bytes())
 }
 
-/// Waits until the sidecar says that it is ready, as the kubelet does.
+/// Waits until the sidecar says that it is ready, as the kubelet does: whatever else it meets, it asks again.
 fn ready(kubelet: SocketAddr) -> Result<()> {
     let started = Instant::now();
     loop {
-        let mut stream = TcpStream::connect(kubelet)?;
-        write!(
-            stream,
-            "GET {} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n",
-            pod::READY_PATH
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        if answer.starts_with("HTTP/1.1 200") {
+        let answer = ask(kubelet);
+        if matches!(&answer, Ok(answer) if answer.starts_with("HTTP/1.1 200")) {
             return Ok(());
         }
         if started.elapsed() > READY {
-            bail!("the sidecar isn't ready: {answer}");
+            bail!("the sidecar isn't ready: {answer:?}");
         }
         sleep(Duration::from_millis(200));
     }
+}
+
+fn ask(kubelet: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(kubelet)?;
+    write!(
+        stream,
+        "GET {} HTTP/1.1\r\nHost: sidecar\r\nConnection: close\r\n\r\n",
+        pod::READY_PATH
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
