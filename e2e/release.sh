@@ -47,8 +47,8 @@ train() {
     mkdir -p "$counts"
     cargo build --quiet --release --locked -p bulkhead-bench
     LLVM_PROFILE_FILE="$counts/%p.profraw" "$CARGO_TARGET_DIR/release/bulkhead-bench" run --rounds 1 --seconds 1 --workers 1 \
-        --proxy "$profiled/counting" --folder "$profiled/training" --only "Bulkhead" --only "Bulkhead, owned records" --only "Bulkhead, events" \
-        > "$log" 2>&1 || fail "the loads failed ($log):" "$(tail -5 "$log")"
+        --proxy "$profiled/counting" --folder "$profiled/training" \
+        --only "Bulkhead" --only "Bulkhead, owned records" --only "Bulkhead, events" > "$log" 2>&1 || fail "the loads failed ($log):" "$(tail -5 "$log")"
     compgen -G "$counts/*.profraw" > /dev/null || fail "the sidecar left no counts in $counts; the loads said ($log):" "$(tail -5 "$log")"
     "$(e2e/preflight.sh profdata)" merge --output "$profile.unfinished" "$counts"/*.profraw ||
         fail "the counts can't be read." "Is llvm-profdata of another LLVM than rustc?"

@@ -1,6 +1,7 @@
 //! The table, and the page with its picture.
 
 mod picture;
+mod ratios;
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -31,9 +32,10 @@ struct Line<'a> {
 pub(crate) fn write(rows: &[Row], steps: &Steps, page: Option<&Path>) -> Result<()> {
     let lines = lines(rows)?;
     let table = table(&lines);
+    let ratios = ratios::table(rows);
     let beside = beside(&lines);
     let alone = alone(&lines, steps);
-    println!("\n{table}\n{beside}\n{alone}");
+    println!("\n{table}\n{ratios}\n{beside}\n{alone}");
     if let Some(page) = page {
         let picture = page.with_extension("svg");
         picture::draw(&lines, &picture)?;
@@ -42,7 +44,7 @@ pub(crate) fn write(rows: &[Row], steps: &Steps, page: Option<&Path>) -> Result<
             page,
             text(
                 &lines,
-                [&table, &beside, &alone],
+                [&table, &ratios, &beside, &alone],
                 name.context("the page has a name")?,
             ),
         )?;
@@ -173,7 +175,7 @@ fn alone(lines: &[Line<'_>], steps: &Steps) -> String {
     text
 }
 
-fn text(lines: &[Line<'_>], [table, beside, alone]: [&str; 3], picture: &str) -> String {
+fn text(lines: &[Line<'_>], [table, ratios, beside, alone]: [&str; 4], picture: &str) -> String {
     let mut work = String::new();
     for line in lines {
         let _ = writeln!(
@@ -199,6 +201,10 @@ loads (`e2e/release.sh`); the others are as their makers or Cargo's release prof
 ![Added latency and calls a second]({picture})
 
 {table}
+Rows against each other. Each round's figures are compared with those of the same round: the machine differs more from minute to
+minute than rows do. A ratio below zero is of a round in which calls of one row took less than of the MCP server alone.
+
+{ratios}
 | row | what it does with each call | key exchange, cipher suite |
 |---|---|---|
 {work}

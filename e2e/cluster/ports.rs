@@ -27,12 +27,10 @@ impl Port {
             let bound = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             bound.set_reuse_address(true)?;
             bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-            let number = bound
-                .local_addr()?
-                .as_socket()
-                .map_or(0, |address| address.port());
+            let address = bound.local_addr()?.as_socket();
+            let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
             io::Result::Ok(Self {
-                number,
+                number: address.port(),
                 _bound: bound,
             })
         };
