@@ -5,13 +5,37 @@ use std::fmt::Write as _;
 use super::median;
 use crate::plan::{CONNECTIONS, CPU_AT, Row, Sample};
 
-/// A figure of one row as so many times that of another.
-struct Ratio {
-    what: &'static str,
-    of: &'static str,
-    to: &'static str,
-    /// Of a round: the row's, and the MCP server's alone.
-    figure: fn(&Sample, &Sample) -> f64,
+/// What is compared.
+#[derive(Clone, Copy)]
+enum Figure {
+    /// Beyond the MCP server alone, at one connection.
+    AddedMedian,
+    /// The same at the open loop, of the slowest hundredth.
+    AddedTail,
+    /// At this place of [`CONNECTIONS`].
+    Rate(usize),
+    Cpu,
+}
+
+impl Figure {
+    fn name(self) -> String {
+        match self {
+            Self::AddedMedian => "added p50, 1 connection".to_owned(),
+            Self::AddedTail => "added p99, open loop".to_owned(),
+            Self::Rate(place) => format!("calls/s, {} connections", CONNECTIONS[place]),
+            Self::Cpu => "CPU a call".to_owned(),
+        }
+    }
+
+    /// Of a row's round, and the round of the MCP server alone.
+    fn of(self, row: &Sample, direct: &Sample) -> f64 {
+        match self {
+            Self::AddedMedian => row.closed[0].p50 - direct.closed[0].p50,
+            Self::AddedTail => row.open.p99 - direct.open.p99,
+            Self::Rate(place) => row.closed[place].rate,
+            Self::Cpu => row.cpu,
+        }
+    }
 }
 
 const OWN: &str = "Bulkhead";
@@ -19,86 +43,106 @@ const BARE: &str = "hyper + rustls";
 const NGINX: &str = "nginx";
 const ENVOY: &str = "Envoy, token, MCP";
 
-fn added_p50(row: &Sample, direct: &Sample) -> f64 {
-    row.closed[0].p50 - direct.closed[0].p50
-}
+/// As many connections as there are at most.
+const MOST: usize = CONNECTIONS.len() - 1;
 
-fn added_open_p99(row: &Sample, direct: &Sample) -> f64 {
-    row.open.p99 - direct.open.p99
-}
-
-fn cpu(row: &Sample, _: &Sample) -> f64 {
-    row.cpu
-}
-
-/// At the connections at which CPU is measured, and at the most.
-fn rate(row: &Sample, _: &Sample) -> f64 {
-    row.closed[CPU_AT].rate
-}
-
-fn most_rate(row: &Sample, _: &Sample) -> f64 {
-    row.closed[CONNECTIONS.len() - 1].rate
-}
-
-const RATIOS: [Ratio; 9] = [
-    Ratio::new("added p50, 1 connection", OWN, NGINX, added_p50),
-    Ratio::new("added p99, open loop", OWN, NGINX, added_open_p99),
-    Ratio::new("added p99, open loop", OWN, ENVOY, added_open_p99),
-    Ratio::new("calls/s, 32 connections", OWN, NGINX, rate),
-    Ratio::new("calls/s, 64 connections", OWN, NGINX, most_rate),
-    Ratio::new("calls/s, 32 connections", OWN, ENVOY, rate),
-    Ratio::new("calls/s, 64 connections", OWN, ENVOY, most_rate),
-    Ratio::new("CPU a call", OWN, BARE, cpu),
-    Ratio::new("CPU a call", BARE, NGINX, cpu),
+/// A figure, of which row, as so many times that of which other.
+const RATIOS: [(Figure, &str, &str); 9] = [
+    (Figure::AddedMedian, OWN, NGINX),
+    (Figure::AddedTail, OWN, NGINX),
+    (Figure::AddedTail, OWN, ENVOY),
+    (Figure::Rate(CPU_AT), OWN, NGINX),
+    (Figure::Rate(MOST), OWN, NGINX),
+    (Figure::Rate(CPU_AT), OWN, ENVOY),
+    (Figure::Rate(MOST), OWN, ENVOY),
+    (Figure::Cpu, OWN, BARE),
+    (Figure::Cpu, BARE, NGINX),
 ];
-
-impl Ratio {
-    const fn new(
-        what: &'static str,
-        of: &'static str,
-        to: &'static str,
-        figure: fn(&Sample, &Sample) -> f64,
-    ) -> Self {
-        Self { what, of, to, figure }
-    }
-
-    /// Of each round; none where a row wasn't measured.
-    fn rounds(&self, rows: &[Row]) -> Vec<f64> {
-        let samples = |name| {
-            rows.iter()
-                .find(|row| row.name == name)
-                .map_or(&[][..], |row| &row.samples)
-        };
-        let direct = rows.first().map_or(&[][..], |row| &row.samples);
-        samples(self.of)
-            .iter()
-            .zip(samples(self.to))
-            .zip(direct)
-            .map(|((of, to), direct)| (self.figure)(of, direct) / (self.figure)(to, direct))
-            .collect()
-    }
-}
 
 /// The table of those whose rows were measured.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut table = String::from(
         "| figure | of | as so many times that of | median of the rounds | least to most |\n|---|---|---|---|---|\n",
     );
-    for ratio in &RATIOS {
-        let rounds = ratio.rounds(rows);
+    for (figure, of, to) in RATIOS {
+        let rounds = rounds(rows, figure, of, to);
         if rounds.is_empty() {
             continue;
         }
         let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
         let most = rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let middle = median(rounds.iter().copied());
+        let name = figure.name();
         let _ = writeln!(
             table,
-            "| {} | {} | {} | {:.2} | {least:.2} to {most:.2} |",
-            ratio.what,
-            ratio.of,
-            ratio.to,
-            median(rounds.iter().copied()),
+            "| {name} | {of} | {to} | {middle:.2} | {least:.2} to {most:.2} |"
         );
     }
     table
+}
+
+/// The ratio in each round; none where a row wasn't measured.
+fn rounds(rows: &[Row], figure: Figure, of: &str, to: &str) -> Vec<f64> {
+    let samples = |name| {
+        let row = rows.iter().find(|row| row.name == name);
+        row.map_or(&[][..], |row| &row.samples)
+    };
+    let direct = rows.first().map_or(&[][..], |row| &row.samples);
+    let both = samples(of).iter().zip(samples(to));
+    both.zip(direct)
+        .map(|((of, to), direct)| figure.of(of, direct) / figure.of(to, direct))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Figures;
+
+    /// A row whose rounds all have this one figure everywhere.
+    fn row(name: &'static str, rounds: [f64; 3]) -> Row {
+        let sample = |figure| {
+            let figures = Figures {
+                p50: figure,
+                p99: figure,
+                rate: figure,
+            };
+            Sample {
+                closed: vec![figures; CONNECTIONS.len()],
+                open: figures,
+                beside: None,
+                cpu: figure,
+                memory: 0,
+            }
+        };
+        Row {
+            name,
+            work: "",
+            tls: String::new(),
+            idle: 0,
+            samples: rounds.map(sample).into(),
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_of_figures_of_the_same_round() {
+        // The last round is of a machine that was ten times as slow.
+        let rows = [
+            row("direct", [10.0, 10.0, 100.0]),
+            row(NGINX, [20.0, 40.0, 200.0]),
+            row(OWN, [40.0, 70.0, 350.0]),
+        ];
+        let table = table(&rows);
+        let lines: Vec<_> = table.lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "| added p50, 1 connection | Bulkhead | nginx | 2.50 | 2.00 to 3.00 |",
+                "| added p99, open loop | Bulkhead | nginx | 2.50 | 2.00 to 3.00 |",
+                "| calls/s, 32 connections | Bulkhead | nginx | 1.75 | 1.75 to 2.00 |",
+                "| calls/s, 64 connections | Bulkhead | nginx | 1.75 | 1.75 to 2.00 |",
+            ],
+            "what wasn't measured is left out"
+        );
+    }
 }

@@ -272,7 +272,7 @@ async fn a_call_that_outlasts_its_certificate_is_cut_off_with_its_connection() {
     let sidecar = TestSidecar::start(Setup::new(upstream.port)).await;
     let leaf = sidecar
         .agents_ca
-        .client_for(&[&spiffe("billing")], Duration::from_secs(2));
+        .client_for(&[&spiffe("billing")], Duration::from_secs(4));
     let mut client = sidecar.client_with(&leaf, Protocol::Http1).await;
     let call =
         json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
