@@ -45,23 +45,37 @@ impl Port {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        net::{TcpListener, TcpStream},
+        time::Duration,
+    };
 
     use super::*;
+    use crate::run::wait_for;
+
+    /// A socket that was dropped lives on for a moment in a child that another test's thread is just starting.
+    fn soon<T>(bind: impl Fn() -> io::Result<T>) -> T {
+        wait_for(
+            "the port",
+            Duration::from_secs(10),
+            Duration::from_millis(1),
+            || Ok(bind().ok()),
+        )
+        .unwrap()
+    }
 
     #[test]
     fn a_reserved_port_is_had_by_its_number_and_not_otherwise() {
         let port = Port::reserve().unwrap();
         let address = (Ipv4Addr::LOCALHOST, port.number());
         TcpStream::connect(address).expect_err("nobody listens");
-        for _ in 0..2 {
-            TcpListener::bind(address).expect("a server gets it, and once it is gone another one");
-        }
+        drop(TcpListener::bind(address).expect("a server gets it"));
+        soon(|| TcpListener::bind(address));
         // What the kernel tries for a socket that asks for any port.
         let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let bind = || other.bind(&SocketAddr::from(address).into());
         assert_eq!(bind().unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(port);
-        bind().expect("free again");
+        soon(bind);
     }
 }
