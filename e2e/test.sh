@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the stages of the tests, all of them even when one fails; says how long each took, and ends with one line that
-# counts.  test.sh STAGE...  (static, unit, fuzz, integration, conformance, chart, e2e)
+# counts, after what has failed.  test.sh STAGE...  (static, unit, fuzz, integration, conformance, chart, e2e)
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 logs="$BULKHEAD_STATE/log"
@@ -8,13 +8,24 @@ mkdir -p "$logs"
 passed=0 failed=0
 report=()
 broken=()
+# What failed, told again at the end: what was printed on the way may be thousands of lines back, or not kept.
+failures="$logs/failures"
+: > "$failures"
 
-# count LOG: adds up what the test runners said in it.
+# uncoloured LOG: the log as text alone.
+uncoloured() { sed 's/\x1b\(\[[0-9;]*m\|(B\)//g' "$1"; }
+
+# count LOG: adds up what the test runners said in it, and keeps how each failed test ended.
 count() {
     local ok bad
-    read -r ok bad < <(sed 's/\x1b\[[0-9;]*m//g' "$1" |
+    read -r ok bad < <(uncoloured "$1" |
         awk '/^test result: / {ok += $4; bad += $6} END {print ok + 0, bad + 0}')
     passed=$((passed + ok)) failed=$((failed + bad))
+    [ "$bad" = 0 ] || uncoloured "$1" | awk '
+        /^---- .* stdout ----$/ {left = 0; print "  " $2; next}
+        /^failures:$|^stack backtrace:$/ {left = 0}
+        /panicked at |^Error: / {left = 12}
+        left > 0 && NF {left--; print "      " substr($0, 1, 300)}' >> "$failures"
     return "$((bad > 0))"
 }
 
@@ -29,6 +40,7 @@ check() {
         failed=$((failed + 1))
         say "  ${red}failed${plain}  $name: $*"
         tail -40 "$log"
+        keep_end "$name" "$log"
         return 1
     fi
 }
@@ -38,11 +50,19 @@ tests() {
     local log="$logs/$1.log" status=0
     shift
     "$@" 2>&1 | tee "$log" || status=$?
-    if count "$log" && [ $status != 0 ]; then
-        # No test failed, and yet the command did: it did not compile, or was killed.
-        failed=$((failed + 1))
-    fi
+    if count "$log" && [ $status != 0 ]; then ended "$log"; fi
     return $status
+}
+
+# ended LOG: no test failed in it, and yet the command did: it did not compile, or was killed.
+ended() {
+    failed=$((failed + 1))
+    keep_end "$(basename "$1" .log)" "$1"
+}
+
+# keep_end NAME LOG: keeps the last that a command said that isn't a test runner.
+keep_end() {
+    { say "  $1"; uncoloured "$2" | tail -5 | cut -c 1-300 | sed 's/^/      /'; } >> "$failures"
 }
 
 # aside NAME COMMAND...: starts the same beside what follows; `join NAME` waits for it, shows its output and counts.
@@ -61,9 +81,7 @@ join() {
     wait "${asides[$1]}" || status=$?
     unset "asides[$1]"
     cat "$log"
-    if count "$log" && [ $status != 0 ]; then
-        failed=$((failed + 1))
-    fi
+    if count "$log" && [ $status != 0 ]; then ended "$log"; fi
     return $status
 }
 
@@ -217,6 +235,10 @@ fi
 
 step "Time"
 for line in "${report[@]}"; do say "  $line"; done
+if [ -s "$failures" ]; then
+    step "What failed"
+    cat "$failures"
+fi
 say ""
 [ ${#broken[@]} = 0 ] || say "${red}failed: ${broken[*]}${plain} (logs in ${logs#"$repository"/})"
 say "${bold}$passed passed, $failed failed${plain} in $(duration $((SECONDS - begun)))"
