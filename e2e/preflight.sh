@@ -56,6 +56,22 @@ require_compilers() {
         "Install it from https://go.dev/dl"
 }
 
+# Whole GiB that are free for what is kept.
+free_room() { echo $(($(df --output=avail -k "$BULKHEAD_CACHE" | tail -1) / 1024 / 1024)); }
+
+# make_room GIB: where less is free, what the compiler keeps of every program it ever made, to make the next one faster,
+# goes. It grows without end, and costs minutes when it is gone, no result.
+make_room() {
+    local kept had
+    had=$(free_room)
+    [ "$had" -lt "$1" ] || return 0
+    for kept in "$CARGO_TARGET_DIR"/*/incremental; do
+        # Not under the hands of a Cargo that is compiling.
+        [ -d "$kept" ] && flock --nonblock "${kept%/*}/.cargo-lock" rm -rf "$kept" || continue
+        say "  $had GiB were free, and $(free_room) GiB are now: $kept is removed, and compiling slower once."
+    done
+}
+
 # What is not built yet, in minutes on two idle cores.
 announce() {
     local minutes=0 room=3
@@ -74,8 +90,10 @@ announce() {
         say "  Everything big is built already, in $BULKHEAD_CACHE."
     fi
     mkdir -p "$BULKHEAD_CACHE"
+    # More than is needed now: a run of all tests takes a few GiB on its way.
+    make_room $((room + 7))
     local free
-    free=$(($(df --output=avail -k "$BULKHEAD_CACHE" | tail -1) / 1024 / 1024))
+    free=$(free_room)
     [ "$free" -ge "$room" ] || fail "$BULKHEAD_CACHE has $free GiB free, and $room GiB are needed." \
         "Make room, or name another folder: BULKHEAD_CACHE=/big/folder make ..."
     local memory
