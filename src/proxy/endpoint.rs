@@ -1,7 +1,7 @@
 //! The way of one HTTP request: authenticate its certificate, check its head, admit it, verify its token, read its body,
 //! and hand it to [`exchange`]. Whatever refuses on the way is recorded and counted here.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bulkhead_core::policy::document::AgentLimits;
 use bytes::Bytes;
@@ -125,7 +125,7 @@ async fn read(
     {
         return Err(EdgeRefusal::BodyTooLarge);
     }
-    match timeout(limits.body, memory::read(body, limits.body_bytes, held)).await {
+    match timeout(limits.body, pin!(memory::read(body, limits.body_bytes, held))).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(ReadError::TooLarge)) => Err(EdgeRefusal::BodyTooLarge),
         Ok(Err(ReadError::Exhausted(_))) => Err(EdgeRefusal::MemoryExhausted),

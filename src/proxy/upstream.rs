@@ -9,6 +9,7 @@ mod connection;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -20,7 +21,6 @@ use bulkhead_core::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::{net::TcpStream, time::timeout};
 
 pub use connection::AnswerBody;
@@ -77,6 +77,14 @@ pub struct Upstream {
     pool: Arc<Pool>,
     connect: Duration,
     silence: Duration,
+}
+
+/// What came of a request on one connection.
+enum Sent {
+    Answered(Response<AnswerBody>),
+    /// Nothing of it was sent, says hyper, and why: it may be tried on another connection. In no other case: a call must never
+    /// be made twice.
+    Not(Request<Full<Bytes>>, UpstreamError),
 }
 
 /// A session of the server's that may be used.
@@ -221,33 +229,67 @@ impl Upstream {
         if let Some(session) = session {
             request.headers_mut().insert(SESSION, session.id()?);
         }
-        // An idle connection may have been closed by the server in this moment. Only when hyper says
-        // that nothing of the request was sent is it tried on another one: a call must never be
-        // made twice.
-        while let Some(mut connection) = self.pool.take(target.port) {
-            // One whose server answered without reading its request never gets ready.
-            if !matches!(timeout(self.connect, connection.ready()).await, Ok(Ok(()))) {
-                continue;
-            }
-            match timeout(self.silence, connection.try_send(request)).await {
-                Ok(Ok(response)) => return Ok(self.answer(response, connection)),
-                Ok(Err(mut failure)) => match failure.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(failure.into_error().into()),
-                },
-                Err(_) => return Err(UpstreamError::Timeout),
+        // An idle connection may have been closed by the server in this moment. Not the first turn of a loop, for the
+        // reason that `exchange::message` has.
+        let request = match self.pool.take(target.port) {
+            Some(connection) => match self.over(connection, request).await? {
+                Sent::Answered(response) => return Ok(response),
+                Sent::Not(request, _) => request,
+            },
+            None => request,
+        };
+        self.over_another(target.port, request).await
+    }
+
+    /// Sends a request over another idle connection, or at last over a new one.
+    async fn over_another(
+        &self,
+        port: u16,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
+        while let Some(connection) = self.pool.take(port) {
+            match self.over(connection, request).await? {
+                Sent::Answered(response) => return Ok(response),
+                Sent::Not(unsent, _) => request = unsent,
             }
         }
-        let mut connection = self.dial(target.port).await?;
-        match timeout(self.silence, connection.try_send(request)).await {
-            Ok(Ok(response)) => Ok(self.answer(response, connection)),
-            Ok(Err(failure)) => Err(failure.into_error().into()),
-            Err(_) => Err(UpstreamError::Timeout),
+        let connection = self.dial(port).await?;
+        match self.over(connection, request).await? {
+            Sent::Answered(response) => Ok(response),
+            Sent::Not(_, why) => Err(why),
         }
     }
 
-    fn answer(&self, response: Response<Incoming>, connection: Connection) -> Response<AnswerBody> {
-        response.map(|body| AnswerBody::new(body, connection, Arc::clone(&self.pool)))
+    /// Sends a request over this connection.
+    async fn over(
+        &self,
+        mut connection: Connection,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Sent, UpstreamError> {
+        // Most are, since the end of their last answer.
+        if !connection.is_ready() {
+            // One whose server answered without reading its request never gets ready.
+            match timeout(self.connect, connection.ready()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(ended)) => return Ok(Sent::Not(request, ended.into())),
+                Err(_) => return Ok(Sent::Not(request, UpstreamError::ConnectTimeout)),
+            }
+        }
+        // Pinned where it is made: to wait for it, it is not moved, which would be copying it.
+        let answer = pin!(connection.send(request));
+        match timeout(self.silence, connection.until(answer)).await {
+            Ok(Ok(response)) => {
+                let pool = Arc::clone(&self.pool);
+                Ok(Sent::Answered(
+                    response.map(|body| AnswerBody::new(body, connection, pool)),
+                ))
+            }
+            Ok(Err(mut failure)) => match failure.take_message() {
+                Some(unsent) => Ok(Sent::Not(unsent, failure.into_error().into())),
+                None => Err(failure.into_error().into()),
+            },
+            Err(_) => Err(UpstreamError::Timeout),
+        }
     }
 
     async fn dial(&self, port: u16) -> Result<Connection, UpstreamError> {

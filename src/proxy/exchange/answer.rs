@@ -1,6 +1,6 @@
 //! The way back: what the server answered is matched to its request, filtered, or refused.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bulkhead_core::{
     Reason, Refusal,
@@ -240,8 +240,12 @@ pub(crate) async fn answer(
 async fn whole(exchange: Exchange, status: StatusCode, body: AnswerBody) -> Response<Body> {
     let limits = &exchange.connection.shared.limits;
     let mut held = exchange.connection.memory();
-    let read = memory::read(body, limits.response_bytes, &mut held);
-    let message = match timeout(limits.upstream_silence, read).await {
+    let message = match timeout(
+        limits.upstream_silence,
+        pin!(memory::read(body, limits.response_bytes, &mut held)),
+    )
+    .await
+    {
         Ok(Ok(body)) => body,
         Ok(Err(ReadError::TooLarge)) => return failed(exchange, Failure::TooLarge),
         Ok(Err(ReadError::Exhausted(_))) => return failed(exchange, Failure::Exhausted),

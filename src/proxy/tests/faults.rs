@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -55,15 +55,16 @@ impl Raw {
         let served = Arc::clone(&requests);
         let answers = Arc::new(answers);
         let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(converse(stream, Arc::clone(&answers), Arc::clone(&served)));
+                connections.spawn(converse(stream, Arc::clone(&answers), Arc::clone(&served)));
             }
         });
         Self { port, requests, task }
     }
 
-    /// Ends it. Nobody listens on its port when this returns.
+    /// Ends it, with its connections. Nobody listens on its port when this returns.
     async fn end(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -361,15 +362,18 @@ async fn an_answer_in_advance_is_not_taken_for_the_next_call_s() {
 
 #[tokio::test]
 async fn a_server_that_restarts_fails_no_call_that_comes_after() {
-    let port = Port::reserve().unwrap();
-    let first = Raw::at(port.number(), vec![sized(&good("before")) + CLOSE]).await;
-    let sidecar = TestSidecar::start(Setup::new(first.port)).await;
-    let mut client = sidecar.client("billing").await;
-    assert_eq!(client.call("list_invoices", None).await.text(), "before");
-    first.end().await;
-    let second = Raw::at(port.number(), vec![sized(&good("after"))]).await;
-    assert_eq!(client.call("list_invoices", None).await.text(), "after");
-    assert_eq!(second.requests.load(Ordering::SeqCst), 1);
+    // It closes a connection with its answer, or has kept it.
+    for closed in [CLOSE, ""] {
+        let port = Port::reserve().unwrap();
+        let first = Raw::at(port.number(), vec![sized(&good("before")) + closed]).await;
+        let sidecar = TestSidecar::start(Setup::new(first.port)).await;
+        let mut client = sidecar.client("billing").await;
+        assert_eq!(client.call("list_invoices", None).await.text(), "before");
+        first.end().await;
+        let second = Raw::at(port.number(), vec![sized(&good("after"))]).await;
+        assert_eq!(client.call("list_invoices", None).await.text(), "after");
+        assert_eq!(second.requests.load(Ordering::SeqCst), 1);
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 
 use std::{
     fmt,
-    pin::{Pin, pin},
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
@@ -67,6 +68,9 @@ impl Pool {
 /// Reads and writes.
 type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
 
+/// The head of an answer, or why there is none. The request comes back when nothing of it was sent.
+type Answered = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>;
+
 /// One connection. Dropped, it is closed, whatever is under way on it.
 pub(super) struct Connection {
     port: u16,
@@ -102,26 +106,31 @@ impl Connection {
         })
     }
 
+    /// Whether it can take a request, as far as it has been moved on.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
     /// Waits until it can take a request. An error: it can't any more.
     pub(super) async fn ready(&mut self) -> hyper::Result<()> {
         let Self { sender, driver, .. } = self;
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             advance(driver, cx);
             sender.poll_ready(cx)
         })
         .await
     }
 
-    /// Sends a request and waits for the head of its answer. The request comes back when nothing of it was sent.
-    pub(super) async fn try_send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        let Self { sender, driver, .. } = self;
-        let mut answered = pin!(sender.try_send_request(request));
-        std::future::poll_fn(|cx| {
-            advance(driver, cx);
-            answered.as_mut().poll(cx)
+    /// Takes a request, whose answer comes while the connection is moved on: [`Self::until`].
+    pub(super) fn send(&mut self, request: Request<Full<Bytes>>) -> impl Future<Output = Answered> + use<> {
+        self.sender.try_send_request(request)
+    }
+
+    /// Moves on until a future of its own has come to its end.
+    pub(super) async fn until<F: Future>(&mut self, mut end: Pin<&mut F>) -> F::Output {
+        poll_fn(|cx| {
+            advance(&mut self.driver, cx);
+            end.as_mut().poll(cx)
         })
         .await
     }
