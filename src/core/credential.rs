@@ -4,11 +4,10 @@
 //! A server that verifies it needs no word of the client's. It is for one server, for a minute at most, and for one call:
 //! of a tool with the digest of its final arguments, so that it is worth nothing for another one.
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    json,
+    json::{self, object::Object},
     mcp::methods::Method,
     policy::{CompiledAgent, CompiledPolicy, Expected, Forward},
 };
@@ -26,7 +25,7 @@ pub const LIFETIME: u64 = 30;
 const USUAL: usize = 512;
 
 /// What the token claims.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Claims<'a> {
     iss: &'a str,
     aud: &'a str,
@@ -39,26 +38,20 @@ pub struct Claims<'a> {
     tenant_uid: &'a str,
     server: &'a str,
     /// Absent when the sidecar asks for itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
     /// The person that the agent acts for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     person: Option<Person<'a>>,
     /// The JSON-RPC method; of a session's stream and end, and of an answer to the server, the HTTP method.
     method: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     tool: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     prompt: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<&'a str>,
     /// SHA-256 of the call's arguments in their canonical form (RFC 8785), base64url.
-    #[serde(skip_serializing_if = "Option::is_none")]
     arguments_digest: Option<&'a str>,
 }
 
 /// A person: whom the issuer `iss` calls `sub`.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Person<'a> {
     iss: &'a str,
     sub: &'a str,
@@ -140,13 +133,37 @@ impl<'a> Claims<'a> {
     }
 
     /// Appends what is signed: header and claims, each base64url, with a dot between.
-    #[allow(clippy::expect_used, clippy::missing_panics_doc)]
     pub fn signing_input(&self, header: &str, out: &mut String) {
-        let mut claims = Vec::with_capacity(USUAL);
-        serde_json::to_writer(&mut claims, self).expect("claims have string keys only and must serialize");
         out.push_str(header);
         out.push('.');
-        base64url(&claims, out);
+        base64url(self.json().as_bytes(), out);
+    }
+
+    fn json(&self) -> String {
+        let mut claims = Object::begin(USUAL);
+        claims
+            .text("iss", self.iss)
+            .text("aud", self.aud)
+            .text("sub", self.sub)
+            .number("iat", self.iat)
+            .number("exp", self.exp)
+            .text("jti", self.jti)
+            .text("tenant", self.tenant)
+            .text("tenant_uid", self.tenant_uid)
+            .text("server", self.server)
+            .text_if("agent", self.agent);
+        if let Some(person) = &self.person {
+            claims.object("person", |claims| {
+                claims.text("iss", person.iss).text("sub", person.sub);
+            });
+        }
+        claims
+            .text("method", self.method)
+            .text_if("tool", self.tool)
+            .text_if("prompt", self.prompt)
+            .text_if("resource", self.resource)
+            .text_if("arguments_digest", self.arguments_digest);
+        claims.end()
     }
 }
 
@@ -174,6 +191,38 @@ pub fn digest(arguments: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_claims_say_all_that_is_known() {
+        let claims = Claims {
+            iss: "bulkhead:acme/crm",
+            aud: "bulkhead:acme/crm",
+            sub: "spiffe://acme/billing",
+            iat: 1,
+            exp: 31,
+            jti: "a1",
+            tenant: "acme",
+            tenant_uid: "u-1",
+            server: "crm",
+            agent: Some("billing"),
+            person: Some(Person {
+                iss: "https://login.example",
+                sub: "ada \"a\"",
+            }),
+            method: "tools/call",
+            tool: Some("list"),
+            prompt: Some("greet"),
+            resource: Some("file:///a"),
+            arguments_digest: Some("RBNv"),
+        };
+        let all = concat!(
+            r#"{"iss":"bulkhead:acme/crm","aud":"bulkhead:acme/crm","sub":"spiffe://acme/billing","iat":1,"exp":31,"#,
+            r#""jti":"a1","tenant":"acme","tenant_uid":"u-1","server":"crm","agent":"billing","#,
+            r#""person":{"iss":"https://login.example","sub":"ada \"a\""},"method":"tools/call","tool":"list","#,
+            r#""prompt":"greet","resource":"file:///a","arguments_digest":"RBNv"}"#
+        );
+        assert_eq!(claims.json(), all);
+    }
 
     #[test]
     fn equal_arguments_have_one_digest_however_they_are_written() {

@@ -13,6 +13,7 @@ use crate::reason::Reason;
 
 mod canonical;
 pub mod number;
+pub(crate) mod object;
 pub mod text;
 
 /// Objects with more keys than this are checked for duplicates through a hash set, so that a

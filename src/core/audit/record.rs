@@ -7,10 +7,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{
-    json,
+    json::{self, object::Object},
     mcp::{
         Message,
         inventory::{Learned, Listing},
@@ -54,54 +54,47 @@ pub enum Verdict {
     Refuse,
 }
 
+impl Verdict {
+    /// As records have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// The record of a decision.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase", tag = "record", rename = "decision")]
+#[derive(Debug)]
 pub struct IntentRecord<'a> {
     time: &'a str,
     call: u64,
     tenant: &'a str,
     tenant_uid: &'a str,
     server: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
     /// Whom the agent acts for: the subject of the person's token, and the issuer's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    person: Option<Bounded<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    person: Option<Cow<'a, str>>,
     issuer: Option<&'a str>,
-    spiffe_id: Bounded<'a>,
-    certificate_serial: Bounded<'a>,
-    token: Bounded<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<Bounded<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<Bounded<'a>>,
+    spiffe_id: Cow<'a, str>,
+    certificate_serial: Cow<'a, str>,
+    token: Cow<'a, str>,
+    pod: Option<Cow<'a, str>>,
+    session: Option<Cow<'a, str>>,
     /// The raw id: a string has its quotes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<Bounded<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<Bounded<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<Cow<'a, str>>,
+    method: Option<Cow<'a, str>>,
     tool: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     prompt: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
     policy_revision: &'a str,
     decision: Verdict,
-    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     overridden_arguments: Vec<&'a str>,
     /// Rules that would have refused it, and only report it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     reported_rules: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     removed_params: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<Cow<'a, str>>,
 }
 
@@ -120,8 +113,8 @@ impl<'a> IntentRecord<'a> {
             target.map(Target::name)
         };
         Self {
-            request_id: message.id().map(Bounded),
-            method: message.method().map(Bounded),
+            request_id: message.id().map(shortened),
+            method: message.method().map(shortened),
             tool: named(&|target| matches!(target, Target::Tool(_))),
             prompt: named(&|target| matches!(target, Target::Prompt(_))),
             resource: named(&|target| matches!(target, Target::Resource(_))),
@@ -167,13 +160,13 @@ impl<'a> IntentRecord<'a> {
             tenant_uid: &policy.tenant().uid,
             server: policy.server(),
             agent: caller.map(|agent| agent.name().as_ref()),
-            person: caller.and_then(|agent| Some(Bounded(&agent.person()?.subject))),
+            person: caller.and_then(|agent| Some(shortened(&agent.person()?.subject))),
             issuer: caller.and_then(|agent| Some(agent.person()?.issuer_name.as_str())),
-            spiffe_id: Bounded(call.spiffe_id),
-            certificate_serial: Bounded(call.certificate_serial),
-            token: Bounded(call.token),
-            pod: call.pod.map(Bounded),
-            session: call.session.map(Bounded),
+            spiffe_id: shortened(call.spiffe_id),
+            certificate_serial: shortened(call.certificate_serial),
+            token: shortened(call.token),
+            pod: call.pod.map(shortened),
+            session: call.session.map(shortened),
             request_id: None,
             method: None,
             tool: None,
@@ -197,13 +190,41 @@ impl<'a> IntentRecord<'a> {
 
     /// The record as one line of JSON, with its line feed.
     pub fn line(&self) -> Vec<u8> {
-        line(self)
+        let mut record = Object::begin(USUAL);
+        record
+            .text("record", "decision")
+            .text("time", self.time)
+            .number("call", self.call)
+            .text("tenant", self.tenant)
+            .text("tenantUid", self.tenant_uid)
+            .text("server", self.server)
+            .text_if("agent", self.agent)
+            .text_if("person", self.person.as_deref())
+            .text_if("issuer", self.issuer)
+            .text("spiffeId", &self.spiffe_id)
+            .text("certificateSerial", &self.certificate_serial)
+            .text("token", &self.token)
+            .text_if("pod", self.pod.as_deref())
+            .text_if("session", self.session.as_deref())
+            .text_if("requestId", self.request_id.as_deref())
+            .text_if("method", self.method.as_deref())
+            .text_if("tool", self.tool)
+            .text_if("prompt", self.prompt)
+            .text_if("resource", self.resource)
+            .text_if("rule", self.rule)
+            .text("policyRevision", self.policy_revision)
+            .text("decision", self.decision.as_str())
+            .text_if("reason", self.reason.map(Reason::as_str))
+            .texts("overriddenArguments", &self.overridden_arguments)
+            .texts("reportedRules", &self.reported_rules)
+            .texts("removedParams", &self.removed_params)
+            .text_if("traceparent", self.traceparent.as_deref());
+        ended(record)
     }
 }
 
 /// How a permitted call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
     /// The server answered.
     Completed,
@@ -213,9 +234,19 @@ pub enum Completion {
     Cancelled,
 }
 
+impl Completion {
+    /// As records have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// The record that closes an intent.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase", tag = "record", rename = "outcome")]
+#[derive(Debug)]
 pub struct OutcomeRecord<'a> {
     /// When the call ended, RFC 3339 in UTC.
     pub time: &'a str,
@@ -224,23 +255,30 @@ pub struct OutcomeRecord<'a> {
     /// How it ended.
     pub outcome: Completion,
     /// Why the server's answer was refused, or the right to it withdrawn, when it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// Why a rule that only reports would have refused the answer, or taken records out of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reported: Option<Reason>,
     /// Records that the ownership filter left, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub records_kept: Option<usize>,
     /// Records that it took out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub records_removed: Option<usize>,
 }
 
 impl OutcomeRecord<'_> {
     /// The record as one line of JSON, with its line feed.
     pub fn line(&self) -> Vec<u8> {
-        line(self)
+        let count = |records: Option<usize>| records.and_then(|records| u64::try_from(records).ok());
+        let mut record = Object::begin(USUAL);
+        record
+            .text("record", "outcome")
+            .text("time", self.time)
+            .number("call", self.call)
+            .text("outcome", self.outcome.as_str())
+            .text_if("reason", self.reason)
+            .text_if("reported", self.reported.map(Reason::as_str))
+            .number_if("recordsKept", count(self.records_kept))
+            .number_if("recordsRemoved", count(self.records_removed));
+        ended(record)
     }
 }
 
@@ -253,11 +291,11 @@ pub struct DefinitionRecord<'a> {
     tenant_uid: &'a str,
     server: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tool: Option<Bounded<'a>>,
+    tool: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    prompt: Option<Bounded<'a>>,
+    prompt: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    resource: Option<Bounded<'a>>,
+    resource: Option<Cow<'a, str>>,
     protocol_version: &'static str,
     fingerprint: String,
     policy_revision: &'a str,
@@ -276,7 +314,7 @@ impl<'a> DefinitionRecord<'a> {
     ) -> Self {
         let named = |listings: &[Listing]| {
             let is_one = listings.contains(&entry.listing);
-            is_one.then_some(Bounded(&entry.name))
+            is_one.then(|| shortened(&entry.name))
         };
         Self {
             time,
@@ -299,6 +337,13 @@ impl<'a> DefinitionRecord<'a> {
     }
 }
 
+/// A record that was written member by member as one line, with its line feed.
+fn ended(record: Object) -> Vec<u8> {
+    let mut line = record.end();
+    line.push('\n');
+    line.into_bytes()
+}
+
 /// A record as one line of JSON, with its line feed.
 #[allow(clippy::expect_used, clippy::missing_panics_doc)]
 pub fn line(record: &impl Serialize) -> Vec<u8> {
@@ -306,16 +351,6 @@ pub fn line(record: &impl Serialize) -> Vec<u8> {
     serde_json::to_writer(&mut line, record).expect("a record has string keys only and must serialize");
     line.push(b'\n');
     line
-}
-
-/// A text that a client may have chosen, recorded up to a bounded length.
-#[derive(Debug)]
-struct Bounded<'a>(&'a str);
-
-impl Serialize for Bounded<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&shortened(self.0))
-    }
 }
 
 /// `_meta.traceparent` of a message, when it is well-formed.
@@ -363,19 +398,64 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_is_one_line_with_all_that_is_known() {
+        let record = IntentRecord {
+            time: "2026-11-22T10:00:00Z",
+            call: 7,
+            tenant: "acme",
+            tenant_uid: "u-1",
+            server: "crm",
+            agent: Some("billing"),
+            person: Some("ada".into()),
+            issuer: Some("corp"),
+            spiffe_id: "spiffe://acme/billing".into(),
+            certificate_serial: "0a".into(),
+            token: "t-1".into(),
+            pod: Some("agent-0".into()),
+            session: Some("s-1".into()),
+            request_id: Some("\"1\"".into()),
+            method: Some("tools/call".into()),
+            tool: Some("list"),
+            prompt: Some("greet"),
+            resource: Some("file:///a"),
+            rule: Some("tools[list]"),
+            policy_revision: "r-1",
+            decision: Verdict::Refuse,
+            reason: Some(Reason::ToolNotGranted),
+            overridden_arguments: vec!["tenant"],
+            reported_rules: vec!["tools[list].bounds[limit]"],
+            removed_params: vec!["_a", "_b"],
+            traceparent: Some("00-1".into()),
+        };
+        let line = concat!(
+            r#"{"record":"decision","time":"2026-11-22T10:00:00Z","call":7,"tenant":"acme","tenantUid":"u-1","server":"crm","#,
+            r#""agent":"billing","person":"ada","issuer":"corp","spiffeId":"spiffe://acme/billing","#,
+            r#""certificateSerial":"0a","token":"t-1","pod":"agent-0","session":"s-1","requestId":"\"1\"","#,
+            r#""method":"tools/call","tool":"list","prompt":"greet","resource":"file:///a","rule":"tools[list]","#,
+            r#""policyRevision":"r-1","decision":"refuse","reason":"tool_not_granted","#,
+            r#""overriddenArguments":["tenant"],"reportedRules":["tools[list].bounds[limit]"],"#,
+            r#""removedParams":["_a","_b"],"traceparent":"00-1"}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(record.line()).unwrap(), line);
+    }
+
+    #[test]
     fn an_outcome_is_one_line() {
         let record = OutcomeRecord {
             time: "2026-11-22T10:00:00Z",
             call: 7,
             outcome: Completion::Failed,
             reason: Some(Reason::AnswerMismatch.as_str()),
-            reported: None,
-            records_kept: None,
-            records_removed: None,
+            reported: Some(Reason::AnswerUnfiltered),
+            records_kept: Some(2),
+            records_removed: Some(0),
         };
-        assert_eq!(
-            record.line(),
-            b"{\"record\":\"outcome\",\"time\":\"2026-11-22T10:00:00Z\",\"call\":7,\"outcome\":\"failed\",\"reason\":\"answer_mismatch\"}\n"
+        let line = concat!(
+            r#"{"record":"outcome","time":"2026-11-22T10:00:00Z","call":7,"outcome":"failed","#,
+            r#""reason":"answer_mismatch","reported":"answer_unfiltered","recordsKept":2,"recordsRemoved":0}"#,
+            "\n"
         );
+        assert_eq!(String::from_utf8(record.line()).unwrap(), line);
     }
 }

@@ -85,7 +85,8 @@ impl<'a> Id<'a> {
         let valid = raw.len() <= MAX_ID
             && match Kind::of(raw) {
                 Kind::String => true,
-                Kind::Number => raw.parse::<i64>().is_ok_and(|int| int.to_string() == raw),
+                // In JSON zero alone has a second spelling as an integer.
+                Kind::Number => raw != "-0" && raw.parse::<i64>().is_ok(),
                 _ => false,
             };
         if valid {
