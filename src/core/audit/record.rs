@@ -64,7 +64,7 @@ impl Verdict {
     }
 }
 
-/// The record of a decision.
+/// The record of a decision. What a client may have chosen is shortened.
 #[derive(Debug)]
 pub struct IntentRecord<'a> {
     time: &'a str,
