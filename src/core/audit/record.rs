@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     json::{self, object::Object},
@@ -45,8 +45,7 @@ pub struct Call<'a> {
 }
 
 /// What was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The message goes upstream.
     Permit,
@@ -61,6 +60,12 @@ impl Verdict {
             Self::Permit => "permit",
             Self::Refuse => "refuse",
         }
+    }
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -344,7 +349,7 @@ fn ended(record: Object) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// A record as one line of JSON, with its line feed.
+/// A record as one line of JSON, with its line feed. For those that not every call has.
 #[allow(clippy::expect_used, clippy::missing_panics_doc)]
 pub fn line(record: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::with_capacity(USUAL);
