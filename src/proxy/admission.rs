@@ -1,18 +1,22 @@
 //! Admission under load: how many connections and calls one agent may have, how often it may call, and all together.
 //!
-//! Nothing queues here. What doesn't fit is refused at once, so that an agent that floods holds no
-//! memory and the others' calls find their room.
+//! Nothing queues here. What doesn't fit is refused, so that an agent that floods holds no memory and the others' calls find
+//! their room. It is told so after a pause: whoever asks again as soon as it was answered would take the machine's time by
+//! being refused, which no limit counts.
 
 use std::{
     collections::HashMap,
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use bulkhead_core::policy::document::AgentLimits;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
 
 use crate::{
     limits::Limits,
@@ -34,6 +38,8 @@ pub struct Admission {
     memory_per_agent: usize,
     agents: Mutex<HashMap<String, Arc<AgentRoom>>>,
     strangers: Arc<AgentRoom>,
+    refusals: Semaphore,
+    refusal_pause: Duration,
 }
 
 /// What one agent may use, over all its connections.
@@ -80,6 +86,8 @@ impl Admission {
             memory_per_agent: limits.memory_per_agent,
             agents: Mutex::default(),
             strangers: Arc::new(AgentRoom::new(0, limits.connections_per_agent, 0, 0)),
+            refusals: Semaphore::new(limits.refusals),
+            refusal_pause: limits.refusal_pause,
         }
     }
 
@@ -147,6 +155,15 @@ impl Admission {
             _agent: agent,
             _all: all,
         })
+    }
+}
+
+impl Admission {
+    /// Waits before a refusal is answered that counted against no limit; not, when as many as may wait already do.
+    pub async fn pause_refusal(&self) {
+        if let Ok(_waits) = self.refusals.try_acquire() {
+            sleep(self.refusal_pause).await;
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::{
-    admission::Full,
+    admission::{Admitted, Full},
     authentication,
     body::Body,
     challenge, exchange,
@@ -25,19 +25,34 @@ use crate::{
 pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let guards = (connection.shared.drain.call(), connection.begin_call());
     let (parts, body) = request.into_parts();
-    let mut token = None;
-    let response = match serve(connection, &parts, body, &mut token).await {
-        Ok(response) => response,
+    let response = match admit(connection, &parts) {
+        Ok(admitted) => {
+            let mut token = None;
+            match serve(connection, &parts, body, admitted, &mut token).await {
+                Ok(response) => response,
+                Err(refusal) => refuse(connection, token.as_deref(), &parts, refusal),
+            }
+        }
         Err(refusal) => {
-            exchange::refused(connection, token.as_deref(), refusal);
-            told(connection, &parts, refusal)
+            let response = refuse(connection, None, &parts, refusal);
+            // What another replica handed on was counted there.
+            if !connection.relayed {
+                connection.shared.admission.pause_refusal().await;
+            }
+            response
         }
     };
     response.map(|body| body.holding(guards))
 }
 
-/// The response to a refused request. Whoever lacks a token is told where to get one, if persons' are taken.
-fn told(connection: &Connection, parts: &Parts, refusal: EdgeRefusal) -> Response<Body> {
+/// Records a refusal and makes its response. Whoever lacks a token is told where to get one, if persons' are taken.
+fn refuse(
+    connection: &Connection,
+    token: Option<&Token>,
+    parts: &Parts,
+    refusal: EdgeRefusal,
+) -> Response<Body> {
+    exchange::refused(connection, token, refusal);
     let mut response = refusal.response();
     if let (EdgeRefusal::Token(_), Some(policy)) = (refusal, connection.shared.live.policy())
         && let Some(authority) = challenge::authority(parts)
@@ -48,12 +63,8 @@ fn told(connection: &Connection, parts: &Parts, refusal: EdgeRefusal) -> Respons
     response
 }
 
-async fn serve(
-    connection: &Arc<Connection>,
-    parts: &Parts,
-    body: Incoming,
-    verified: &mut Option<Arc<Token>>,
-) -> Result<Response<Body>, EdgeRefusal> {
+/// Checks the head of a request and takes room for it. What is refused here counts against no limit of the agent's.
+fn admit(connection: &Connection, parts: &Parts) -> Result<(Intent, Admitted), EdgeRefusal> {
     let (intent, limits) = check(connection, parts)?;
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
     let admitted = connection
@@ -65,6 +76,16 @@ async fn serve(
             Full::Rate(seconds) => EdgeRefusal::RateLimited(seconds),
             Full::Sidecar => EdgeRefusal::Overloaded,
         })?;
+    Ok((intent, admitted))
+}
+
+async fn serve(
+    connection: &Arc<Connection>,
+    parts: &Parts,
+    body: Incoming,
+    (intent, admitted): (Intent, Admitted),
+    verified: &mut Option<Arc<Token>>,
+) -> Result<Response<Body>, EdgeRefusal> {
     // Only now, so that wrong tokens are counted against the agent like calls.
     let mut token = || -> Result<Arc<Token>, EdgeRefusal> {
         let token = authentication::token(connection, &parts.headers)?;

@@ -34,6 +34,11 @@ pub struct Limits {
     pub calls: usize,
     /// Calls under way at once, of one agent.
     pub calls_per_agent: usize,
+    /// How long a refusal waits that counts against no limit of an agent: of what is not admitted, by its head or for want of
+    /// room. So a connection can ask in vain ten times a second.
+    pub refusal_pause: Duration,
+    /// Refusals that wait at once, of all agents. Others are answered without a pause: what waits takes memory.
+    pub refusals: usize,
     /// Bytes of messages held at once, of all agents. What a sidecar needs beyond is two to three times that, since what is
     /// changed on its way is there twice; it must fit in the sidecar's memory, 128 MiB unless the chart says otherwise.
     pub memory: usize,
@@ -84,6 +89,8 @@ impl Default for Limits {
             streams: 64,
             calls: 256,
             calls_per_agent: 64,
+            refusal_pause: Duration::from_millis(100),
+            refusals: 512,
             memory: 32 * 1024 * 1024,
             memory_per_agent: 20 * 1024 * 1024,
             streams_per_agent: 16,

@@ -73,6 +73,7 @@ impl Setup {
             reload: Duration::from_millis(20),
             canary: Duration::from_millis(20),
             drain_grace: Duration::ZERO,
+            refusal_pause: Duration::ZERO,
             ..Limits::default()
         };
         Self {

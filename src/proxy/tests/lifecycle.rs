@@ -8,7 +8,8 @@ use bulkhead_proxy::{
     drain::Drained,
     probe::{self, Probe},
     testing::{
-        Answer, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar, sidecar::spiffe, until, upstream,
+        Answer, Client, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar, sidecar::spiffe, until,
+        upstream,
     },
 };
 use http::StatusCode;
@@ -201,6 +202,47 @@ async fn an_agent_over_its_bound_is_refused_and_another_is_served() {
         StatusCode::OK
     );
     drop(pending);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn what_counts_against_no_limit_is_refused_after_a_pause_that_holds_up_nobody_else() {
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.limits.refusal_pause = Duration::from_hours(1);
+    setup.limits.refusals = 1;
+    let sidecar = TestSidecar::start(setup).await;
+    let ask_in_vain = |mut client: Client| {
+        tokio::spawn(async move {
+            client
+                .send(client.request("POST", &[("host", "elsewhere")], "{}"))
+                .await
+        })
+    };
+    let refusals = || {
+        let refused = |record: &serde_json::Value| record["reason"] == "host_not_allowed";
+        sidecar.audit().into_iter().filter(refused).count()
+    };
+    for held_before in [0, 2] {
+        let held = ask_in_vain(sidecar.client("billing").await);
+        // It is on record before it is told.
+        until("the record of the refusal", || refusals() == held_before + 1).await;
+        // As many wait as may, so the next is told at once.
+        let told = ask_in_vain(sidecar.client("billing").await)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(told.status(), StatusCode::FORBIDDEN);
+        // What does count is answered as ever, also to the same agent: a call, and a refusal of the tool.
+        let mut billing = sidecar.client("billing").await;
+        assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
+        assert!(billing.call("delete_invoice", None).await.json()["error"].is_object());
+        assert!(!held.is_finished());
+        // Whoever goes away leaves their place to the next.
+        held.abort();
+        let idle = || sidecar.shared.drain.calls() == 0;
+        until("the end of the call that waited", idle).await;
+    }
     assert_eq!(upstream.seen().len(), 2);
 }
 
