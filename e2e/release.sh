@@ -15,21 +15,8 @@ shift
 programs=(bulkhead-operator bulkhead-proxy kubectl-bulkhead ledger-mcp bulkhead-probe)
 [ $# = 0 ] || programs=("$@")
 
-# With a target of its own, what only runs while it compiles is compiled as ever.
-host="$(rustc -vV | sed -n 's/^host: //p')"
-profiled="$CARGO_TARGET_DIR/profiled"
+source e2e/profiled.sh
 counts="$profiled/counts"
-profile="$profiled/proxy.profdata"
-
-# compile_sidecar RUSTFLAGS [LINKER FLAG...]
-compile_sidecar() {
-    local flags="$1"
-    shift
-    RUSTFLAGS="${RUSTFLAGS:-} $flags" cargo rustc --quiet --release --locked -p bulkhead-proxy --bin bulkhead-proxy \
-        --target "$host" --target-dir "$profiled" -- \
-        -Cllvm-args=-enable-split-machine-functions -Clink-arg=-Wl,-z,keep-text-section-prefix \
-        -Clink-arg=-Wl,-z,pack-relative-relocs "${@/#/-Clink-arg=-Wl,}"
-}
 
 # Functions that were executed, but not by every call: those are in the order that the compiler knows from the profile. The
 # training makes more than 100,000 calls; where it makes fewer, they are listed too, and lie together in another order.
@@ -60,20 +47,15 @@ for program in "${programs[@]}"; do
     if [ "$program" = bulkhead-proxy ]; then
         e2e/preflight.sh profdata > /dev/null
         say "compiling the sidecar so that it counts: about 7 min on two idle cores, once"
-        compile_sidecar "-Cprofile-generate"
+        compile_sidecar "$profiled" "-Cprofile-generate"
         if ! cmp --silent "$profiled/$host/release/bulkhead-proxy" "$profiled/counting" || [ ! -f "$profile" ]; then
             rm -f "$profile"
             cp "$profiled/$host/release/bulkhead-proxy" "$profiled/counting"
             train
         fi
         say "compiling it by what it counted: about 5 min, once"
-        order=()
-        # Another linker doesn't know the flag.
-        if grep --quiet --text "Linker: LLD" "$profiled/counting"; then
-            list_start "$profiled/start"
-            order=("--symbol-ordering-file=$profiled/start" --no-warn-symbol-ordering)
-        fi
-        compile_sidecar "-Cprofile-use=$profile" "${order[@]}"
+        list_start "$profiled/start"
+        compile_by_profile "$profiled"
         cp "$profiled/$host/release/bulkhead-proxy" "$folder/"
     else
         cargo build --quiet --release --locked -p "$program"

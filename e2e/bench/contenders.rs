@@ -36,7 +36,7 @@ pub(crate) fn start(plan: &Plan, pki: &Pki, folder: &Path) -> Result<Vec<Contend
         folder,
         upstream,
     };
-    let rows: [(&str, Start); 7] = [
+    let mut rows: Vec<(&str, Start)> = vec![
         ("hyper + rustls", |name, stage| passthrough(name, stage)),
         ("nginx", nginx::start),
         ("Envoy, token", |name, stage| {
@@ -55,6 +55,19 @@ pub(crate) fn start(plan: &Plan, pki: &Pki, folder: &Path) -> Result<Vec<Contend
             bulkhead::start(name, stage, bulkhead::Work::Events)
         }),
     ];
+    if plan.without.is_some() {
+        rows.extend::<[(&str, Start); 3]>([
+            ("Bulkhead, no credential", |name, stage| {
+                bulkhead::start(name, stage, bulkhead::Work::NoCredential)
+            }),
+            ("Bulkhead, no records", |name, stage| {
+                bulkhead::start(name, stage, bulkhead::Work::NoRecords)
+            }),
+            ("Bulkhead, neither", |name, stage| {
+                bulkhead::start(name, stage, bulkhead::Work::Neither)
+            }),
+        ]);
+    }
     let mut all = vec![direct(&stage)?];
     for (name, start) in rows {
         if plan.wants(name) {

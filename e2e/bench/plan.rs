@@ -43,6 +43,9 @@ pub(crate) struct Plan {
     /// The sidecar, of the release profile.
     #[arg(long)]
     pub(crate) proxy: PathBuf,
+    /// Folder with sidecars that leave out a part of a call: `credential`, `records`, `both`.
+    #[arg(long)]
+    pub(crate) without: Option<PathBuf>,
     /// Workers of each proxy; the number of CPUs by default.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     pub(crate) workers: usize,

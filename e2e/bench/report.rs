@@ -34,7 +34,7 @@ pub(crate) fn write(rows: &[Row], steps: &Steps, page: Option<&Path>) -> Result<
     let table = table(&lines);
     let ratios = ratios::table(rows);
     let beside = beside(&lines);
-    let alone = alone(&lines, steps);
+    let alone = alone(steps);
     println!("\n{table}\n{ratios}\n{beside}\n{alone}");
     if let Some(page) = page {
         let picture = page.with_extension("svg");
@@ -142,8 +142,8 @@ fn beside(lines: &[Line<'_>]) -> String {
     table
 }
 
-/// What the steps of a call take, and what would be left without two of them.
-fn alone(lines: &[Line<'_>], steps: &Steps) -> String {
+/// What the steps of a call take.
+fn alone(steps: &Steps) -> String {
     let mut text = String::from("| step | alone |\n|---|---|\n");
     for (step, micros) in [
         (
@@ -155,22 +155,6 @@ fn alone(lines: &[Line<'_>], steps: &Steps) -> String {
         ("answer read, matched, passed", steps.answer),
     ] {
         let _ = writeln!(text, "| {step} | {micros:.1} µs |");
-    }
-    let cpu = |name| {
-        lines
-            .iter()
-            .find(|line| line.row.name == name)
-            .map(|line| line.cpu)
-    };
-    if let (Some(whole), Some(bare)) = (cpu("Bulkhead"), cpu("hyper + rustls")) {
-        let without = whole - steps.credential - steps.records;
-        let _ = writeln!(
-            text,
-            "\nThe row *Bulkhead* takes {whole:.0} µs of CPU for a call, {:.1} times the pass-through's {bare:.0}. Without \
-             credential and records it would be {without:.0} µs or less, {:.1} times.",
-            whole / bare,
-            without / bare,
-        );
     }
     text
 }
@@ -212,11 +196,14 @@ What it takes to be the row *Bulkhead*: the caller is known by its certificate a
 forced argument set, read and decided again; a credential is signed for the server; what is about to happen is recorded
 before it happens, and what came of it after. No other row does any of it but where its line says so.
 
+No sidecar that runs anywhere can leave out the credential or the records: those of the last rows were compiled for them from
+patched sources (`e2e/bench/without.sh`), to show what the two cost.
+
 ## One agent beside another that floods
 
 An agent makes {STEADY_RATE} calls a second over {STEADY_CONNECTIONS} connections, alone and while another agent of the tenant asks over
-{FLOOD_CONNECTIONS} connections without a pause. Bulkhead lets that one have 4 calls under way (`limits.concurrent`) and refuses the others at
-once (429); the pass-through lets everything through. The flood itself, its answers and refusals, takes its share of the same
+{FLOOD_CONNECTIONS} connections without a pause. Bulkhead lets that one have 4 calls under way (`limits.concurrent`) and refuses the others
+(429, told after a tenth of a second); the pass-through lets everything through. The flood itself, its answers and refusals, takes its share of the same
 cores.
 
 {beside}

@@ -1,5 +1,4 @@
-//! What the steps of a call take, each alone: by one thread, everything they need in the caches. What a sidecar would take
-//! that neither signed nor recorded follows from them; there is no such sidecar to be measured.
+//! What the steps of a call take, each alone: by one thread, everything they need in the caches.
 
 use std::{
     fs::File,

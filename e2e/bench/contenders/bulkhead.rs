@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread::sleep,
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use crate::{
     call::{AGENT, Form, HOST, NEIGHBOUR, TENANT, TOOL},
     contender::Contender,
     pki::ISSUER,
+    plan::Plan,
 };
 
 /// How long the canary and the first loading may take.
@@ -37,15 +38,33 @@ pub(crate) enum Work {
     Owned,
     /// Arguments; the server answers with a stream of events.
     Events,
+    /// Arguments, by a sidecar that makes no credential for the server.
+    NoCredential,
+    /// By one that records no call.
+    NoRecords,
+    /// By one that does neither.
+    Neither,
 }
 
 impl Work {
     /// How its answers come.
     fn form(self) -> Form {
         match self {
-            Self::Call | Self::Owned => Form::Json,
             Self::Events => Form::Event,
+            _ => Form::Json,
         }
+    }
+
+    /// The sidecar that does it.
+    fn program(self, plan: &Plan) -> Result<PathBuf> {
+        let part = match self {
+            Self::Call | Self::Owned | Self::Events => return Ok(plan.proxy.clone()),
+            Self::NoCredential => "credential",
+            Self::NoRecords => "records",
+            Self::Neither => "both",
+        };
+        let folder = plan.without.as_ref().context("no folder with such sidecars")?;
+        Ok(folder.join(part))
     }
 }
 
@@ -67,13 +86,28 @@ pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result
             30,
             "as the row Bulkhead; the answer comes as an event of a stream, and each event is read and decided",
         ),
+        Work::NoCredential => (
+            "bulkhead-no-credential",
+            40,
+            "as the row Bulkhead, but the server gets no credential",
+        ),
+        Work::NoRecords => (
+            "bulkhead-no-records",
+            50,
+            "as the row Bulkhead, but calls leave no records",
+        ),
+        Work::Neither => (
+            "bulkhead-neither",
+            60,
+            "as the row Bulkhead, but the server gets no credential, and calls leave no records",
+        ),
     };
     let home = stage.folder.join(file);
     let policy = policy(stage.upstream.port(), work).to_string();
     let compiled = CompiledPolicy::from_json(policy.as_bytes()).context("the bench's policy must compile")?;
     mount(stage, &home, &policy)?;
     let ports = [0, 1, 2, 3].map(|port| stage.plan.address(slot + port).port());
-    let mut command = Command::new(&stage.plan.proxy);
+    let mut command = Command::new(work.program(stage.plan)?);
     command
         .args([
             "run",
@@ -109,7 +143,7 @@ pub(super) fn start(name: &'static str, stage: &Stage<'_>, work: Work) -> Result
     let contender = Contender::new(name, said, address, tls, stage.pki, process)?.answering(work.form());
     match work {
         Work::Call => contender.with_neighbour(stage.pki),
-        Work::Owned | Work::Events => Ok(contender),
+        _ => Ok(contender),
     }
 }
 

@@ -15,7 +15,7 @@ use plotters::{
 use super::Line;
 
 /// Pixels.
-const SIZE: (u32, u32) = (960, 420);
+const SIZE: (u32, u32) = (960, 560);
 const OWN: RGBColor = RGBColor(0x1f, 0x6f, 0xb2);
 const OTHER: RGBColor = RGBColor(0xa9, 0xb4, 0xbf);
 

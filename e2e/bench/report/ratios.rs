@@ -39,6 +39,7 @@ impl Figure {
 }
 
 const OWN: &str = "Bulkhead";
+const NEITHER: &str = "Bulkhead, neither";
 const BARE: &str = "hyper + rustls";
 const NGINX: &str = "nginx";
 const ENVOY: &str = "Envoy, token, MCP";
@@ -47,7 +48,7 @@ const ENVOY: &str = "Envoy, token, MCP";
 const MOST: usize = CONNECTIONS.len() - 1;
 
 /// A figure, of which row, as so many times that of which other.
-const RATIOS: [(Figure, &str, &str); 9] = [
+const RATIOS: [(Figure, &str, &str); 10] = [
     (Figure::AddedMedian, OWN, NGINX),
     (Figure::AddedTail, OWN, NGINX),
     (Figure::AddedTail, OWN, ENVOY),
@@ -56,6 +57,7 @@ const RATIOS: [(Figure, &str, &str); 9] = [
     (Figure::Rate(CPU_AT), OWN, ENVOY),
     (Figure::Rate(MOST), OWN, ENVOY),
     (Figure::Cpu, OWN, BARE),
+    (Figure::Cpu, NEITHER, BARE),
     (Figure::Cpu, BARE, NGINX),
 ];
 
