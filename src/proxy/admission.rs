@@ -1,27 +1,24 @@
 //! Admission under load: how many connections and calls one agent may have, how often it may call, and all together.
 //!
 //! Nothing queues here. What doesn't fit is refused, so that an agent that floods holds no memory and the others' calls find
-//! their room. It is told so after a pause: whoever asks again as soon as it was answered would take the machine's time by
-//! being refused, which no limit counts.
+//! their room. What is refused counts against no limit; its pace does ([`crate::throttle`]).
 
 use std::{
     collections::HashMap,
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use arc_swap::ArcSwapOption;
 use bulkhead_core::policy::document::AgentLimits;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    limits::Limits,
+    limits::{Limits, RefusalPace},
     memory::{Budget, Held},
     pace::Pace,
+    throttle::Refusals,
     usage::{Amounts, Asked},
 };
 
@@ -38,8 +35,7 @@ pub struct Admission {
     memory_per_agent: usize,
     agents: Mutex<HashMap<String, Arc<AgentRoom>>>,
     strangers: Arc<AgentRoom>,
-    refusals: Semaphore,
-    refusal_pause: Duration,
+    refusals: RefusalPace,
 }
 
 /// What one agent may use, over all its connections.
@@ -54,6 +50,7 @@ pub struct AgentRoom {
     /// This replica's part of what the policy says, if it is another than that.
     part: ArcSwapOption<AgentLimits>,
     asked: Asked,
+    refusals: Arc<Refusals>,
 }
 
 /// Room for one call; dropping it gives the room back.
@@ -85,9 +82,14 @@ impl Admission {
             memory: Budget::new(limits.memory),
             memory_per_agent: limits.memory_per_agent,
             agents: Mutex::default(),
-            strangers: Arc::new(AgentRoom::new(0, limits.connections_per_agent, 0, 0)),
-            refusals: Semaphore::new(limits.refusals),
-            refusal_pause: limits.refusal_pause,
+            strangers: Arc::new(AgentRoom::new(
+                0,
+                limits.connections_per_agent,
+                0,
+                0,
+                limits.refusals,
+            )),
+            refusals: limits.refusals,
         }
     }
 
@@ -109,6 +111,7 @@ impl Admission {
             self.connections_per_agent,
             self.streams_per_agent,
             self.memory_per_agent,
+            self.refusals,
         );
         let room = Arc::new(room);
         agents.insert(spiffe_id.to_owned(), Arc::clone(&room));
@@ -158,17 +161,8 @@ impl Admission {
     }
 }
 
-impl Admission {
-    /// Waits before a refusal is answered that counted against no limit; not, when as many as may wait already do.
-    pub async fn pause_refusal(&self) {
-        if let Ok(_waits) = self.refusals.try_acquire() {
-            sleep(self.refusal_pause).await;
-        }
-    }
-}
-
 impl AgentRoom {
-    fn new(calls: usize, connections: usize, streams: usize, memory: usize) -> Self {
+    fn new(calls: usize, connections: usize, streams: usize, memory: usize, refusals: RefusalPace) -> Self {
         Self {
             calls: Arc::new(Semaphore::new(calls)),
             connections: Arc::new(Semaphore::new(connections)),
@@ -178,6 +172,7 @@ impl AgentRoom {
             pace: Mutex::default(),
             part: ArcSwapOption::empty(),
             asked: Asked::default(),
+            refusals: Arc::new(Refusals::new(refusals)),
         }
     }
 
@@ -255,6 +250,11 @@ impl AgentRoom {
         Arc::clone(&self.streams)
             .try_acquire_owned()
             .map_err(|_| Full::Agent)
+    }
+
+    /// What was refused it and counted against no limit.
+    pub fn refusals(&self) -> Arc<Refusals> {
+        Arc::clone(&self.refusals)
     }
 
     /// Takes room for one connection.

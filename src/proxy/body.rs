@@ -1,14 +1,23 @@
-//! Bodies of responses: whole, or a stream that is made while it is sent. A body may hold guards,
-//! so that a call counts as under way until its last byte was handed over.
+//! Bodies of responses: whole, or a stream that is made while it is sent. A body may hold guards, so that a call counts as
+//! under way, and its memory as used, until its last byte was written.
+//!
+//! HTTP/2 keeps what it was handed until the client makes room for it. So a body is handed over in pieces, each when there
+//! is room, and its guards go with the last one.
 
 use std::{
     any::Any,
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+
+use crate::{answers::State, link::OpenCall};
+
+/// Most bytes of a piece.
+const PIECE: usize = 16 * 1024;
 
 /// A stream ended too early. The connection says so to the client; why is in the audit and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,40 +29,93 @@ pub type Stream = Pin<Box<dyn http_body::Body<Data = Bytes, Error = CutOff> + Se
 
 /// The body of a response.
 pub struct Body {
-    content: Content,
-    guard: Option<Box<dyn Any + Send>>,
+    /// What can be handed over.
+    ready: Bytes,
+    /// Whether no more comes.
+    ended: bool,
+    guards: Guards,
 }
 
-enum Content {
-    Full(Bytes),
-    Stream(Stream),
+/// What goes with the last piece.
+#[derive(Default)]
+struct Guards {
+    /// What makes the body, and counts the memory that the rest of it takes.
+    stream: Option<Stream>,
+    any: Option<Box<dyn Any + Send>>,
+    call: Option<OpenCall>,
+}
+
+/// The last piece.
+struct Last {
+    bytes: Bytes,
+    _guards: Guards,
+}
+
+impl AsRef<[u8]> for Last {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Body {
     /// A body that is all there.
     pub fn full(bytes: Bytes) -> Self {
         Self {
-            content: Content::Full(bytes),
-            guard: None,
+            ready: bytes,
+            ended: true,
+            guards: Guards::default(),
         }
     }
 
     /// A body that is made while it is sent.
     pub fn stream(stream: Stream) -> Self {
         Self {
-            content: Content::Stream(stream),
-            guard: None,
+            ready: Bytes::new(),
+            ended: false,
+            guards: Guards {
+                stream: Some(stream),
+                ..Guards::default()
+            },
         }
     }
 
-    /// Keeps the guard until the body is gone.
+    /// Keeps the guard until the body is written or given up.
     #[must_use]
     pub fn holding(mut self, guard: impl Any + Send) -> Self {
-        self.guard = Some(match self.guard.take() {
+        self.guards.any = Some(match self.guards.any.take() {
             Some(earlier) => Box::new((earlier, guard)),
             None => Box::new(guard),
         });
         self
+    }
+
+    /// The answer to a call, which is open until the body is written or given up.
+    #[must_use]
+    pub fn answering(mut self, call: OpenCall) -> Self {
+        call.note(State::Owed);
+        self.guards.call = Some(call);
+        self
+    }
+
+    fn note(&self, state: State) {
+        if let Some(call) = &self.guards.call {
+            call.note(state);
+        }
+    }
+
+    fn piece(&mut self) -> Bytes {
+        self.note(State::Owed);
+        if self.ready.len() > PIECE {
+            return self.ready.split_to(PIECE);
+        }
+        let bytes = mem::take(&mut self.ready);
+        if !self.ended {
+            return bytes;
+        }
+        Bytes::from_owner(Last {
+            bytes,
+            _guards: mem::take(&mut self.guards),
+        })
     }
 }
 
@@ -62,24 +124,73 @@ impl http_body::Body for Body {
     type Error = CutOff;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
-        match &mut self.get_mut().content {
-            Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Stream(stream) => stream.as_mut().poll_frame(cx),
+        let this = self.get_mut();
+        while this.ready.is_empty() {
+            let Some(stream) = this.guards.stream.as_mut().filter(|_| !this.ended) else {
+                return Poll::Ready(None);
+            };
+            match stream.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers say nothing here.
+                    this.ready = frame.into_data().unwrap_or_default();
+                    this.ended = stream.is_end_stream();
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => this.ended = true,
+                Poll::Pending => {
+                    this.note(State::Waits);
+                    return Poll::Pending;
+                }
+            }
         }
+        Poll::Ready(Some(Ok(Frame::data(this.piece()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Full(bytes) => bytes.is_empty(),
-            Content::Stream(stream) => stream.is_end_stream(),
-        }
+        let stream = self.guards.stream.as_ref().filter(|_| !self.ended);
+        self.ready.is_empty() && stream.is_none_or(|stream| stream.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(stream) => stream.size_hint(),
+        match &self.guards.stream {
+            None => SizeHint::with_exact(self.ready.len() as u64),
+            Some(stream) => stream.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn piece(body: &mut Body) -> Option<Bytes> {
+        Some(body.frame().await?.unwrap().into_data().unwrap())
+    }
+
+    #[tokio::test]
+    async fn guards_go_with_the_last_piece_and_not_with_the_body() {
+        for (length, pieces) in [(1, 1), (PIECE, 1), (PIECE + 1, 2), (3 * PIECE, 3)] {
+            let guard = Arc::new(());
+            let bytes = Bytes::from(vec![b'x'; length]);
+            let whole = Body::full(bytes.clone());
+            let stream = Body::stream(Box::pin(Body::full(bytes)));
+            for body in [whole, stream] {
+                let mut body = body.holding(Arc::clone(&guard));
+                let mut handed = Vec::new();
+                while let Some(piece) = piece(&mut body).await {
+                    handed.push(piece);
+                }
+                drop(body);
+                assert_eq!(handed.len(), pieces, "{length}");
+                assert_eq!(handed.iter().map(Bytes::len).sum::<usize>(), length);
+                assert_eq!(Arc::strong_count(&guard), 2, "{length}: it is not written yet");
+                drop(handed.pop());
+                assert_eq!(Arc::strong_count(&guard), 1, "{length}");
+            }
         }
     }
 }

@@ -21,9 +21,9 @@ use crate::{
     tokens::Token,
 };
 
-/// Answers one request. Its guards live until the answer's last byte was handed over.
+/// Answers one request. It counts as under way until the answer is written or given up.
 pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
-    let guards = (connection.shared.drain.call(), connection.begin_call());
+    let (under_way, call) = (connection.shared.drain.call(), connection.begin_call());
     let (parts, body) = request.into_parts();
     let response = match admit(connection, &parts) {
         Ok(admitted) => {
@@ -34,15 +34,11 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
             }
         }
         Err(refusal) => {
-            let response = refuse(connection, None, &parts, refusal);
-            // What another replica handed on was counted there.
-            if !connection.relayed {
-                connection.shared.admission.pause_refusal().await;
-            }
-            response
+            connection.count_refusal();
+            refuse(connection, None, &parts, refusal)
         }
     };
-    response.map(|body| body.holding(guards))
+    response.map(|body| body.holding(under_way).answering(call))
 }
 
 /// Records a refusal and makes its response. Whoever lacks a token is told where to get one, if persons' are taken.

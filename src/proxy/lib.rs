@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod answers;
 pub mod audit;
 pub mod authentication;
 pub mod body;
@@ -45,6 +46,7 @@ pub mod server;
 pub mod shared;
 pub mod sidecar;
 pub mod telemetry;
+pub mod throttle;
 pub mod tls;
 pub mod tokens;
 pub mod upstream;

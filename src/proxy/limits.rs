@@ -34,11 +34,8 @@ pub struct Limits {
     pub calls: usize,
     /// Calls under way at once, of one agent.
     pub calls_per_agent: usize,
-    /// How long a refusal waits that counts against no limit of an agent: of what is not admitted, by its head or for want of
-    /// room. So a connection can ask in vain ten times a second.
-    pub refusal_pause: Duration,
-    /// Refusals that wait at once, of all agents. Others are answered without a pause: what waits takes memory.
-    pub refusals: usize,
+    /// How fast one agent is refused what counts against none of its limits.
+    pub refusals: RefusalPace,
     /// Bytes of messages held at once, of all agents. What a sidecar needs beyond is two to three times that, since what is
     /// changed on its way is there twice; it must fit in the sidecar's memory, 128 MiB unless the chart says otherwise.
     pub memory: usize,
@@ -48,6 +45,8 @@ pub struct Limits {
     pub streams_per_agent: usize,
     /// Pause between two comments that keep a stream without an end alive.
     pub keep_alive: Duration,
+    /// Time that an agent may leave an answer, or a part of one, without taking any of it. Then its connection ends.
+    pub untaken: Duration,
     /// Time to connect to the MCP server.
     pub upstream_connect: Duration,
     /// Time that the MCP server may stay silent: until the answer's headers, and between its parts.
@@ -73,6 +72,28 @@ pub struct Limits {
     pub canary: Duration,
 }
 
+/// How fast one agent is refused what isn't admitted: requests that are wrong by their head, or find no room.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusalPace {
+    /// What one costs: whoever is refused more often isn't read from meanwhile.
+    pub each: Duration,
+    /// How many cost nothing yet.
+    pub at_once: u32,
+    /// The longest pause.
+    pub longest: Duration,
+}
+
+impl Default for RefusalPace {
+    /// A hundred a second.
+    fn default() -> Self {
+        Self {
+            each: Duration::from_millis(10),
+            at_once: 100,
+            longest: Duration::from_secs(5),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -89,12 +110,12 @@ impl Default for Limits {
             streams: 64,
             calls: 256,
             calls_per_agent: 64,
-            refusal_pause: Duration::from_millis(100),
-            refusals: 512,
+            refusals: RefusalPace::default(),
             memory: 32 * 1024 * 1024,
             memory_per_agent: 20 * 1024 * 1024,
             streams_per_agent: 16,
             keep_alive: Duration::from_secs(15),
+            untaken: Duration::from_secs(30),
             upstream_connect: Duration::from_secs(1),
             upstream_silence: Duration::from_mins(5),
             upstream_idle: 64,

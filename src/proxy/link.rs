@@ -30,7 +30,12 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
-use crate::{body::Body, shared::Shared};
+use crate::{
+    answers::{Answers, Place, State},
+    body::Body,
+    shared::Shared,
+    throttle::{Refusals, Throttled},
+};
 
 /// How long a connection that came while closing may wait with its first call.
 const LATE_CALL: Duration = Duration::from_secs(1);
@@ -54,6 +59,8 @@ enum End {
     Announced,
     /// Now.
     Expired,
+    /// Now: an answer isn't taken.
+    Untaken,
 }
 
 /// One TCP connection.
@@ -62,24 +69,44 @@ pub struct Link {
     calls_begun: AtomicUsize,
     calls_open: AtomicUsize,
     first_call: Notify,
+    answers: Answers,
+    /// What its agent was refused, where that has a pace.
+    refusals: Option<Arc<Refusals>>,
     /// Whether it was told to end, so that streams without an end do.
     ending: watch::Sender<bool>,
 }
 
-/// One call on a connection, for the idle timeout. Dropping it ends the call.
-pub struct OpenCall(Arc<Link>);
+/// One call on a connection, until its answer is written or given up. Dropping it ends the call.
+pub struct OpenCall {
+    link: Arc<Link>,
+    place: Option<Place>,
+}
+
+impl OpenCall {
+    /// The answer moved, and is this far.
+    pub fn note(&self, state: State) {
+        if let Some(place) = self.place {
+            self.link.answers.note(place, state);
+        }
+    }
+}
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.calls_open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(place) = self.place {
+            self.link.answers.end(place);
+        }
+        self.link.calls_open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Link {
-    /// A connection without a call yet.
-    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+    /// A connection without a call yet. With the refusals of its agent it is read from at their pace.
+    pub fn new(shared: Arc<Shared>, refusals: Option<Arc<Refusals>>) -> Arc<Self> {
         Arc::new(Self {
             shared,
+            answers: Answers::default(),
+            refusals,
             calls_begun: AtomicUsize::new(0),
             calls_open: AtomicUsize::new(0),
             first_call: Notify::new(),
@@ -98,7 +125,17 @@ impl Link {
         if self.calls_begun.fetch_add(1, Ordering::Relaxed) == 0 {
             self.first_call.notify_one();
         }
-        OpenCall(Arc::clone(self))
+        OpenCall {
+            place: self.answers.begin(),
+            link: Arc::clone(self),
+        }
+    }
+
+    /// Counts a refusal that counts against no limit.
+    pub fn count_refusal(&self) {
+        if let Some(refusals) = &self.refusals {
+            refusals.count();
+        }
     }
 
     /// Serves until the end. `not_after` is when the other side's certificate expires, if it is known; `superseded`
@@ -116,7 +153,7 @@ impl Link {
     {
         let limits = &self.shared.limits;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let io = TokioIo::new(stream);
+        let io = TokioIo::new(Throttled::new(stream, self.refusals.clone()));
         if is_h2 {
             let served = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -161,9 +198,13 @@ impl Link {
         };
         let expired = sleep(left).map(|()| End::Expired);
         // A call wakes its connection several times: these are looked at only when one of them wakes it.
-        let mut ends: FuturesUnordered<_> = [announced.left_future(), expired.right_future()]
-            .into_iter()
-            .collect();
+        let mut ends: FuturesUnordered<_> = [
+            announced.left_future(),
+            expired.left_future().right_future(),
+            self.until_untaken().right_future().right_future(),
+        ]
+        .into_iter()
+        .collect();
         loop {
             tokio::select! {
                 // First: of a connection that is never done they would find the task's budget used up, each time.
@@ -177,6 +218,11 @@ impl Link {
                     // Returning drops the connection with every stream on it.
                     End::Expired => {
                         info!("a connection ended because the other side's certificate expired");
+                        return;
+                    }
+                    End::Untaken => {
+                        info!("a connection ended because an answer on it was not taken");
+                        shared.metrics.untaken_answers.inc();
                         return;
                     }
                 },
@@ -195,6 +241,20 @@ impl Link {
         if self.calls_begun.load(Ordering::Relaxed) == 0 {
             // It came while endpoints were still propagating: its first call is served.
             let _ = timeout(LATE_CALL, self.first_call.notified()).await;
+        }
+    }
+
+    async fn until_untaken(&self) -> End {
+        let limits = &self.shared.limits;
+        let pause = limits.untaken / 2;
+        // A server that says nothing for longer is given up, and the client told so.
+        let silence = limits.upstream_silence.max(limits.keep_alive).as_nanos() / pause.as_nanos().max(1);
+        let silence = u64::try_from(silence).unwrap_or(u64::MAX);
+        loop {
+            sleep(pause).await;
+            if self.answers.look(2, silence.saturating_add(3)) {
+                return End::Untaken;
+            }
         }
     }
 

@@ -88,6 +88,8 @@ pub struct Metrics {
     pub canary_reachable: Counter,
     /// Records that could not be written.
     pub audit_failures: Counter,
+    /// Connections that ended because an answer on them was not taken.
+    pub untaken_answers: Counter,
     records: Family<ResultLabel, Counter>,
     upstream_failures: Family<ResultLabel, Counter>,
     relayed: Family<ResultLabel, Counter>,
@@ -124,6 +126,7 @@ impl Metrics {
             upstream_seconds: Histogram::new(exponential_buckets(0.0002, 2.0, 17)),
             canary_reachable: Counter::default(),
             audit_failures: Counter::default(),
+            untaken_answers: Counter::default(),
             records: Family::default(),
             upstream_failures: Family::default(),
             relayed: Family::default(),
@@ -180,6 +183,11 @@ impl Metrics {
             "audit_failures",
             "Audit records that could not be written",
             metrics.audit_failures.clone(),
+        );
+        r.register(
+            "untaken_answers",
+            "Connections that ended because an answer on them was not taken",
+            metrics.untaken_answers.clone(),
         );
         r.register(
             "owned_records",

@@ -103,6 +103,11 @@ impl Connection {
     pub fn begin_call(&self) -> OpenCall {
         self.link.begin_call()
     }
+
+    /// Counts a refusal that counts against no limit of the agent.
+    pub fn count_refusal(&self) {
+        self.link.count_refusal();
+    }
 }
 
 /// Accepts agents' connections for as long as the process serves.
@@ -226,7 +231,7 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
         return;
     };
     let not_after = identity.as_ref().ok().map(|identity| identity.not_after);
-    let link = Link::new(Arc::clone(shared));
+    let link = Link::new(Arc::clone(shared), Some(room.refusals()));
     let connection = Connection::new(
         Arc::clone(shared),
         identity,

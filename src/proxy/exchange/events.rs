@@ -8,6 +8,7 @@
 mod flow;
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll},
     time::SystemTime,
@@ -58,7 +59,10 @@ struct EventStream {
     received: usize,
     /// Whether a message has passed.
     begun: bool,
+    /// Counts what of an event has come, and what of events the client hasn't taken.
     held: Held,
+    /// Bytes that were handed over and are counted.
+    handed: usize,
     silence: Pin<Box<Sleep>>,
     quiet: Pin<Box<Sleep>>,
     changes: watch::Receiver<u64>,
@@ -76,6 +80,7 @@ pub(crate) fn stream(flow: Flow, body: AnswerBody) -> Response<Body> {
         received: 0,
         begun: false,
         held: flow.connection.memory(),
+        handed: 0,
         silence: Box::pin(sleep(limits.upstream_silence)),
         quiet: Box::pin(sleep(limits.keep_alive)),
         server: Some(body),
@@ -132,16 +137,25 @@ impl EventStream {
         }
         self.frames = frames;
         match read {
-            _ if self.server.is_none() => {}
+            // It has ended, and what is handed over now is held until it is written. Without room: what came of it before.
+            _ if self.server.is_none() => drop(self.held.resize(out.len())),
             Err(sse::SseError::TooLarge) => self.fail(Failure::TooLarge, &mut out),
             Err(sse::SseError::InvalidUtf8) => self.fail(Failure::NotMcp, &mut out),
             Ok(()) if self.received > most => self.fail(Failure::TooLarge, &mut out),
-            Ok(()) if self.held.resize(self.reader.held()).is_err() => {
+            Ok(()) if self.held.resize(self.reader.held() + out.len()).is_err() => {
                 self.fail(Failure::Exhausted, &mut out);
             }
-            Ok(()) => {}
+            Ok(()) => self.handed = out.len(),
         }
         out
+    }
+
+    /// What was handed over before is asked for more, so the client has taken it.
+    fn taken(&mut self) {
+        if mem::take(&mut self.handed) > 0 {
+            // Less than before: there is room.
+            let _ = self.held.resize(self.reader.held());
+        }
     }
 
     fn judge(&mut self, frame: SseFrame, out: &mut Vec<u8>) {
@@ -288,6 +302,7 @@ impl http_body::Body for EventStream {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         let this = self.get_mut();
+        this.taken();
         loop {
             let Some(server) = &mut this.server else {
                 return Poll::Ready(None);

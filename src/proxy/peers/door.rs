@@ -46,7 +46,7 @@ async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
     let (Some(peers), Some(leaf)) = (peers, presented.first()) else {
         return;
     };
-    let link = Link::new(Arc::clone(&shared));
+    let link = Link::new(Arc::clone(&shared), None);
     let peer = match identity::identify(leaf) {
         Ok(peer) if peer.spiffe_id == peers.spiffe_id => peer,
         // Another server of the tenant has a certificate of the same CA, and nothing to do here.

@@ -31,7 +31,7 @@ use crate::{
     config::Config,
     inventory,
     keyring::Keyring,
-    limits::Limits,
+    limits::{Limits, RefusalPace},
     shared::Shared,
     sidecar::{self, ControlError, Listeners},
     workers::Workers,
@@ -73,7 +73,10 @@ impl Setup {
             reload: Duration::from_millis(20),
             canary: Duration::from_millis(20),
             drain_grace: Duration::ZERO,
-            refusal_pause: Duration::ZERO,
+            refusals: RefusalPace {
+                each: Duration::ZERO,
+                ..RefusalPace::default()
+            },
             ..Limits::default()
         };
         Self {

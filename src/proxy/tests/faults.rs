@@ -222,6 +222,78 @@ async fn of_a_stream_that_nobody_reads_little_is_taken_from_the_server() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_taken_stays_counted_and_ends_its_connection() {
+    let upstream = RecordingUpstream::answering(|request| {
+        let text = if request.json()["params"]["name"] == "list_invoices" {
+            "x".repeat(12 << 20)
+        } else {
+            String::new()
+        };
+        let id = &request.json()["id"];
+        let answer =
+            json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}]}});
+        if request.json()["params"]["_meta"].is_object() {
+            Answer::Events(futures::stream::iter([Bytes::from(format!("data: {answer}\n\n"))]).boxed())
+        } else {
+            Answer::json(&answer)
+        }
+    })
+    .await;
+    let ask = |events: bool| {
+        let meta = events.then(|| json!({"progressToken": 1}));
+        let mut call =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
+        if let Some(meta) = meta {
+            call["params"]["_meta"] = meta;
+        }
+        call.to_string()
+    };
+    for (protocol, events) in [
+        (Protocol::Http1, false),
+        (Protocol::Http2, false),
+        (Protocol::Http2, true),
+    ] {
+        for untaken in [Duration::from_hours(1), Duration::from_secs(2)] {
+            let mut setup = Setup::new(upstream.port());
+            setup.limits.untaken = untaken;
+            let sidecar = TestSidecar::start(setup).await;
+            let leaf = sidecar.agents_ca.client(&[&spiffe("billing")]);
+            let mut client = sidecar.client_with(&leaf, protocol).await;
+            let left = client
+                .send(client.request("POST", &[], ask(events)))
+                .await
+                .unwrap();
+            let mut second = sidecar.client_with(&leaf, protocol).await;
+            let mut again = async || second.exchange("POST", &[], ask(events)).await.unwrap();
+            if untaken > PATIENCE {
+                // What the first one holds isn't there for a second one; of another agent there is room.
+                until("the answer is there", || {
+                    sidecar
+                        .audit()
+                        .last()
+                        .is_some_and(|record| record["outcome"] == "completed")
+                })
+                .await;
+                assert_eq!(
+                    again().await.reason(),
+                    "memory_exhausted",
+                    "{protocol:?} {events}"
+                );
+                let reply = sidecar.client("support").await.call("delete_invoice", None).await;
+                assert_eq!(reply.status, StatusCode::OK);
+            } else {
+                let ended = || sidecar.shared.metrics.untaken_answers.get() == 1;
+                until("the connection ends", ended).await;
+                until("the call has ended", || sidecar.shared.drain.calls() == 0).await;
+                // And whoever takes what they get, gets it.
+                assert!(again().await.body.len() > 12 << 20, "{protocol:?} {events}");
+            }
+            drop(left);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_without_an_end_is_cut_with_an_answer_and_the_server_s_side_of_it_too() {
     let event = format!(": {}\n\n", "x".repeat(1000));
     let one_line = format!("data: {}", "x".repeat(1000));
