@@ -18,6 +18,9 @@ const MAX_STATE: usize = 64 * 1024;
 /// Longest value of the server that is sealed as any other handle, in bytes.
 const MAX_VALUE: usize = 1024;
 
+/// Longest text that is sealed, in bytes: with what belongs to the value. Longer ones would not be opened again.
+const MAX_TEXT: usize = 90 * 1024;
+
 /// Authenticated encryption of handles.
 pub trait Seal: Send + Sync {
     /// Seals `text`, so that it opens with the same `context` only. Equal texts of equal contexts
@@ -95,6 +98,9 @@ pub enum Handle {
         expected: Option<Expected>,
         /// The sidecar's number of the call that is answered there, zero when none is.
         call: u64,
+        /// The start of the sidecar that calls are numbered from.
+        #[serde(default)]
+        run: u64,
     },
     /// A cursor of a list.
     #[serde(rename = "c")]
@@ -187,7 +193,7 @@ impl<'a> Handles<'a> {
         Self { seal, agent, session }
     }
 
-    /// Seals a handle. `None`: the server's value is empty, too long, or can't be sealed.
+    /// Seals a handle. `None`: the server's value is empty, what belongs to it is too long, or it can't be sealed.
     pub fn seal(&self, handle: &Handle) -> Option<String> {
         let most = match handle {
             Handle::State { .. } => MAX_STATE,
@@ -201,6 +207,9 @@ impl<'a> Handles<'a> {
             owner: Replica(self.seal.here().to_owned()),
         };
         let text = serde_json::to_vec(&sealed).ok()?;
+        if text.len() > MAX_TEXT {
+            return None;
+        }
         self.seal.seal(&self.context(handle.kind()), &text)
     }
 
@@ -263,6 +272,19 @@ pub(crate) mod tests {
     pub(crate) const HERE: Plain = Plain("10.1.2.3:8446");
 
     #[test]
+    fn what_would_not_be_opened_is_not_sealed() {
+        let seal = Plain("here");
+        let handles = Handles::new(&seal, "billing", None);
+        let state = |name: usize| Handle::State {
+            method: "tools/call".into(),
+            name: "n".repeat(name),
+            value: "v".repeat(MAX_STATE),
+        };
+        assert!(handles.seal(&state(1024)).is_some());
+        assert!(handles.seal(&state(MAX_TEXT - MAX_STATE)).is_none());
+    }
+
+    #[test]
     fn a_handle_opens_for_its_agent_kind_and_session_only() {
         let billing = Handles::new(&HERE, "spiffe://acme/billing", Some("s-1"));
         let handles = [
@@ -289,6 +311,7 @@ pub(crate) mod tests {
                     id: "9".into(),
                     expected: None,
                     call: 0,
+                    run: 0,
                 },
                 true,
             ),

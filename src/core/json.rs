@@ -20,6 +20,13 @@ pub mod text;
 /// hostile object doesn't cost quadratic time.
 const LINEAR_KEYS: usize = 16;
 
+/// Keys of an object, and of those that it is within, at most: they are remembered while it is read, and its members are
+/// when somebody looks into it. Both take several times the memory of a short member's text.
+const MOST_KEYS: usize = 64 * 1024;
+
+/// Items of an array that somebody looks into, at most.
+const MOST_ITEMS: usize = 256 * 1024;
+
 /// What a message may be at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -97,8 +104,10 @@ pub struct Reader<'a> {
     depth: usize,
     /// The text was read before: nothing in it is wrong, and values are only skipped.
     checked: bool,
-    /// The keys of all open objects, innermost last.
+    /// The keys of all open objects, innermost last; of an object with many the first ones.
     keys: Vec<Cow<'a, str>>,
+    /// How many keys all open objects have.
+    open: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -110,6 +119,7 @@ impl<'a> Reader<'a> {
             depth,
             checked: false,
             keys: Vec::with_capacity(16),
+            open: 0,
         }
     }
 
@@ -121,6 +131,7 @@ impl<'a> Reader<'a> {
             depth: usize::MAX,
             checked: true,
             keys: Vec::new(),
+            open: 0,
         }
     }
 
@@ -186,7 +197,7 @@ impl<'a> Reader<'a> {
         self.skip_space();
         self.expect(b'{')?;
         self.descend()?;
-        let base = self.keys.len();
+        let (base, open) = (self.keys.len(), self.open);
         let mut many: Option<HashSet<Cow<'a, str>>> = None;
         self.skip_space();
         if self.peek() == Some(b'}') {
@@ -211,6 +222,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.keys.truncate(base);
+        self.open = open;
         self.depth += 1;
         Ok(())
     }
@@ -293,6 +305,10 @@ impl<'a> Reader<'a> {
     ) -> Read<()> {
         if self.checked {
             return Ok(());
+        }
+        self.open += 1;
+        if self.open > MOST_KEYS {
+            return Err(Reason::TooManyMembers);
         }
         let known = &self.keys[base..];
         let new = match many {
@@ -407,9 +423,9 @@ pub(crate) fn members(raw: &str) -> Option<Members<'_>> {
     Some(found)
 }
 
-/// The raw items of a raw array, or `None` when it isn't one.
+/// The raw items of a raw array, or `None` when it isn't one or has more than anybody looks into.
 pub(crate) fn items(raw: &str) -> Option<Vec<&str>> {
-    items_at_most(raw, usize::MAX)
+    items_at_most(raw, MOST_ITEMS)
 }
 
 /// The same, or `None` when there are more than `most`.
@@ -435,6 +451,32 @@ pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     } else {
         None
     }
+}
+
+/// Whether a raw value that was read before takes more memory than this when it is read into a tree of values, by what a
+/// value and an object take there. Not exactly: within a few times.
+pub(crate) fn is_heavier_than(raw: &str, most: usize) -> bool {
+    const VALUE: usize = 32;
+    const OBJECT: usize = 640;
+    // The lightest text for its tree is one of empty objects.
+    if raw.len() < most / OBJECT {
+        return false;
+    }
+    let mut reader = Reader::again(raw);
+    let mut weight = VALUE;
+    while let Some(byte) = reader.peek() {
+        weight += match byte {
+            b'"' => match reader.scan_string() {
+                Ok(_) => continue,
+                Err(_) => return true,
+            },
+            b'{' => OBJECT,
+            b'[' | b',' | b':' => VALUE,
+            _ => 0,
+        };
+        reader.at += 1;
+    }
+    weight > most
 }
 
 /// The raw value of a key.

@@ -48,6 +48,8 @@ reasons! {
     TooDeep = "too_deep",
     /// An object has the same key twice, and parsers differ on which one counts. Send each key once.
     DuplicateKey = "duplicate_key",
+    /// An object, together with those that it is within, has more members than the limit. Send lists, or less.
+    TooManyMembers = "too_many_members",
     /// A string has half of a surrogate pair. Escape whole characters.
     LoneSurrogate = "lone_surrogate",
     /// The body is a JSON-RPC batch. Send one message per request.

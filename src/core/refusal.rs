@@ -186,6 +186,7 @@ impl Refusal {
             | Reason::MalformedJson
             | Reason::TrailingBytes
             | Reason::TooDeep
+            | Reason::TooManyMembers
             | Reason::DuplicateKey
             | Reason::LoneSurrogate => (400, PARSE_ERROR),
             Reason::Batch

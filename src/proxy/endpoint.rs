@@ -119,6 +119,10 @@ fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits)
     if !connection.shared.readiness.network_is_closed() {
         return Err(EdgeRefusal::NetworkOpen);
     }
+    // HTTP/1.1 has none with more; HTTP/2 bounds only what they take together.
+    if parts.headers.len() > connection.shared.limits.headers {
+        return Err(EdgeRefusal::HeadersTooMany);
+    }
     let intent = gate::check(parts, policy.endpoint(connection.shared.port))?;
     // What is handed on was counted where the agent came in.
     let limits = policy

@@ -72,6 +72,9 @@ pub enum EdgeRefusal {
     /// A header that must be single is repeated, or isn't visible ASCII.
     #[error("a header is repeated or malformed")]
     HeaderMalformed,
+    /// More headers than the limit.
+    #[error("the request has too many headers; send fewer")]
+    HeadersTooMany,
     /// Too large.
     #[error("the body is larger than the limit; send less")]
     BodyTooLarge,
@@ -87,6 +90,9 @@ pub enum EdgeRefusal {
     /// The agent has made as many requests as it may in a minute; after these seconds there is room for one.
     #[error("the agent has made as many requests as it may for now; try again in {0} s")]
     RateLimited(u32),
+    /// The agent has too many connections open.
+    #[error("too many connections of this agent are open; close some, or send several calls over one")]
+    ConnectionsFull,
     /// The sidecar has too many calls under way.
     #[error("too many calls are under way; try again later")]
     Overloaded,
@@ -134,10 +140,12 @@ impl EdgeRefusal {
             Self::ContentType => "content_type",
             Self::ContentEncoding => "content_encoding",
             Self::HeaderMalformed => "header_malformed",
+            Self::HeadersTooMany => "headers_too_many",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyIncomplete => "body_incomplete",
             Self::AgentBusy => "agent_busy",
+            Self::ConnectionsFull => "connections_full",
             Self::RateLimited(_) => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::MemoryExhausted => "memory_exhausted",
@@ -176,9 +184,10 @@ impl EdgeRefusal {
             | Self::VersionUnsupported
             | Self::BodyIncomplete
             | Self::SessionMissing => StatusCode::BAD_REQUEST,
+            Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::AgentBusy | Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::AgentBusy | Self::ConnectionsFull | Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
         }
     }

@@ -60,16 +60,24 @@ pub struct OpenEvent {
     pub expected: Option<bulkhead_core::policy::Expected>,
     /// The number of the call that is answered.
     pub call: u64,
+    /// The start of the sidecar that calls are numbered from.
+    pub run: u64,
 }
 
 impl OpenEvent {
     /// Opens a sealed event id.
     pub fn open(handles: Handles<'_>, sealed: &str) -> Option<Self> {
         match handles.open(Kind::Event, sealed)?.handle {
-            Handle::Event { id, expected, call } => Some(Self {
+            Handle::Event {
+                id,
+                expected,
+                call,
+                run,
+            } => Some(Self {
                 upstream: id,
                 expected,
                 call,
+                run,
             }),
             _ => None,
         }

@@ -20,10 +20,11 @@ use tracing::{debug, info, warn};
 
 use crate::{
     admission::AgentRoom,
-    endpoint,
+    endpoint, exchange,
     identity::{self, Identity, IdentityError},
     link::{HeaderBounds, Link, OpenCall},
     memory::Held,
+    refusal::EdgeRefusal,
     shared::Shared,
     tokens::Presented,
     workers::Workers,
@@ -226,10 +227,7 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
         // They are only told that they are unknown, and must not take the agents' connections.
         None => shared.admission.of_strangers(),
     };
-    let Ok(_room) = room.connect() else {
-        warn!(client.address = %client, known = known.is_some(), "too many connections of one agent, or of unknown ones");
-        return;
-    };
+    let connected = room.connect();
     let not_after = identity.as_ref().ok().map(|identity| identity.not_after);
     let link = Link::new(Arc::clone(shared), Some(room.refusals()));
     let connection = Connection::new(
@@ -240,6 +238,11 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
         false,
         Arc::clone(&link),
     );
+    let Ok(_room) = connected else {
+        warn!(client.address = %client, "too many connections of one agent, or of unknown ones");
+        exchange::refused(&connection, None, EdgeRefusal::ConnectionsFull);
+        return;
+    };
     let service = service_fn(move |request| {
         let connection = Arc::clone(&connection);
         async move { Ok::<_, Infallible>(endpoint::answer(&connection, request).await) }

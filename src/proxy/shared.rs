@@ -46,6 +46,8 @@ pub struct Shared {
     pub connections: TaskTracker,
     /// The audit.
     pub audit: AuditLog,
+    /// Unlike that of every other start: calls are numbered from here.
+    pub run: u64,
     calls: AtomicU64,
 }
 
@@ -58,7 +60,10 @@ impl Shared {
         limits: Limits,
         audit: AuditLog,
     ) -> Result<Self, aws_lc_rs::error::Unspecified> {
+        let mut run = [0; 8];
+        aws_lc_rs::rand::fill(&mut run)?;
         Ok(Self {
+            run: u64::from_le_bytes(run),
             port,
             live: Arc::default(),
             readiness: Arc::default(),

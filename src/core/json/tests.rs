@@ -14,6 +14,60 @@ fn reason(body: &[u8]) -> Option<Reason> {
 }
 
 #[test]
+fn what_would_take_many_times_its_length_in_memory_is_bounded() {
+    let object = |keys: usize| {
+        let members: Vec<_> = (0..keys).map(|key| format!("\"{key}\":1")).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let nested = |inner: &str, keys: usize| format!("{{\"a\":{inner},{}", &object(keys)[1..]);
+    let half = MOST_KEYS / 2;
+    for (text, refused) in [
+        (object(MOST_KEYS), None),
+        (object(MOST_KEYS + 1), Some(Reason::TooManyMembers)),
+        // Of objects that follow each other only one is open.
+        (format!("[{},{}]", object(MOST_KEYS), object(MOST_KEYS)), None),
+        (nested(&object(half), half), None),
+        (
+            format!(
+                "{},\"b\":{}}}",
+                object(half).trim_end_matches('}'),
+                object(half + 1)
+            ),
+            Some(Reason::TooManyMembers),
+        ),
+    ] {
+        let limits = Limits {
+            bytes: 16 << 20,
+            depth: 8,
+        };
+        assert_eq!(
+            check(text.as_bytes(), limits).err(),
+            refused,
+            "{} bytes",
+            text.len()
+        );
+    }
+
+    let list = |items: usize| format!("[{}]", vec!["0"; items].join(","));
+    assert_eq!(
+        items(&list(MOST_ITEMS)).map(|items| items.len()),
+        Some(MOST_ITEMS)
+    );
+    assert_eq!(items(&list(MOST_ITEMS + 1)), None);
+
+    let objects = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
+    for (text, heavy) in [
+        (list(30_000), false),
+        (list(40_000), true),
+        (objects(1000), false),
+        (objects(1600), true),
+        (format!("[\"{}\"]", "{,[:".repeat(100_000)), false),
+    ] {
+        assert_eq!(is_heavier_than(&text, 1 << 20), heavy, "{} bytes", text.len());
+    }
+}
+
+#[test]
 fn hostile_texts_are_refused_at_any_depth() {
     let cases: &[(&[u8], Reason)] = &[
         (b"\xef\xbb\xbf{}", Reason::ByteOrderMark),

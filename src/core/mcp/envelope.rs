@@ -81,7 +81,7 @@ pub struct Id<'a> {
 }
 
 impl<'a> Id<'a> {
-    fn read(raw: &'a str) -> Result<Self, Reason> {
+    pub(crate) fn read(raw: &'a str) -> Result<Self, Reason> {
         let valid = raw.len() <= MAX_ID
             && match Kind::of(raw) {
                 Kind::String => true,

@@ -310,13 +310,13 @@ impl CompiledPolicy {
 
         if authorized.edits.is_empty() {
             fit(&subject, authorized.tool, context.inventory)?;
-            return Ok(forward::permit(
+            return forward::permit(
                 &subject,
                 authorized.tool,
                 authorized.target.as_ref(),
                 headers,
                 mirrors,
-            ));
+            );
         }
         // What goes upstream is decided as if it had come in: same request, same rights, nothing
         // left to change.
@@ -337,13 +337,7 @@ impl CompiledPolicy {
             return Err(inconsistent());
         }
         fit(&second, decided.tool, context.inventory)?;
-        Ok(forward::permit(
-            &second,
-            decided.tool,
-            decided.target.as_ref(),
-            headers,
-            mirrors,
-        ))
+        forward::permit(&second, decided.tool, decided.target.as_ref(), headers, mirrors)
     }
 
     /// A client's answer to what the server asked it, in the legacy era. Its id is a handle: only

@@ -240,6 +240,38 @@ async fn an_agent_that_was_refused_too_often_is_not_read_from_and_others_are_ser
 }
 
 #[tokio::test]
+async fn what_http_libraries_would_refuse_by_themselves_is_refused_on_record() {
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.limits.connections_per_agent = 1;
+    let most = setup.limits.headers;
+    let sidecar = TestSidecar::start(setup).await;
+    let last = || sidecar.audit().last().unwrap()["reason"].clone();
+    let leaf = sidecar.agents_ca.client(&[&spiffe("billing")]);
+    let mut client = sidecar.client_with(&leaf, Protocol::Http2).await;
+    let names: Vec<_> = (0..most).map(|number| format!("x-{number}")).collect();
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
+    for (count, status) in [
+        (most - 20, StatusCode::OK),
+        (most, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+    ] {
+        let headers: Vec<_> = names[..count].iter().map(|name| (name.as_str(), "x")).collect();
+        let reply = client.exchange("POST", &headers, call.clone()).await.unwrap();
+        assert_eq!(reply.status, status, "{count}");
+    }
+    assert_eq!(last(), "headers_too_many");
+
+    let mut second = sidecar.client_with(&leaf, Protocol::Http2).await;
+    assert!(second.exchange("POST", &[], call.clone()).await.is_err());
+    until("the record", || last() == "connections_full").await;
+    assert_eq!(
+        client.exchange("POST", &[], call).await.unwrap().status,
+        StatusCode::OK
+    );
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn an_agent_over_its_limits_is_told_when_to_come_again_and_the_server_sees_nothing() {
     let upstream = RecordingUpstream::start().await;
     let mut setup = Setup::new(upstream.port());

@@ -9,6 +9,7 @@ use crate::{
     credential, json,
     mcp::{
         self, Era, Inventory, Message, MirroredHeaders, Params, ProtocolVersion,
+        envelope::Id,
         methods::Method,
         mirrors::{self, Mirror},
     },
@@ -16,6 +17,8 @@ use crate::{
         compile::Grant,
         permit::{Expected, Forward, Permitted},
     },
+    reason::Reason,
+    refusal::Refusal,
 };
 
 /// The mirrored arguments of the tool that is called, as far as its server has listed it.
@@ -32,7 +35,7 @@ pub(super) fn permit(
     target: Option<&Target>,
     client: &MirroredHeaders<'_>,
     mirrors: Option<&[Mirror]>,
-) -> Permitted<Forward> {
+) -> Result<Permitted<Forward>, Refusal> {
     let mut headers = version_header(client, subject.version);
     if subject.version.era() == Era::Modern {
         headers.push(("Mcp-Method".into(), subject.entry.method.name().to_owned()));
@@ -46,13 +49,13 @@ pub(super) fn permit(
             id: request.id.raw().to_owned(),
             method: subject.entry.method,
             version: subject.version,
-            progress_token: progress_token(request.params.as_ref()),
+            progress_token: progress_token(request.params.as_ref())?,
             name: target.map(|target| target.name().to_owned()),
             listens: subscription::listens(subject),
         }),
         _ => None,
     };
-    Permitted::new(Forward {
+    Ok(Permitted::new(Forward {
         body: subject.message.body().clone(),
         headers,
         version: subject.version,
@@ -61,7 +64,7 @@ pub(super) fn permit(
         arguments_digest: (subject.entry.method == Method::ToolsCall)
             .then(|| credential::digest(subject.get("arguments").filter(|raw| *raw != "null")))
             .flatten(),
-    })
+    }))
 }
 
 /// The permit of a client's answer to the server.
@@ -117,7 +120,19 @@ fn param_headers(
     headers.extend(written.into_iter().map(|(name, value)| (Cow::Owned(name), value)));
 }
 
-fn progress_token(params: Option<&Params<'_>>) -> Option<String> {
-    let meta = json::members(params?.get("_meta")?)?;
-    json::get(&meta, "progressToken").map(str::to_owned)
+/// The raw progress token of a request. It is kept with the call and repeated in its handles, so it is bounded as ids are.
+fn progress_token(params: Option<&Params<'_>>) -> Result<Option<String>, Refusal> {
+    let meta = params
+        .and_then(|params| params.get("_meta"))
+        .and_then(json::members);
+    let Some(raw) = meta.and_then(|meta| json::get(&meta, "progressToken")) else {
+        return Ok(None);
+    };
+    match Id::read(raw) {
+        Ok(_) => Ok(Some(raw.to_owned())),
+        Err(_) => Err(Refusal::new(
+            Reason::InvalidParams,
+            "params._meta.progressToken is neither a short string nor an integer",
+        )),
+    }
 }

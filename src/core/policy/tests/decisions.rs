@@ -301,6 +301,24 @@ fn methods_without_a_grant_pass_as_the_table_says() {
 }
 
 #[test]
+fn a_progress_token_is_a_short_string_or_an_integer() {
+    let long = format!("\"{}\"", "t".repeat(300));
+    for (token, passes) in [
+        ("1", true),
+        (r#""t1""#, true),
+        ("1.5", false),
+        ("null", false),
+        ("[1]", false),
+        (&*long, false),
+    ] {
+        let body = request("ping", &format!(r#"{{"_meta":{{"progressToken":{token}}}}}"#));
+        let decision = decide(&policy(), "billing", LEGACY, &body, &Inventory::default());
+        let reason = decision.outcome.err().map(|refusal| refusal.reason);
+        assert_eq!(reason, (!passes).then_some(Reason::InvalidParams), "{token}");
+    }
+}
+
+#[test]
 fn a_handshake_offers_only_what_is_spoken_here() {
     let cases = [
         (

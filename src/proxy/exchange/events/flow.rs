@@ -86,10 +86,13 @@ impl Flow {
         event: Option<OpenEvent>,
         own: OpenIntent,
     ) -> Self {
-        let (expected, call) = event.map_or((None, 0), |event| (event.expected, event.call));
-        let left = expected
+        let shared = &connection.shared;
+        // A call that was numbered before the sidecar's last start is none of those that were left since.
+        let left = event
             .as_ref()
-            .and_then(|_| connection.shared.detached.take(call));
+            .filter(|event| event.expected.is_some() && event.run == shared.run)
+            .and_then(|event| shared.detached.take(event.call));
+        let (expected, call) = event.map_or((None, 0), |event| (event.expected, event.call));
         let mut flow = Self {
             connection,
             token,
@@ -164,6 +167,7 @@ impl Flow {
             id: id.to_owned(),
             expected: self.expected.clone(),
             call: self.call,
+            run: self.connection.shared.run,
         };
         let session = self.session.as_ref().map(OpenSession::upstream_id);
         let policy = self.connection.shared.live.policy()?;
