@@ -34,7 +34,13 @@ pub struct Answers {
 
 /// The place of one answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Place(usize);
+pub struct Place(u8);
+
+impl Place {
+    fn index(self) -> usize {
+        self.0.into()
+    }
+}
 
 impl Default for Answers {
     fn default() -> Self {
@@ -54,7 +60,8 @@ impl Answers {
             .taken
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, free)
             .ok()?;
-        let place = Place(before.trailing_ones() as usize);
+        // Fewer than there are places.
+        let place = Place(u8::try_from(before.trailing_ones()).ok()?);
         self.note(place, State::Asked);
         Some(place)
     }
@@ -62,11 +69,13 @@ impl Answers {
     /// The answer moved, and is this far.
     pub fn note(&self, place: Place, state: State) {
         let noted = self.looks.load(Ordering::Relaxed) << STATE_BITS | state as u64;
-        self.places[place.0].store(noted, Ordering::Relaxed);
+        self.places[place.index()].store(noted, Ordering::Relaxed);
     }
 
     /// The client has it, or never will.
     pub fn end(&self, place: Place) {
+        // Before it is free: whoever has it next must not be found with what was noted for this one.
+        self.note(place, State::Asked);
         self.taken.fetch_and(!(1 << place.0), Ordering::AcqRel);
     }
 

@@ -148,7 +148,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         let stream = self.guards.stream.as_ref().filter(|_| !self.ended);
-        self.ready.is_empty() && stream.is_none_or(|stream| stream.is_end_stream())
+        self.ready.is_empty() && stream.is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

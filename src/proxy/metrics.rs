@@ -110,6 +110,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Fresh metrics, all zero.
+    #[allow(clippy::too_many_lines, reason = "a registration for each")]
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("bulkhead"),

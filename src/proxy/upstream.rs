@@ -19,6 +19,7 @@ use bulkhead_core::{
     policy::{Forward, Permitted},
 };
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use tokio::{net::TcpStream, time::timeout};
@@ -41,6 +42,9 @@ pub enum UpstreamError {
     /// Connecting took too long.
     #[error("the MCP server did not accept a connection in time")]
     ConnectTimeout,
+    /// A connection that has been used can't take another request yet.
+    #[error("the connection to the MCP server is busy")]
+    Busy,
     /// The exchange broke.
     #[error("the exchange with the MCP server broke: {0}")]
     Http(#[from] hyper::Error),
@@ -266,13 +270,13 @@ impl Upstream {
         mut connection: Connection,
         request: Request<Full<Bytes>>,
     ) -> Result<Sent, UpstreamError> {
-        // Most are, since the end of their last answer.
+        // Most are, since the end of their last answer. Others are moved on once and not waited for: what was decided is
+        // decided for now, and one whose server answered without reading its request never gets ready.
         if !connection.is_ready() {
-            // One whose server answered without reading its request never gets ready.
-            match timeout(self.connect, connection.ready()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(ended)) => return Ok(Sent::Not(request, ended.into())),
-                Err(_) => return Ok(Sent::Not(request, UpstreamError::ConnectTimeout)),
+            match connection.ready().now_or_never() {
+                Some(Ok(())) => {}
+                Some(Err(ended)) => return Ok(Sent::Not(request, ended.into())),
+                None => return Ok(Sent::Not(request, UpstreamError::Busy)),
             }
         }
         // Pinned where it is made: to wait for it, it is not moved, which would be copying it.
@@ -294,12 +298,18 @@ impl Upstream {
 
     async fn dial(&self, port: u16) -> Result<Connection, UpstreamError> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stream = timeout(self.connect, TcpStream::connect(address))
+        let dialled = async {
+            let stream = TcpStream::connect(address)
+                .await
+                .map_err(UpstreamError::Connect)?;
+            stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
+            let mut connection = Connection::open(port, stream).await?;
+            connection.ready().await?;
+            Ok(connection)
+        };
+        timeout(self.connect, dialled)
             .await
             .map_err(|_| UpstreamError::ConnectTimeout)?
-            .map_err(UpstreamError::Connect)?;
-        stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
-        Ok(Connection::open(port, stream).await?)
     }
 }
 

@@ -295,7 +295,9 @@ fn failed(exchange: Exchange, why: Failure) -> Response<Body> {
 
 fn failure_of(error: &UpstreamError) -> Failure {
     match error {
-        UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => Failure::Unavailable,
+        UpstreamError::Connect(_) | UpstreamError::ConnectTimeout | UpstreamError::Busy => {
+            Failure::Unavailable
+        }
         UpstreamError::Timeout => Failure::Timeout,
         UpstreamError::Http(_) | UpstreamError::Request(_) => Failure::Broken,
     }
