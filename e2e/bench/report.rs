@@ -203,7 +203,7 @@ patched sources (`e2e/bench/without.sh`), to show what the two cost.
 
 An agent makes {STEADY_RATE} calls a second over {STEADY_CONNECTIONS} connections, alone and while another agent of the tenant asks over
 {FLOOD_CONNECTIONS} connections without a pause. Bulkhead lets that one have 4 calls under way (`limits.concurrent`) and refuses the others
-(429, told after a tenth of a second); the pass-through lets everything through. The flood itself, its answers and refusals, takes its share of the same
+(429), and while these are too many it doesn't read from that agent; the pass-through lets everything through. The flood itself, its answers and refusals, takes its share of the same
 cores.
 
 {beside}
