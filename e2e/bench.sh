@@ -43,7 +43,12 @@ step "The sidecar, beside others"
 say "compiling the loads: about 6 min on two idle cores, once"
 cargo build --quiet --release --locked -p bulkhead-bench
 e2e/release.sh "$BULKHEAD_STATE/release" bulkhead-proxy
-e2e/bench/without.sh "$BULKHEAD_STATE/without"
+# A look does without the rows that only the page needs.
+without=()
+if [[ " $* " = *" --page "* ]]; then
+    e2e/bench/without.sh "$BULKHEAD_STATE/without"
+    without=(--without "$BULKHEAD_STATE/without")
+fi
 "$CARGO_TARGET_DIR/release/bulkhead-bench" run --folder "$BULKHEAD_STATE/bench" --nginx "$nginx/usr/sbin/nginx" \
     --envoy "$envoy/bin/envoy" --proxy "$BULKHEAD_STATE/release/bulkhead-proxy" \
-    --without "$BULKHEAD_STATE/without" "$@"
+    "${without[@]}" "$@"

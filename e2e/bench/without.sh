@@ -24,7 +24,8 @@ compile() {
     rm -rf "$source"
     mkdir "$source"
     # All of it counts as just written: what the one before was made of must not pass for this one's.
-    git ls-files -z | tar --create --null --files-from - | tar --extract --touch --directory "$source"
+    git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from - | tar --extract --touch --directory "$source" ||
+        fail "the sources could not be copied to $source." "Is a file gone that Git knows?"
     for patch; do
         (cd "$source" && GIT_CEILING_DIRECTORIES="$made" git apply "$patches/$patch.patch") ||
             fail "$patch.patch doesn't fit the sources any more." "Make it anew: it must leave out $patch and nothing else."

@@ -18,8 +18,8 @@ const MAX_STATE: usize = 64 * 1024;
 /// Longest value of the server that is sealed as any other handle, in bytes.
 const MAX_VALUE: usize = 1024;
 
-/// Longest text that is sealed, in bytes: with what belongs to the value. Longer ones would not be opened again.
-const MAX_TEXT: usize = 90 * 1024;
+/// Longest text that is sealed, in bytes: with what belongs to the value. Seals open this much.
+pub const MAX_TEXT: usize = 90 * 1024;
 
 /// Authenticated encryption of handles.
 pub trait Seal: Send + Sync {
@@ -98,7 +98,7 @@ pub enum Handle {
         expected: Option<Expected>,
         /// The sidecar's number of the call that is answered there, zero when none is.
         call: u64,
-        /// The start of the sidecar that calls are numbered from.
+        /// The start of the sidecar that numbered it; zero in handles of before there was one.
         #[serde(default)]
         run: u64,
     },

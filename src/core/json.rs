@@ -15,6 +15,7 @@ mod canonical;
 pub mod number;
 pub(crate) mod object;
 pub mod text;
+mod weight;
 
 /// Objects with more keys than this are checked for duplicates through a hash set, so that a
 /// hostile object doesn't cost quadratic time.
@@ -22,10 +23,10 @@ const LINEAR_KEYS: usize = 16;
 
 /// Keys of an object, and of those that it is within, at most: they are remembered while it is read, and its members are
 /// when somebody looks into it. Both take several times the memory of a short member's text.
-const MOST_KEYS: usize = 64 * 1024;
+const MAX_KEYS: usize = 64 * 1024;
 
 /// Items of an array that somebody looks into, at most.
-const MOST_ITEMS: usize = 256 * 1024;
+const MAX_ITEMS: usize = 256 * 1024;
 
 /// What a message may be at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,7 +308,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         self.open += 1;
-        if self.open > MOST_KEYS {
+        if self.open > MAX_KEYS {
             return Err(Reason::TooManyMembers);
         }
         let known = &self.keys[base..];
@@ -405,6 +406,7 @@ impl<'a> Reader<'a> {
 const USUAL: usize = 8;
 
 pub(crate) use canonical::canonical;
+pub(crate) use weight::is_heavier_than;
 
 /// The members of an object: decoded key, raw value.
 pub(crate) type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;
@@ -425,7 +427,7 @@ pub(crate) fn members(raw: &str) -> Option<Members<'_>> {
 
 /// The raw items of a raw array, or `None` when it isn't one or has more than anybody looks into.
 pub(crate) fn items(raw: &str) -> Option<Vec<&str>> {
-    items_at_most(raw, MOST_ITEMS)
+    items_at_most(raw, MAX_ITEMS)
 }
 
 /// The same, or `None` when there are more than `most`.
@@ -451,32 +453,6 @@ pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     } else {
         None
     }
-}
-
-/// Whether a raw value that was read before takes more memory than this when it is read into a tree of values, by what a
-/// value and an object take there. Not exactly: within a few times.
-pub(crate) fn is_heavier_than(raw: &str, most: usize) -> bool {
-    const VALUE: usize = 32;
-    const OBJECT: usize = 640;
-    // The lightest text for its tree is one of empty objects.
-    if raw.len() < most / OBJECT {
-        return false;
-    }
-    let mut reader = Reader::again(raw);
-    let mut weight = VALUE;
-    while let Some(byte) = reader.peek() {
-        weight += match byte {
-            b'"' => match reader.scan_string() {
-                Ok(_) => continue,
-                Err(_) => return true,
-            },
-            b'{' => OBJECT,
-            b'[' | b',' | b':' => VALUE,
-            _ => 0,
-        };
-        reader.at += 1;
-    }
-    weight > most
 }
 
 /// The raw value of a key.

@@ -1,7 +1,8 @@
 //! Admission under load: how many connections and calls one agent may have, how often it may call, and all together.
 //!
 //! Nothing queues here. What doesn't fit is refused, so that an agent that floods holds no memory and the others' calls find
-//! their room. What is refused counts against no limit; its pace does ([`crate::throttle`]).
+//! their room. What is refused counts against no limit; how often that may be is bounded by
+//! [`crate::throttle`].
 
 use std::{
     collections::HashMap,

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::{answers::State, link::OpenCall};
+use crate::{link::OpenCall, stalled::State};
 
 /// Most bytes of a piece.
 const PIECE: usize = 16 * 1024;

@@ -119,8 +119,9 @@ fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits)
     if !connection.shared.readiness.network_is_closed() {
         return Err(EdgeRefusal::NetworkOpen);
     }
-    // HTTP/1.1 has none with more; HTTP/2 bounds only what they take together.
-    if parts.headers.len() > connection.shared.limits.headers {
+    // HTTP/1.1 has none with more; HTTP/2 bounds only what they take together. What is handed on was counted where the agent
+    // came in, and has got some of a replica's own.
+    if !connection.relayed && parts.headers.len() > connection.shared.limits.headers {
         return Err(EdgeRefusal::HeadersTooMany);
     }
     let intent = gate::check(parts, policy.endpoint(connection.shared.port))?;

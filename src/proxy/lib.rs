@@ -8,7 +8,6 @@
 
 pub mod admin;
 pub mod admission;
-pub mod answers;
 pub mod audit;
 pub mod authentication;
 pub mod body;
@@ -45,6 +44,7 @@ pub mod sealer;
 pub mod server;
 pub mod shared;
 pub mod sidecar;
+pub mod stalled;
 pub mod telemetry;
 pub mod throttle;
 pub mod tls;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::stalled;
+
 /// Bounds of one sidecar process.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -34,7 +36,7 @@ pub struct Limits {
     pub calls: usize,
     /// Calls under way at once, of one agent.
     pub calls_per_agent: usize,
-    /// How fast one agent is refused what counts against none of its limits.
+    /// How fast one agent, or all together that are none, is refused what counts against no limit.
     pub refusals: RefusalPace,
     /// Bytes of messages held at once, of all agents. What a sidecar needs beyond is two to three times that, since what is
     /// changed on its way is there twice; it must fit in the sidecar's memory, 128 MiB unless the chart says otherwise.
@@ -45,7 +47,8 @@ pub struct Limits {
     pub streams_per_agent: usize,
     /// Pause between two comments that keep a stream without an end alive.
     pub keep_alive: Duration,
-    /// Time that an agent may leave an answer, or a part of one, without taking any of it. Then its connection ends.
+    /// Time that an agent may leave an answer, or a part of one, without taking any of it. Then its connection ends, at the
+    /// next look: after this time or up to half of it more.
     pub untaken: Duration,
     /// Time to connect to the MCP server.
     pub upstream_connect: Duration,
@@ -84,7 +87,7 @@ pub struct RefusalPace {
 }
 
 impl Default for RefusalPace {
-    /// A hundred a second.
+    /// A hundred at once and a hundred a second; pauses of 5 s at most.
     fn default() -> Self {
         Self {
             each: Duration::from_millis(10),
@@ -107,7 +110,7 @@ impl Default for Limits {
             headers: 64,
             body_bytes: 4 * 1024 * 1024,
             body: Duration::from_secs(10),
-            streams: 64,
+            streams: stalled::MOST,
             calls: 256,
             calls_per_agent: 64,
             refusals: RefusalPace::default(),

@@ -31,9 +31,9 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
 use crate::{
-    answers::{Answers, Place, State},
     body::Body,
     shared::Shared,
+    stalled::{Answers, Place, State},
     throttle::{Refusals, Throttled},
 };
 
@@ -222,7 +222,7 @@ impl Link {
                     }
                     End::Untaken => {
                         info!("a connection ended because an answer on it was not taken");
-                        shared.metrics.untaken_answers.inc();
+                        shared.metrics.stalled_connections.inc();
                         return;
                     }
                 },
@@ -246,13 +246,19 @@ impl Link {
 
     async fn until_untaken(&self) -> End {
         let limits = &self.shared.limits;
+        // Of a time that began between two looks, this many are certain to span all of it.
         let pause = limits.untaken / 2;
-        // A server that says nothing for longer is given up, and the client told so.
-        let silence = limits.upstream_silence.max(limits.keep_alive).as_nanos() / pause.as_nanos().max(1);
-        let silence = u64::try_from(silence).unwrap_or(u64::MAX);
+        let looks = |time: Duration| {
+            let whole = time.as_nanos().div_ceil(pause.as_nanos().max(1));
+            u64::try_from(whole).unwrap_or(u64::MAX).saturating_add(1)
+        };
+        let owed = looks(limits.untaken);
+        // A server that says nothing for longer is given up, and a stream without an end gets a comment sooner: either is
+        // something to take.
+        let waits = looks(limits.upstream_silence.max(limits.keep_alive)).saturating_add(owed);
         loop {
             sleep(pause).await;
-            if self.answers.look(2, silence.saturating_add(3)) {
+            if self.answers.look(owed, waits) {
                 return End::Untaken;
             }
         }

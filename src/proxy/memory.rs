@@ -1,4 +1,4 @@
-//! A budget for the messages that are held in memory: bodies of requests, answers, events that aren't complete.
+//! A budget for the messages that are held in memory: bodies of requests, answers and events until they are written.
 //!
 //! Bounds on one message and on calls under way alone would multiply to far more than a sidecar has, and one agent could
 //! have the kernel end it. What finds no room is refused at once; nothing waits for room while it holds some.

@@ -89,7 +89,7 @@ pub struct Metrics {
     /// Records that could not be written.
     pub audit_failures: Counter,
     /// Connections that ended because an answer on them was not taken.
-    pub untaken_answers: Counter,
+    pub stalled_connections: Counter,
     records: Family<ResultLabel, Counter>,
     upstream_failures: Family<ResultLabel, Counter>,
     relayed: Family<ResultLabel, Counter>,
@@ -127,7 +127,7 @@ impl Metrics {
             upstream_seconds: Histogram::new(exponential_buckets(0.0002, 2.0, 17)),
             canary_reachable: Counter::default(),
             audit_failures: Counter::default(),
-            untaken_answers: Counter::default(),
+            stalled_connections: Counter::default(),
             records: Family::default(),
             upstream_failures: Family::default(),
             relayed: Family::default(),
@@ -186,9 +186,9 @@ impl Metrics {
             metrics.audit_failures.clone(),
         );
         r.register(
-            "untaken_answers",
+            "stalled_connections",
             "Connections that ended because an answer on them was not taken",
-            metrics.untaken_answers.clone(),
+            metrics.stalled_connections.clone(),
         );
         r.register(
             "owned_records",

@@ -90,8 +90,9 @@ pub enum EdgeRefusal {
     /// The agent has made as many requests as it may in a minute; after these seconds there is room for one.
     #[error("the agent has made as many requests as it may for now; try again in {0} s")]
     RateLimited(u32),
-    /// The agent has too many connections open.
-    #[error("too many connections of this agent are open; close some, or send several calls over one")]
+    /// The agent, or all together that are none, has too many connections open. On record only: the connection ends without
+    /// an answer.
+    #[error("too many connections are open; close some, or send several calls over one")]
     ConnectionsFull,
     /// The sidecar has too many calls under way.
     #[error("too many calls are under way; try again later")]

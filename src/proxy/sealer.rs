@@ -14,7 +14,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bulkhead_core::handles::{Handle, Handles, Kind, Opened, Replica};
 
-/// Longest sealed handle that is looked at, in characters.
+/// Longest sealed handle that is looked at, in characters: one of [`bulkhead_core::handles::MAX_TEXT`] bytes is.
 const MAX_SEALED: usize = 128 * 1024;
 
 /// Seals and opens handles with one key.
@@ -60,7 +60,7 @@ pub struct OpenEvent {
     pub expected: Option<bulkhead_core::policy::Expected>,
     /// The number of the call that is answered.
     pub call: u64,
-    /// The start of the sidecar that calls are numbered from.
+    /// The start of the sidecar that numbered it.
     pub run: u64,
 }
 
@@ -165,6 +165,8 @@ impl Sealer {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_core::handles::MAX_TEXT;
+
     use super::*;
     use crate::keyring::Keyring;
 
@@ -202,6 +204,13 @@ mod tests {
         ] {
             assert_eq!(sealer.open(b"a", presented), None);
         }
+    }
+
+    #[test]
+    fn the_longest_text_is_opened() {
+        let (sealer, longest) = (sealer(), vec![b'x'; MAX_TEXT]);
+        let handle = sealer.seal(b"a", &longest).unwrap();
+        assert_eq!(sealer.open(b"a", &handle).unwrap(), longest);
     }
 
     #[test]

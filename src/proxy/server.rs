@@ -240,6 +240,7 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
     );
     let Ok(_room) = connected else {
         warn!(client.address = %client, "too many connections of one agent, or of unknown ones");
+        connection.count_refusal();
         exchange::refused(&connection, None, EdgeRefusal::ConnectionsFull);
         return;
     };

@@ -46,7 +46,7 @@ pub struct Shared {
     pub connections: TaskTracker,
     /// The audit.
     pub audit: AuditLog,
-    /// Unlike that of every other start: calls are numbered from here.
+    /// Random, one for each start of the sidecar: the numbers of calls begin anew with it.
     pub run: u64,
     calls: AtomicU64,
 }

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::limits::RefusalPace;
 
-/// The refusals of one agent.
+/// The refusals of one agent. The same algorithm as [`crate::pace`], but with a debt, and without a lock: each read asks.
 #[derive(Debug)]
 pub struct Refusals {
     begin: Instant,
@@ -149,7 +149,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Throttled<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_not_read_for_a_while_is_read_after_it() {
+        let refusals = Arc::new(Refusals::new(RefusalPace {
+            each: Duration::from_millis(200),
+            at_once: 1,
+            longest: Duration::from_millis(200),
+        }));
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut throttled = Throttled::new(server, Some(Arc::clone(&refusals)));
+        client.write_all(b"a").await.unwrap();
+        assert_eq!(throttled.read_u8().await.unwrap(), b'a');
+        refusals.count();
+        refusals.count();
+        client.write_all(b"b").await.unwrap();
+        assert_eq!(throttled.read_u8().await.unwrap(), b'b');
+    }
 
     #[test]
     fn so_many_are_free_and_then_each_costs_its_time_up_to_the_longest_pause() {

@@ -20,12 +20,12 @@ fn what_would_take_many_times_its_length_in_memory_is_bounded() {
         format!("{{{}}}", members.join(","))
     };
     let nested = |inner: &str, keys: usize| format!("{{\"a\":{inner},{}", &object(keys)[1..]);
-    let half = MOST_KEYS / 2;
+    let half = MAX_KEYS / 2;
     for (text, refused) in [
-        (object(MOST_KEYS), None),
-        (object(MOST_KEYS + 1), Some(Reason::TooManyMembers)),
+        (object(MAX_KEYS), None),
+        (object(MAX_KEYS + 1), Some(Reason::TooManyMembers)),
         // Of objects that follow each other only one is open.
-        (format!("[{},{}]", object(MOST_KEYS), object(MOST_KEYS)), None),
+        (format!("[{},{}]", object(MAX_KEYS), object(MAX_KEYS)), None),
         (nested(&object(half), half), None),
         (
             format!(
@@ -49,11 +49,8 @@ fn what_would_take_many_times_its_length_in_memory_is_bounded() {
     }
 
     let list = |items: usize| format!("[{}]", vec!["0"; items].join(","));
-    assert_eq!(
-        items(&list(MOST_ITEMS)).map(|items| items.len()),
-        Some(MOST_ITEMS)
-    );
-    assert_eq!(items(&list(MOST_ITEMS + 1)), None);
+    assert_eq!(items(&list(MAX_ITEMS)).map(|items| items.len()), Some(MAX_ITEMS));
+    assert_eq!(items(&list(MAX_ITEMS + 1)), None);
 
     let objects = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
     for (text, heavy) in [

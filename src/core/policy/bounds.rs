@@ -182,8 +182,9 @@ impl CompiledBounds {
         if Kind::of(raw) != Kind::Array {
             return Some("must be an array".to_owned());
         }
-        // More than anybody looks into are more than any limit.
-        let count = json::items(raw).map_or(usize::MAX, |items| items.len());
+        let Some(count) = json::items(raw).map(|items| items.len()) else {
+            return Some("has more items than can be counted".to_owned());
+        };
         if let Some(limit) = self.min_items.filter(|limit| count < *limit) {
             return Some(format!("must have at least {limit} items"));
         }
@@ -199,6 +200,15 @@ mod tests {
 
     fn compiled(bounds: &str) -> CompiledBounds {
         compile(&serde_json::from_str(bounds).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn more_items_than_are_looked_into_are_within_no_bound() {
+        let bounds = compiled(r#"{"minItems":1,"maxItems":300000}"#);
+        for (items, within) in [(200_000, true), (270_000, false)] {
+            let list = format!("[{}]", vec!["0"; items].join(","));
+            assert_eq!(bounds.violation(Some(&list)).is_none(), within, "{items}");
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl Setup {
             reload: Duration::from_millis(20),
             canary: Duration::from_millis(20),
             drain_grace: Duration::ZERO,
+            // Tests ask in vain by the hundred.
             refusals: RefusalPace {
                 each: Duration::ZERO,
                 ..RefusalPace::default()

@@ -240,7 +240,7 @@ async fn an_agent_that_was_refused_too_often_is_not_read_from_and_others_are_ser
 }
 
 #[tokio::test]
-async fn what_http_libraries_would_refuse_by_themselves_is_refused_on_record() {
+async fn headers_of_http_2_and_connections_beyond_their_number_are_refused_on_record() {
     let upstream = RecordingUpstream::start().await;
     let mut setup = Setup::new(upstream.port());
     setup.limits.connections_per_agent = 1;

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Answers that are watched at once: no connection has more streams.
-const MOST: usize = 64;
+/// Answers that are watched at once. No connection has more streams: [`crate::limits::Limits::streams`] is as many by default.
+pub const MOST: u32 = 64;
 
 /// Low bits of a place; above them is the look at which it was noted.
 const STATE_BITS: u32 = 2;
@@ -29,7 +29,7 @@ pub struct Answers {
     looks: AtomicU64,
     /// A bit for each place that is taken.
     taken: AtomicU64,
-    places: [AtomicU64; MOST],
+    places: [AtomicU64; MOST as usize],
 }
 
 /// The place of one answer.
@@ -47,7 +47,7 @@ impl Default for Answers {
         Self {
             looks: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            places: [const { AtomicU64::new(0) }; MOST],
+            places: [const { AtomicU64::new(0) }; MOST as usize],
         }
     }
 }
@@ -79,15 +79,15 @@ impl Answers {
         self.taken.fetch_and(!(1 << place.0), Ordering::AcqRel);
     }
 
-    /// Looks once more. Whether an answer is owed, or waits, for more looks than these without a move.
+    /// Looks once more. Whether an answer is owed, or waits, for so many looks without a move.
     pub fn look(&self, owed: u64, waits: u64) -> bool {
         let look = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
         let taken = self.taken.load(Ordering::Acquire);
         (0..MOST).filter(|place| taken >> place & 1 == 1).any(|place| {
-            let noted = self.places[place].load(Ordering::Relaxed);
+            let noted = self.places[place as usize].load(Ordering::Relaxed);
             let still = look - (noted >> STATE_BITS);
             let is = |state: State| noted & ((1 << STATE_BITS) - 1) == state as u64;
-            is(State::Owed) && still > owed || is(State::Waits) && still > waits
+            is(State::Owed) && still >= owed || is(State::Waits) && still >= waits
         })
     }
 }
@@ -107,13 +107,13 @@ mod tests {
             let [first, second] = [(); 2].map(|()| answers.begin().unwrap());
             answers.note(first, state);
             let found = (1..20).find(|_| {
-                let found = answers.look(2, 5);
+                let found = answers.look(3, 6);
                 answers.note(second, State::Owed);
                 found
             });
             assert_eq!(found, found_at, "{state:?}");
             answers.end(first);
-            assert!(!answers.look(2, 5), "{state:?}");
+            assert!(!answers.look(3, 6), "{state:?}");
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let answers = Answers::default();
         let places: Vec<_> = (0..MOST).map(|_| answers.begin().unwrap()).collect();
         let distinct: std::collections::HashSet<_> = places.iter().map(|place| place.0).collect();
-        assert_eq!(distinct.len(), MOST);
+        assert_eq!(distinct.len(), MOST as usize);
         assert!(answers.begin().is_none());
         answers.end(places[7]);
         assert_eq!(answers.begin().unwrap().0, places[7].0);
