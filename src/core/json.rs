@@ -476,17 +476,17 @@ pub(crate) enum Token<'t> {
     Text(&'t str),
 }
 
-/// Whether some token of a raw value, at any depth, is what is wanted.
+/// Whether some token of a raw value, at any depth, is what is wanted, or may be: of a list with more items than anybody looks
+/// into.
 pub(crate) fn any_token(raw: &str, wanted: &mut impl FnMut(Token<'_>) -> bool) -> bool {
     match Kind::of(raw) {
-        Kind::Object => members(raw)
-            .unwrap_or_default()
-            .iter()
-            .any(|(key, raw)| wanted(Token::Member(key, raw)) || any_token(raw, wanted)),
-        Kind::Array => items(raw)
-            .unwrap_or_default()
-            .iter()
-            .any(|raw| any_token(raw, wanted)),
+        // What can't be looked into may have it.
+        Kind::Object => members(raw).is_none_or(|members| {
+            members
+                .iter()
+                .any(|(key, raw)| wanted(Token::Member(key, raw)) || any_token(raw, wanted))
+        }),
+        Kind::Array => items(raw).is_none_or(|items| items.iter().any(|raw| any_token(raw, wanted))),
         Kind::String => string(raw).is_some_and(|text| wanted(Token::Text(&text))),
         Kind::Null | Kind::Bool | Kind::Number => false,
     }

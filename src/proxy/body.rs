@@ -17,7 +17,7 @@ use http_body::{Frame, SizeHint};
 use crate::{link::OpenCall, stalled::State};
 
 /// Most bytes of a piece.
-const PIECE: usize = 16 * 1024;
+pub const PIECE: usize = 16 * 1024;
 
 /// A stream ended too early. The connection says so to the client; why is in the audit and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +136,11 @@ impl http_body::Body for Body {
                     this.ended = stream.is_end_stream();
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => this.ended = true,
+                Poll::Ready(None) => {
+                    this.ended = true;
+                    // Behind what was handed over before, so that the guards go last here too.
+                    return Poll::Ready(Some(Ok(Frame::data(this.piece()))));
+                }
                 Poll::Pending => {
                     this.note(State::Waits);
                     return Poll::Pending;

@@ -31,7 +31,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
 use crate::{
-    body::Body,
+    body::{Body, PIECE},
     shared::Shared,
     stalled::{Answers, Place, State},
     throttle::{Refusals, Throttled},
@@ -160,6 +160,7 @@ impl Link {
                 .max_concurrent_streams(limits.streams)
                 .max_header_list_size(headers.bytes)
                 .initial_stream_window_size(H2_WINDOW)
+                .max_send_buf_size(2 * PIECE)
                 .initial_connection_window_size(H2_WINDOW * 4)
                 .keep_alive_interval(limits.idle)
                 .serve_connection(io, service);

@@ -108,16 +108,18 @@ impl<S> Throttled<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Throttled<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        loop {
-            if let Some(pause) = &mut this.pause {
-                ready!(pause.as_mut().poll(cx));
-                this.pause = None;
-            }
-            match this.refusals.as_ref().and_then(|refusals| refusals.pause()) {
-                None => return Pin::new(&mut this.stream).poll_read(cx, buf),
-                Some(pause) => this.pause = Some(Box::pin(sleep(pause))),
-            }
+        if this.pause.is_none()
+            && let Some(pause) = this.refusals.as_ref().and_then(|refusals| refusals.pause())
+        {
+            this.pause = Some(Box::pin(sleep(pause)));
         }
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.as_mut().poll(cx));
+            // Whoever has waited is read from once, whatever others of the agent have been refused meanwhile: or one of its
+            // connections could keep another waiting for ever.
+            this.pause = None;
+        }
+        Pin::new(&mut this.stream).poll_read(cx, buf)
     }
 }
 

@@ -51,6 +51,9 @@ fn what_would_take_many_times_its_length_in_memory_is_bounded() {
     let list = |items: usize| format!("[{}]", vec!["0"; items].join(","));
     assert_eq!(items(&list(MAX_ITEMS)).map(|items| items.len()), Some(MAX_ITEMS));
     assert_eq!(items(&list(MAX_ITEMS + 1)), None);
+    // Nobody can say what is in it.
+    assert!(!mentions_key(&list(MAX_ITEMS), "a"));
+    assert!(mentions_key(&list(MAX_ITEMS + 1), "a"));
 
     let objects = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
     for (text, heavy) in [
