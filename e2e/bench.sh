@@ -45,7 +45,7 @@ cargo build --quiet --release --locked -p bulkhead-bench
 e2e/release.sh "$BULKHEAD_STATE/release" bulkhead-proxy
 # A look does without the rows that only the page needs.
 without=()
-if [[ " $* " = *" --page "* ]]; then
+if [[ " $*" = *" --page"* ]]; then
     e2e/bench/without.sh "$BULKHEAD_STATE/without"
     without=(--without "$BULKHEAD_STATE/without")
 fi

@@ -167,7 +167,7 @@ impl http_body::Body for Body {
 mod tests {
     use std::sync::Arc;
 
-    use http_body_util::BodyExt;
+    use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
 
@@ -181,8 +181,11 @@ mod tests {
             let guard = Arc::new(());
             let bytes = Bytes::from(vec![b'x'; length]);
             let whole = Body::full(bytes.clone());
-            let stream = Body::stream(Box::pin(Body::full(bytes)));
-            for body in [whole, stream] {
+            let stream = Body::stream(Box::pin(Body::full(bytes.clone())));
+            // That it has ended shows when it is asked for more: the last piece of it is empty.
+            let frames = futures::stream::iter([Ok(Frame::data(bytes))]);
+            let unknowing = Body::stream(Box::pin(StreamBody::new(frames)));
+            for (body, pieces) in [(whole, pieces), (stream, pieces), (unknowing, pieces + 1)] {
                 let mut body = body.holding(Arc::clone(&guard));
                 let mut handed = Vec::new();
                 while let Some(piece) = piece(&mut body).await {

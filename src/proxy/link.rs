@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     pin::pin,
     sync::{
         Arc,
@@ -101,7 +102,8 @@ impl Drop for OpenCall {
 }
 
 impl Link {
-    /// A connection without a call yet. With the refusals of its agent it is read from at their pace.
+    /// A connection without a call yet: of an agent, with what it was refused, at whose pace it is read from; or of another
+    /// replica.
     pub fn new(shared: Arc<Shared>, refusals: Option<Arc<Refusals>>) -> Arc<Self> {
         Arc::new(Self {
             shared,
@@ -246,6 +248,10 @@ impl Link {
     }
 
     async fn until_untaken(&self) -> End {
+        if self.refusals.is_none() {
+            // Another replica: it watches its own agents, and ends what they don't take.
+            return pending().await;
+        }
         let limits = &self.shared.limits;
         // Of a time that began between two looks, this many are certain to span all of it.
         let pause = limits.untaken / 2;

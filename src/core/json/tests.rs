@@ -61,6 +61,8 @@ fn what_would_take_many_times_its_length_in_memory_is_bounded() {
         (list(40_000), true),
         (objects(1000), false),
         (objects(1600), true),
+        (format!("[{}]", vec!["[0]"; 5000].join(",")), false),
+        (format!("[{}]", vec!["[0]"; 6000].join(",")), true),
         (format!("[\"{}\"]", "{,[:".repeat(100_000)), false),
     ] {
         assert_eq!(is_heavier_than(&text, 1 << 20), heavy, "{} bytes", text.len());

@@ -2,10 +2,13 @@
 
 use super::Reader;
 
-/// Whether a raw value that was read before takes more memory than this when it is read into a tree of values, by what a
-/// value and an object take there. Not exactly: within a few times.
+/// Whether a raw value that was read before takes more bytes of memory than this when it is read into a tree of values, by
+/// what values, lists and objects take there. Not exactly: within a few times.
 pub(crate) fn is_heavier_than(raw: &str, most: usize) -> bool {
     const VALUE: usize = 32;
+    // With room for four, as a list has that grows.
+    const ARRAY: usize = 5 * VALUE;
+    // With a node of its tree, which has room for eleven.
     const OBJECT: usize = 640;
     // The lightest text for its tree is one of empty objects.
     if raw.len() < most / OBJECT {
@@ -20,7 +23,8 @@ pub(crate) fn is_heavier_than(raw: &str, most: usize) -> bool {
                 Err(_) => return true,
             },
             b'{' => OBJECT,
-            b'[' | b',' | b':' => VALUE,
+            b'[' => ARRAY,
+            b',' | b':' => VALUE,
             _ => 0,
         };
         reader.at += 1;

@@ -10,6 +10,9 @@ use crate::json;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
+/// Memory that a definition may take as a tree of values, in bytes: its canonical form may be made of one.
+const MAX_WEIGHT: usize = 8 << 20;
+
 /// What a written fingerprint begins with.
 const ALGORITHM: &str = "sha256:";
 
@@ -18,8 +21,11 @@ impl Fingerprint {
     ///
     /// RFC 8785 knows numbers as doubles: two integers beyond 2^53 that are one double have one fingerprint.
     pub fn of(raw: &str) -> Self {
-        // What was read as a message has a canonical form. Bytes that had none would still be held to.
-        let canonical = json::canonical(raw);
+        // What was read as a message has a canonical form. Bytes that had none are held to as they are, and so are those whose
+        // form would take much memory to make.
+        let canonical = (!json::is_heavier_than(raw, MAX_WEIGHT))
+            .then(|| json::canonical(raw))
+            .flatten();
         Self(Sha256::digest(canonical.as_deref().unwrap_or(raw.as_bytes())).into())
     }
 

@@ -16,6 +16,9 @@ use crate::{
     refusal::{Refusal, named, shortened},
 };
 
+/// Memory that arguments may take as a tree of values, in bytes.
+const MAX_WEIGHT: usize = 8 << 20;
+
 /// What becomes of the arguments.
 #[derive(Debug, Default)]
 pub(super) struct Rewrite {
@@ -80,6 +83,16 @@ pub(super) fn rewrite(grant: &Grant, body: &[u8], params: &Params<'_>) -> Result
         reported,
         ..force(&grant.forced, &members, body, params)
     })
+}
+
+/// Refuses arguments that would take too much memory as a tree of values: their digest and the check against a schema may
+/// each make one.
+pub(super) fn weigh(grant: &Grant, arguments: Option<&str>) -> Result<(), Refusal> {
+    if arguments.is_some_and(|raw| json::is_heavier_than(raw, MAX_WEIGHT)) {
+        let message = "The arguments have more values than can be checked. Send fewer.";
+        return Err(Refusal::new(Reason::ArgumentInvalid, message).by(grant.rule.path.clone()));
+    }
+    Ok(())
 }
 
 /// Holds the final arguments of a call against the tool's own schema.

@@ -381,11 +381,13 @@ impl CompiledPolicy {
     }
 }
 
-/// Holds what goes upstream against the schema of the tool that is called, once the server has told it.
+/// Holds what goes upstream against what arguments may weigh, and against the schema of the tool that is called, once the
+/// server has told it.
 fn fit(subject: &Subject<'_, '_>, tool: Option<&Grant>, inventory: &Inventory) -> Result<(), Refusal> {
     let Some(grant) = tool else {
         return Ok(());
     };
+    arguments::weigh(grant, subject.get("arguments"))?;
     match inventory.tool(&grant.rule.name, &grant.rule.accepted) {
         Some(Ok(facts)) => arguments::fit(grant, &facts.schema, subject.get("arguments")),
         _ => Ok(()),

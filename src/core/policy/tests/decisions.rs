@@ -301,6 +301,20 @@ fn methods_without_a_grant_pass_as_the_table_says() {
 }
 
 #[test]
+fn arguments_that_would_take_too_much_memory_are_refused_whether_or_not_the_tool_s_schema_is_known() {
+    for (lists, refused) in [(10_000, false), (100_000, true)] {
+        let arguments = format!(r#"{{"a":[{}]}}"#, vec!["[0.5]"; lists].join(","));
+        let body = request(
+            "tools/call",
+            &format!(r#"{{"name":"list","arguments":{arguments}}}"#),
+        );
+        let decision = decide(&policy(), "billing", LEGACY, &body, &Inventory::default());
+        let reason = decision.outcome.err().map(|refusal| refusal.reason);
+        assert_eq!(reason, refused.then_some(Reason::ArgumentInvalid), "{lists}");
+    }
+}
+
+#[test]
 fn a_progress_token_is_a_short_string_or_an_integer() {
     let long = format!("\"{}\"", "t".repeat(300));
     for (token, passes) in [
