@@ -66,6 +66,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_a_definition_that_is_too_heavy_to_be_sorted_the_bytes_are_what_counts() {
+        for (lists, sorted) in [(10, true), (100_000, false)] {
+            let lists = vec!["[0.5]"; lists].join(",");
+            let [one, other] = [
+                format!(r#"{{"a":1,"b":[{lists}]}}"#),
+                format!(r#"{{"b":[{lists}],"a":1}}"#),
+            ];
+            assert_eq!(Fingerprint::of(&one) == Fingerprint::of(&other), sorted);
+            assert_eq!(Fingerprint::of(&one), Fingerprint::of(&one));
+        }
+    }
+
+    #[test]
     fn equal_definitions_have_one_fingerprint_however_they_are_written() {
         // SHA-256 of the two bytes {}.
         let empty = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
