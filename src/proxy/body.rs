@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::{link::OpenCall, stalled::State};
+use crate::{drain::CallGuard, link::OpenCall, stalled::State};
 
 /// Most bytes of a piece.
 pub const PIECE: usize = 16 * 1024;
@@ -42,7 +42,7 @@ struct Guards {
     /// What makes the body, and counts the memory that the rest of it takes.
     stream: Option<Stream>,
     any: Option<Box<dyn Any + Send>>,
-    call: Option<OpenCall>,
+    call: Option<(OpenCall, CallGuard)>,
 }
 
 /// The last piece.
@@ -80,25 +80,21 @@ impl Body {
     }
 
     /// Keeps the guard until the body is written or given up.
-    #[must_use]
-    pub fn holding(mut self, guard: impl Any + Send) -> Self {
+    pub fn hold(&mut self, guard: impl Any + Send) {
         self.guards.any = Some(match self.guards.any.take() {
             Some(earlier) => Box::new((earlier, guard)),
             None => Box::new(guard),
         });
-        self
     }
 
-    /// The answer to a call, which is open until the body is written or given up.
-    #[must_use]
-    pub fn answering(mut self, call: OpenCall) -> Self {
+    /// It is the answer to a call, which is open until the body is written or given up.
+    pub fn answer(&mut self, call: OpenCall, under_way: CallGuard) {
         call.note(State::Owed);
-        self.guards.call = Some(call);
-        self
+        self.guards.call = Some((call, under_way));
     }
 
     fn note(&self, state: State) {
-        if let Some(call) = &self.guards.call {
+        if let Some((call, _)) = &self.guards.call {
             call.note(state);
         }
     }
@@ -185,8 +181,8 @@ mod tests {
             // That it has ended shows when it is asked for more: the last piece of it is empty.
             let frames = futures::stream::iter([Ok(Frame::data(bytes))]);
             let unknowing = Body::stream(Box::pin(StreamBody::new(frames)));
-            for (body, pieces) in [(whole, pieces), (stream, pieces), (unknowing, pieces + 1)] {
-                let mut body = body.holding(Arc::clone(&guard));
+            for (mut body, pieces) in [(whole, pieces), (stream, pieces), (unknowing, pieces + 1)] {
+                body.hold(Arc::clone(&guard));
                 let mut handed = Vec::new();
                 while let Some(piece) = piece(&mut body).await {
                     handed.push(piece);

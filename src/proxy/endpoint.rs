@@ -15,6 +15,7 @@ use crate::{
     body::Body,
     challenge, exchange,
     gate::{self, Intent},
+    link::OpenCall,
     memory::{self, Held, ReadError},
     refusal::EdgeRefusal,
     server::Connection,
@@ -25,11 +26,14 @@ use crate::{
 pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let (under_way, call) = (connection.shared.drain.call(), connection.begin_call());
     let (parts, body) = request.into_parts();
-    let response = match admit(connection, &parts) {
-        Ok(admitted) => {
-            let mut token = None;
-            match serve(connection, &parts, body, admitted, &mut token).await {
-                Ok(response) => response,
+    let mut response = match admit(connection, &call, &parts) {
+        Ok((intent, admitted)) => {
+            let (mut token, mut held) = (None, connection.memory());
+            match serve(connection, &parts, body, intent, &mut held, &mut token).await {
+                Ok(mut response) => {
+                    response.body_mut().hold((admitted, held));
+                    response
+                }
                 Err(refusal) => refuse(connection, token.as_deref(), &parts, refusal),
             }
         }
@@ -38,7 +42,8 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
             refuse(connection, None, &parts, refusal)
         }
     };
-    response.map(|body| body.holding(under_way).answering(call))
+    response.body_mut().answer(call, under_way);
+    response
 }
 
 /// Records a refusal and makes its response. Whoever lacks a token is told where to get one, if persons' are taken.
@@ -60,7 +65,10 @@ fn refuse(
 }
 
 /// Checks the head of a request and takes room for it. What is refused here counts against no limit of the agent's.
-fn admit(connection: &Connection, parts: &Parts) -> Result<(Intent, Admitted), EdgeRefusal> {
+fn admit(connection: &Connection, call: &OpenCall, parts: &Parts) -> Result<(Intent, Admitted), EdgeRefusal> {
+    if call.is_unwatched() {
+        return Err(EdgeRefusal::AgentBusy);
+    }
     let (intent, limits) = check(connection, parts)?;
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
     let admitted = connection
@@ -79,7 +87,8 @@ async fn serve(
     connection: &Arc<Connection>,
     parts: &Parts,
     body: Incoming,
-    (intent, admitted): (Intent, Admitted),
+    intent: Intent,
+    held: &mut Held,
     verified: &mut Option<Arc<Token>>,
 ) -> Result<Response<Body>, EdgeRefusal> {
     // Only now, so that wrong tokens are counted against the agent like calls.
@@ -88,19 +97,16 @@ async fn serve(
         *verified = Some(Arc::clone(&token));
         Ok(token)
     };
-    let response = match intent {
-        Intent::Metadata => metadata(connection, parts)?,
+    match intent {
+        Intent::Metadata => metadata(connection, parts),
         Intent::Message => {
             let token = token()?;
-            let mut held = connection.memory();
-            let body = read(connection, parts, body, &mut held).await?;
-            let response = exchange::message(connection, &token, &parts.headers, body).await?;
-            response.map(|body| body.holding(held))
+            let body = read(connection, parts, body, held).await?;
+            exchange::message(connection, &token, &parts.headers, body).await
         }
-        Intent::Stream => exchange::stream(connection, &token()?, &parts.headers).await?,
-        Intent::EndSession => exchange::end_session(connection, &token()?, &parts.headers).await?,
-    };
-    Ok(response.map(|body| body.holding(admitted)))
+        Intent::Stream => Box::pin(exchange::stream(connection, &token()?, &parts.headers)).await,
+        Intent::EndSession => Box::pin(exchange::end_session(connection, &token()?, &parts.headers)).await,
+    }
 }
 
 /// How to get a token: for whoever has none yet.

@@ -36,7 +36,7 @@ use crate::{
     server::Connection,
     shared::Shared,
     tokens::Token,
-    upstream::{Session, Target},
+    upstream::{Session, Target, UpstreamError},
 };
 
 pub use session::{end_session, stream};
@@ -95,11 +95,17 @@ pub fn refused(connection: &Connection, token: Option<&Token>, refusal: EdgeRefu
     record::edge(connection, token, refusal);
 }
 
-/// What came of one attempt at a message.
-enum Attempt {
-    Answered(Response<Body>),
+/// Why an attempt at a message gave no answer.
+enum Unanswered {
+    Refused(EdgeRefusal),
     /// It has to be decided once more, with these handles.
     Again(Reach),
+}
+
+impl From<EdgeRefusal> for Unanswered {
+    fn from(refusal: EdgeRefusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// Takes one message from its body to its answer.
@@ -111,9 +117,11 @@ pub async fn message(
 ) -> Result<Response<Body>, EdgeRefusal> {
     // Not the first turn of a loop: a future that is woken within a loop enters it in its middle, and for such a loop a
     // compiler can't say from a profile how often it runs. What every call executes would be compiled as if none did.
-    match attempt(connection, token, headers, &body, reach(connection)).await? {
-        Attempt::Answered(response) => Ok(response),
-        Attempt::Again(reach) => again(connection, token, headers, &body, reach).await,
+    match attempt(connection, token, headers, &body, reach(connection)).await {
+        Ok(response) => Ok(response),
+        Err(Unanswered::Refused(refusal)) => Err(refusal),
+        // Boxed, as all that few calls need: a call's future has room for the largest that it may wait for.
+        Err(Unanswered::Again(reach)) => Box::pin(again(connection, token, headers, &body, reach)).await,
     }
 }
 
@@ -126,9 +134,10 @@ async fn again(
     mut reach: Reach,
 ) -> Result<Response<Body>, EdgeRefusal> {
     loop {
-        match attempt(connection, token, headers, body, reach).await? {
-            Attempt::Answered(response) => return Ok(response),
-            Attempt::Again(next) => reach = next,
+        match attempt(connection, token, headers, body, reach).await {
+            Ok(response) => return Ok(response),
+            Err(Unanswered::Refused(refusal)) => return Err(refusal),
+            Err(Unanswered::Again(next)) => reach = next,
         }
     }
 }
@@ -140,19 +149,27 @@ async fn attempt(
     headers: &HeaderMap,
     body: &Bytes,
     reach: Reach,
-) -> Result<Attempt, EdgeRefusal> {
+) -> Result<Response<Body>, Unanswered> {
     let shared = &connection.shared;
-    let generation = shared.live.generation();
+    let standing = shared.live.standing();
     let forwarded = match decide(connection, token, headers, body, reach)? {
         Decided::Forward(forwarded) => forwarded,
-        Decided::Refused(response) => return Ok(Attempt::Answered(response)),
+        Decided::Refused(response) => return Ok(response),
         Decided::Elsewhere { replica, path, id } => {
             let body = body.clone();
-            return match relay(connection, &replica, &path, HttpMethod::POST, headers, body).await {
-                Ok(response) => Ok(Attempt::Answered(response)),
+            let relayed = Box::pin(relay(
+                connection,
+                &replica,
+                &path,
+                HttpMethod::POST,
+                headers,
+                body,
+            ));
+            return match relayed.await {
+                Ok(response) => Ok(response),
                 // Now without what was in that replica.
-                Err(RelayError::Gone) => Ok(Attempt::Again(Reach::ThisReplica)),
-                Err(RelayError::Broken) => broken(connection, token, id.as_deref()).map(Attempt::Answered),
+                Err(RelayError::Gone) => Err(Unanswered::Again(Reach::ThisReplica)),
+                Err(RelayError::Broken) => Ok(broken(connection, token, id.as_deref())?),
             };
         }
     };
@@ -161,19 +178,20 @@ async fn attempt(
         .recorded()
         .await
         .map_err(|error| unrecorded(connection, &error))?;
-    if shared.live.generation() != generation {
+    if !standing.holds() {
         intent.close(Completion::Cancelled, Some(DECIDED_AGAIN));
-        return Ok(Attempt::Again(reach));
+        return Err(Unanswered::Again(reach));
     }
     note_permit(shared, &forwarded.reported);
-    let exchange = Exchange {
+    // Boxed, since it is handed on from here to the end.
+    let exchange = Box::new(Exchange {
         connection: Arc::clone(connection),
         token: Arc::clone(token),
         permitted: forwarded.permitted,
         session: forwarded.session,
         id: forwarded.id,
         intent,
-    };
+    });
     // A stream without an end takes room of its own, so that an agent can't fill all of it by them.
     let endless = exchange
         .permitted
@@ -192,17 +210,22 @@ async fn attempt(
             exchange.session.as_ref().map(Session::Agents),
             forwarded.credential,
             headers,
+            Some(standing),
         )
         .await;
     shared
         .metrics
         .upstream_seconds
         .observe(start.elapsed().as_secs_f64());
-    let response = answer::answer(exchange, sent).await;
-    Ok(Attempt::Answered(response.map(|body| match room {
-        Some(room) => body.holding(room),
-        None => body,
-    })))
+    if let Err(UpstreamError::Superseded) = sent {
+        exchange.intent.close(Completion::Cancelled, Some(DECIDED_AGAIN));
+        return Err(Unanswered::Again(reach));
+    }
+    let mut response = answer::answer(exchange, sent).await;
+    if let Some(room) = room {
+        response.body_mut().hold(room);
+    }
+    Ok(response)
 }
 
 /// Which replica's handles a request may present: what was handed on once isn't again.
@@ -425,7 +448,7 @@ impl Exchange {
     }
 
     /// Ends the exchange without an answer of the server.
-    pub(crate) fn fail(self, why: answer::Failure) -> Bytes {
+    pub(crate) fn fail(self: Box<Self>, why: answer::Failure) -> Bytes {
         self.connection.shared.metrics.upstream_failed(why.code());
         let body = answer::error(self.id.as_deref(), why);
         self.intent.close(Completion::Failed, None);

@@ -289,7 +289,13 @@ impl Client<'_> {
         if let Some(session) = &offer.session {
             let credential = self.credential("DELETE");
             let (upstream, target) = (&self.shared.upstream, self.policy.target());
-            let ended = upstream.end_session(target, Session::Own(session), Some(offer.version), credential);
+            let ended = upstream.end_session(
+                target,
+                Session::Own(session),
+                Some(offer.version),
+                credential,
+                None,
+            );
             if let Ok(Ok(response)) = timeout(PATIENCE, ended).await {
                 discard(response.into_body());
             }
@@ -328,6 +334,7 @@ impl Client<'_> {
                 session.map(Session::Own),
                 self.credential(method),
                 &headers,
+                None,
             )
             .await?;
         let status = response.status();

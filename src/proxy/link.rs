@@ -54,6 +54,17 @@ pub struct HeaderBounds {
     pub number: usize,
 }
 
+/// Why a connection was ended that nobody told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// An answer was not taken.
+    Untaken,
+    /// A request's headers were beyond the bounds.
+    HeadersTooLarge,
+    /// What came is no HTTP/1.1.
+    NotHttp,
+}
+
 /// Why a connection has to end.
 enum End {
     /// It should, with the calls that are under way.
@@ -84,6 +95,11 @@ pub struct OpenCall {
 }
 
 impl OpenCall {
+    /// Whether its answer should be watched, and can't be.
+    pub fn is_unwatched(&self) -> bool {
+        self.place.is_none() && self.link.is_watched()
+    }
+
     /// The answer moved, and is this far.
     pub fn note(&self, state: State) {
         if let Some(place) = self.place {
@@ -116,6 +132,12 @@ impl Link {
         })
     }
 
+    /// Whether what isn't taken is watched for. Not of another replica: it watches its own agents, and ends what they don't
+    /// take.
+    fn is_watched(&self) -> bool {
+        self.refusals.is_some()
+    }
+
     /// Wakes when the connection is told to end.
     pub fn ending(&self) -> watch::Receiver<bool> {
         self.ending.subscribe()
@@ -128,7 +150,7 @@ impl Link {
             self.first_call.notify_one();
         }
         OpenCall {
-            place: self.answers.begin(),
+            place: self.is_watched().then(|| self.answers.begin()).flatten(),
             link: Arc::clone(self),
         }
     }
@@ -141,7 +163,7 @@ impl Link {
     }
 
     /// Serves until the end. `not_after` is when the other side's certificate expires, if it is known; `superseded`
-    /// ends when the connection should, for a reason of the caller's.
+    /// ends when the connection should, for a reason of the caller's. Gives what the other side did wrong, if that ended it.
     pub async fn serve<S>(
         &self,
         stream: TlsStream<TcpStream>,
@@ -149,7 +171,8 @@ impl Link {
         not_after: Option<SystemTime>,
         superseded: impl Future<Output = ()>,
         service: S,
-    ) where
+    ) -> Option<Fault>
+    where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
@@ -166,7 +189,7 @@ impl Link {
                 .initial_connection_window_size(H2_WINDOW * 4)
                 .keep_alive_interval(limits.idle)
                 .serve_connection(io, service);
-            self.drive(served, not_after, superseded).await;
+            self.drive(served, not_after, superseded).await
         } else {
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -174,14 +197,18 @@ impl Link {
                 .max_headers(headers.number)
                 .max_buf_size(headers.bytes as usize)
                 .serve_connection(io, service);
-            self.drive(served, not_after, superseded).await;
+            self.drive(served, not_after, superseded).await
         }
     }
 
-    async fn drive<C>(&self, served: C, not_after: Option<SystemTime>, superseded: impl Future<Output = ()>)
+    async fn drive<C>(
+        &self,
+        served: C,
+        not_after: Option<SystemTime>,
+        superseded: impl Future<Output = ()>,
+    ) -> Option<Fault>
     where
-        C: GracefulConnection,
-        C::Error: std::fmt::Display,
+        C: GracefulConnection<Error = hyper::Error>,
     {
         let shared = &self.shared;
         let left = not_after.map_or(shared.limits.idle, |not_after| {
@@ -221,19 +248,21 @@ impl Link {
                     // Returning drops the connection with every stream on it.
                     End::Expired => {
                         info!("a connection ended because the other side's certificate expired");
-                        return;
+                        return None;
                     }
                     End::Untaken => {
                         info!("a connection ended because an answer on it was not taken");
-                        shared.metrics.stalled_connections.inc();
-                        return;
+                        return Some(Fault::Untaken);
                     }
                 },
                 ended = served.as_mut() => {
-                    if let Err(error) = ended {
-                        debug!(%error, "connection ended");
-                    }
-                    return;
+                    let error = ended.err()?;
+                    debug!(%error, "connection ended");
+                    return if error.is_parse_too_large() {
+                        Some(Fault::HeadersTooLarge)
+                    } else {
+                        error.is_parse().then_some(Fault::NotHttp)
+                    };
                 }
             }
         }
@@ -248,8 +277,7 @@ impl Link {
     }
 
     async fn until_untaken(&self) -> End {
-        if self.refusals.is_none() {
-            // Another replica: it watches its own agents, and ends what they don't take.
+        if !self.is_watched() {
             return pending().await;
         }
         let limits = &self.shared.limits;

@@ -21,6 +21,20 @@ pub struct TrustGeneration {
     pub trust: Trust,
 }
 
+/// What was in force when a decision began: whoever waited since asks whether it still is.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    live: &'a Live,
+    generation: u64,
+}
+
+impl Standing<'_> {
+    /// Whether nothing that decides has changed.
+    pub fn holds(self) -> bool {
+        self.live.generation() == self.generation
+    }
+}
+
 /// The current versions. Whoever decides takes one snapshot and decides by it alone.
 #[derive(Debug, Default)]
 pub struct Live {
@@ -70,8 +84,16 @@ impl Live {
         self.changes.subscribe()
     }
 
+    /// To be asked for before anything that decides is.
+    pub fn standing(&self) -> Standing<'_> {
+        Standing {
+            live: self,
+            generation: self.generation(),
+        }
+    }
+
     /// Grows with each of these changes, after it is in force.
-    pub fn generation(&self) -> u64 {
+    fn generation(&self) -> u64 {
         *self.changes.borrow()
     }
 

@@ -88,8 +88,6 @@ pub struct Metrics {
     pub canary_reachable: Counter,
     /// Records that could not be written.
     pub audit_failures: Counter,
-    /// Connections that ended because an answer on them was not taken.
-    pub stalled_connections: Counter,
     records: Family<ResultLabel, Counter>,
     upstream_failures: Family<ResultLabel, Counter>,
     relayed: Family<ResultLabel, Counter>,
@@ -127,7 +125,6 @@ impl Metrics {
             upstream_seconds: Histogram::new(exponential_buckets(0.0002, 2.0, 17)),
             canary_reachable: Counter::default(),
             audit_failures: Counter::default(),
-            stalled_connections: Counter::default(),
             records: Family::default(),
             upstream_failures: Family::default(),
             relayed: Family::default(),
@@ -184,11 +181,6 @@ impl Metrics {
             "audit_failures",
             "Audit records that could not be written",
             metrics.audit_failures.clone(),
-        );
-        r.register(
-            "stalled_connections",
-            "Connections that ended because an answer on them was not taken",
-            metrics.stalled_connections.clone(),
         );
         r.register(
             "owned_records",

@@ -75,6 +75,15 @@ pub enum EdgeRefusal {
     /// More headers than the limit.
     #[error("the request has too many headers; send fewer")]
     HeadersTooMany,
+    /// Headers beyond what HTTP/1.1 is read with. On record only: the client gets an answer without words.
+    #[error("the request has too many headers, or too large ones; send less")]
+    HeadersTooLarge,
+    /// What came is no HTTP/1.1. On record only, like the one before.
+    #[error("what came on the connection is not HTTP")]
+    NotHttp,
+    /// An answer wasn't taken. On record only: the connection ends.
+    #[error("an answer was not taken in time; read answers as they come")]
+    AnswerUntaken,
     /// Too large.
     #[error("the body is larger than the limit; send less")]
     BodyTooLarge,
@@ -142,6 +151,9 @@ impl EdgeRefusal {
             Self::ContentEncoding => "content_encoding",
             Self::HeaderMalformed => "header_malformed",
             Self::HeadersTooMany => "headers_too_many",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::NotHttp => "not_http",
+            Self::AnswerUntaken => "answer_untaken",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyIncomplete => "body_incomplete",
@@ -182,12 +194,13 @@ impl EdgeRefusal {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeaderMalformed
+            | Self::NotHttp
             | Self::VersionUnsupported
             | Self::BodyIncomplete
             | Self::SessionMissing => StatusCode::BAD_REQUEST,
-            Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadersTooMany | Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout | Self::AnswerUntaken => StatusCode::REQUEST_TIMEOUT,
             Self::AgentBusy | Self::ConnectionsFull | Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
         }

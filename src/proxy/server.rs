@@ -22,7 +22,7 @@ use crate::{
     admission::AgentRoom,
     endpoint, exchange,
     identity::{self, Identity, IdentityError},
-    link::{HeaderBounds, Link, OpenCall},
+    link::{Fault, HeaderBounds, Link, OpenCall},
     memory::Held,
     refusal::EdgeRefusal,
     shared::Shared,
@@ -216,17 +216,17 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
     if let Err(error) = &identity {
         warn!(client.address = %client, %error, "a verified certificate names nobody");
     }
-    let known = identity.as_ref().ok().filter(|identity| {
-        shared
-            .live
-            .policy()
-            .is_some_and(|policy| policy.agent(&identity.spiffe_id).is_some())
-    });
+    let mut changes = shared.live.changes();
+    let known = identity
+        .as_ref()
+        .ok()
+        .filter(|identity| is_known(shared, identity));
     let room = match known {
         Some(identity) => shared.admission.of_agent(&identity.spiffe_id),
         // They are only told that they are unknown, and must not take the agents' connections.
         None => shared.admission.of_strangers(),
     };
+    let was_known = known.is_some();
     let connected = room.connect();
     let not_after = identity.as_ref().ok().map(|identity| identity.not_after);
     let link = Link::new(Arc::clone(shared), Some(room.refusals()));
@@ -244,13 +244,45 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
         exchange::refused(&connection, None, EdgeRefusal::ConnectionsFull);
         return;
     };
-    let service = service_fn(move |request| {
+    let service = service_fn({
         let connection = Arc::clone(&connection);
-        async move { Ok::<_, Infallible>(endpoint::answer(&connection, request).await) }
+        move |request| {
+            let connection = Arc::clone(&connection);
+            async move { Ok::<_, Infallible>(endpoint::answer(&connection, request).await) }
+        }
     });
     let headers = HeaderBounds {
         bytes: shared.limits.header_bytes,
         number: shared.limits.headers,
     };
-    link.serve(stream, headers, not_after, pending(), service).await;
+    let superseded = async {
+        match &connection.identity {
+            // It is a stranger's connection, with a stranger's bounds: an agent gets one of its own.
+            Ok(identity) if !was_known => {
+                while !is_known(shared, identity) {
+                    // Who changes lives as long as the process.
+                    let _ = changes.changed().await;
+                }
+            }
+            _ => pending().await,
+        }
+    };
+    let fault = link.serve(stream, headers, not_after, superseded, service).await;
+    if let Some(fault) = fault {
+        connection.count_refusal();
+        let refusal = match fault {
+            Fault::Untaken => EdgeRefusal::AnswerUntaken,
+            Fault::HeadersTooLarge => EdgeRefusal::HeadersTooLarge,
+            Fault::NotHttp => EdgeRefusal::NotHttp,
+        };
+        exchange::refused(&connection, None, refusal);
+    }
+}
+
+/// Whether the policy has such an agent.
+fn is_known(shared: &Shared, identity: &Identity) -> bool {
+    shared
+        .live
+        .policy()
+        .is_some_and(|policy| policy.agent(&identity.spiffe_id).is_some())
 }

@@ -172,6 +172,28 @@ mod tests {
         assert_eq!(throttled.read_u8().await.unwrap(), b'b');
     }
 
+    #[tokio::test]
+    async fn what_others_of_the_agent_are_refused_meanwhile_keeps_nobody_waiting_longer() {
+        let refusals = Arc::new(Refusals::new(RefusalPace {
+            each: Duration::from_millis(100),
+            at_once: 0,
+            longest: Duration::from_hours(1),
+        }));
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut throttled = Throttled::new(server, Some(Arc::clone(&refusals)));
+        client.write_all(b"a").await.unwrap();
+        refusals.count();
+        let mut read = std::pin::pin!(throttled.read_u8());
+        assert!(futures::poll!(&mut read).is_pending());
+        // A hundred seconds of them.
+        for _ in 0..1000 {
+            refusals.count();
+        }
+        let read = tokio::time::timeout(Duration::from_secs(10), read).await;
+        assert_eq!(read.unwrap().unwrap(), b'a');
+        assert!(refusals.pause().is_some());
+    }
+
     #[test]
     fn so_many_are_free_and_then_each_costs_its_time_up_to_the_longest_pause() {
         let pace = RefusalPace {

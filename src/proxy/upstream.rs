@@ -30,6 +30,7 @@ use connection::{Connection, Pool};
 use crate::{
     gate::PROTOCOL_VERSION,
     limits::Limits,
+    live::Standing,
     sealer::{OpenEvent, OpenSession},
 };
 
@@ -51,6 +52,9 @@ pub enum UpstreamError {
     /// Silence.
     #[error("the MCP server did not answer in time")]
     Timeout,
+    /// What decides has changed since the request was decided. Nothing of it was sent.
+    #[error("what decides has changed since the request was decided")]
+    Superseded,
     /// A permitted header or session that HTTP can't carry.
     #[error("the request can't be written: {0}")]
     Request(#[from] http::Error),
@@ -165,7 +169,7 @@ impl Upstream {
         }
     }
 
-    /// Sends a permitted message and waits for the answer's headers.
+    /// Sends a permitted message and waits for the answer's headers; while what decided about it stands, if that was asked.
     pub async fn send(
         &self,
         target: &Target,
@@ -173,6 +177,7 @@ impl Upstream {
         session: Option<Session<'_>>,
         credential: HeaderValue,
         client: &HeaderMap,
+        standing: Option<Standing<'_>>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut request = Request::new(Full::new(permitted.body().clone()));
         *request.method_mut() = Method::POST;
@@ -183,7 +188,8 @@ impl Upstream {
             headers.append(name, HeaderValue::from_str(value).map_err(http::Error::from)?);
         }
         pass(client, headers);
-        self.exchange(target, request, session, credential).await
+        self.exchange(target, request, session, credential, standing)
+            .await
     }
 
     /// Ends a session.
@@ -193,9 +199,11 @@ impl Upstream {
         session: Session<'_>,
         version: Option<ProtocolVersion>,
         credential: HeaderValue,
+        standing: Option<Standing<'_>>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let request = of_session(Method::DELETE, version);
-        self.exchange(target, request, Some(session), credential).await
+        self.exchange(target, request, Some(session), credential, standing)
+            .await
     }
 
     /// Opens a stream of a session, or takes one up again after an event.
@@ -206,6 +214,7 @@ impl Upstream {
         version: Option<ProtocolVersion>,
         after: Option<&OpenEvent>,
         credential: HeaderValue,
+        standing: Standing<'_>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut request = of_session(Method::GET, version);
         let headers = request.headers_mut();
@@ -215,7 +224,8 @@ impl Upstream {
             headers.insert(LAST_EVENT, value);
         }
         let session = Some(Session::Agents(session));
-        self.exchange(target, request, session, credential).await
+        self.exchange(target, request, session, credential, Some(standing))
+            .await
     }
 
     async fn exchange(
@@ -224,6 +234,7 @@ impl Upstream {
         mut request: Request<Full<Bytes>>,
         session: Option<Session<'_>>,
         mut credential: HeaderValue,
+        standing: Option<Standing<'_>>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         // Not into logs.
         credential.set_sensitive(true);
@@ -242,14 +253,16 @@ impl Upstream {
             },
             None => request,
         };
-        self.over_another(target.port, request).await
+        Box::pin(self.over_another(target.port, request, standing)).await
     }
 
-    /// Sends a request over another idle connection, or at last over a new one.
+    /// Sends a request over another idle connection, or at last over a new one. That takes time, so it is asked again whether
+    /// what was decided stands.
     async fn over_another(
         &self,
         port: u16,
         mut request: Request<Full<Bytes>>,
+        standing: Option<Standing<'_>>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         while let Some(connection) = self.pool.take(port) {
             match self.over(connection, request).await? {
@@ -258,6 +271,10 @@ impl Upstream {
             }
         }
         let connection = self.dial(port).await?;
+        if standing.is_some_and(|standing| !standing.holds()) {
+            self.pool.put(connection);
+            return Err(UpstreamError::Superseded);
+        }
         match self.over(connection, request).await? {
             Sent::Answered(response) => Ok(response),
             Sent::Not(_, why) => Err(why),

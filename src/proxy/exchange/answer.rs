@@ -179,7 +179,7 @@ pub(crate) fn judge(
 /// The client's response to what the server answered, or didn't. The message was permitted and is on
 /// record as such, so a failure is no refusal of ours, though the client may be told in its words.
 pub(crate) async fn answer(
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     sent: Result<Response<AnswerBody>, UpstreamError>,
 ) -> Response<Body> {
     let response = match sent {
@@ -237,7 +237,7 @@ pub(crate) async fn answer(
 }
 
 /// A JSON answer.
-async fn whole(exchange: Exchange, status: StatusCode, body: AnswerBody) -> Response<Body> {
+async fn whole(exchange: Box<Exchange>, status: StatusCode, body: AnswerBody) -> Response<Body> {
     let limits = &exchange.connection.shared.limits;
     let mut held = exchange.connection.memory();
     let message = match timeout(
@@ -256,7 +256,7 @@ async fn whole(exchange: Exchange, status: StatusCode, body: AnswerBody) -> Resp
         return failed(exchange, Failure::NotMcp);
     };
     let session = exchange.session.as_ref().map(OpenSession::upstream_id);
-    let response = match judge(
+    let mut response = match judge(
         &exchange.connection,
         &exchange.token,
         Channel::Answer(expected),
@@ -278,12 +278,13 @@ async fn whole(exchange: Exchange, status: StatusCode, body: AnswerBody) -> Resp
         }
         Judged::Passes(_) | Judged::Dropped => failed(exchange, Failure::NotMcp),
     };
-    response.map(|body| body.holding(held))
+    response.body_mut().hold(held);
+    response
 }
 
 /// A JSON-RPC error in the server's place. With an id it is the answer to the request, and so the
 /// transport has succeeded; without one the status has to say it.
-fn failed(exchange: Exchange, why: Failure) -> Response<Body> {
+fn failed(exchange: Box<Exchange>, why: Failure) -> Response<Body> {
     let is_answer = exchange.id.is_some();
     let body = exchange.fail(why);
     if is_answer {
@@ -299,6 +300,8 @@ fn failure_of(error: &UpstreamError) -> Failure {
             Failure::Unavailable
         }
         UpstreamError::Timeout => Failure::Timeout,
+        // Whoever decided asks again before it comes to this.
+        UpstreamError::Superseded => Failure::Withdrawn,
         UpstreamError::Http(_) | UpstreamError::Request(_) => Failure::Broken,
     }
 }

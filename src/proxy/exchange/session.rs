@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
-use super::{SESSION, answer, empty, events, handles, reach, unrecorded};
+use super::{DECIDED_AGAIN, SESSION, answer, empty, events, handles, reach, unrecorded};
 use crate::{
     authentication::authenticate,
     body::Body,
@@ -140,22 +140,31 @@ pub async fn end_session(
     token: &Arc<Token>,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let call = match record(connection, token, headers, SessionCall::End)? {
-        Found::Here(call) => call,
-        Found::Elsewhere(replica, path) => {
-            return elsewhere(connection, &replica, &path, Method::DELETE, headers).await;
+    let shared = &connection.shared;
+    let (intent, ended) = loop {
+        let standing = shared.live.standing();
+        let call = match record(connection, token, headers, SessionCall::End)? {
+            Found::Here(call) => call,
+            Found::Elsewhere(replica, path) => {
+                return elsewhere(connection, &replica, &path, Method::DELETE, headers).await;
+            }
+        };
+        let session = Session::Agents(&call.session);
+        let ended = shared
+            .upstream
+            .end_session(
+                &call.target,
+                session,
+                call.version,
+                call.credential,
+                Some(standing),
+            )
+            .await;
+        match ended {
+            Err(UpstreamError::Superseded) => call.intent.close(Completion::Cancelled, Some(DECIDED_AGAIN)),
+            ended => break (call.intent, ended),
         }
     };
-    let ended = connection
-        .shared
-        .upstream
-        .end_session(
-            &call.target,
-            Session::Agents(&call.session),
-            call.version,
-            call.credential,
-        )
-        .await;
     let ended = match ended {
         Ok(response) => {
             let status = response.status();
@@ -172,7 +181,7 @@ pub async fn end_session(
         Ok(_) => Completion::Completed,
         Err(_) => Completion::Failed,
     };
-    call.intent.close(outcome, None);
+    intent.close(outcome, None);
     Ok(ended.unwrap_or_else(EdgeRefusal::response))
 }
 
@@ -184,24 +193,34 @@ pub async fn stream(
 ) -> Result<Response<Body>, EdgeRefusal> {
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
     let room = room.stream().map_err(|_| EdgeRefusal::AgentBusy)?;
-    let call = match record(connection, token, headers, SessionCall::Stream)? {
-        Found::Here(call) => call,
-        Found::Elsewhere(replica, path) => {
-            let answer = elsewhere(connection, &replica, &path, Method::GET, headers).await?;
-            return Ok(answer.map(|body| body.holding(room)));
+    let shared = &connection.shared;
+    let (call, opened) = loop {
+        let standing = shared.live.standing();
+        let call = match record(connection, token, headers, SessionCall::Stream)? {
+            Found::Here(call) => call,
+            Found::Elsewhere(replica, path) => {
+                let mut answer = elsewhere(connection, &replica, &path, Method::GET, headers).await?;
+                answer.body_mut().hold(room);
+                return Ok(answer);
+            }
+        };
+        let (event, credential) = (call.event.as_ref(), call.credential.clone());
+        let opened = shared
+            .upstream
+            .stream(
+                &call.target,
+                &call.session,
+                call.version,
+                event,
+                credential,
+                standing,
+            )
+            .await;
+        match opened {
+            Err(UpstreamError::Superseded) => call.intent.close(Completion::Cancelled, Some(DECIDED_AGAIN)),
+            opened => break (call, opened),
         }
     };
-    let opened = connection
-        .shared
-        .upstream
-        .stream(
-            &call.target,
-            &call.session,
-            call.version,
-            call.event.as_ref(),
-            call.credential,
-        )
-        .await;
     let refusal = match opened {
         Ok(response) => {
             let (parts, body) = response.into_parts();
@@ -216,7 +235,9 @@ pub async fn stream(
                     call.event,
                     call.intent,
                 );
-                return Ok(events::stream(flow, body).map(|body| body.holding(room)));
+                let mut response = events::stream(flow, body);
+                response.body_mut().hold(room);
+                return Ok(response);
             }
             answer::discard(body);
             refusal_of(parts.status)

@@ -112,6 +112,11 @@ impl RecordingUpstream {
     /// The same at a port.
     pub async fn at(port: u16, handler: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        Self::on(listener, handler)
+    }
+
+    /// The same, for who connects to this listener.
+    pub fn on(listener: TcpListener, handler: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let task = tokio::spawn(accept(listener, Arc::new(handler), Arc::clone(&seen)));

@@ -2,18 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
+use bulkhead_cluster::Port;
 use bulkhead_core::policy::document::Forced;
 use bulkhead_proxy::{
     policy::LoadedPolicy,
     testing::{
-        Protocol, RecordingUpstream, Setup, TestSidecar,
+        Client, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar,
         sidecar::{TENANT_ID, policy, spiffe},
+        until,
+        upstream::plain,
     },
 };
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
+};
 
 async fn start() -> (RecordingUpstream, TestSidecar) {
     let upstream = RecordingUpstream::start().await;
@@ -246,14 +253,18 @@ async fn nothing_that_looks_like_identity_reaches_the_server() {
     assert_eq!(seen.header("traceparent"), Some(trace));
 }
 
+async fn session(client: &mut Client) -> String {
+    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let reply = client.post(&initialize).await;
+    reply.headers["mcp-session-id"].to_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a_session_is_its_agent_s_alone() {
     let (upstream, sidecar) = start().await;
     let mut billing = sidecar.client("billing").await;
-    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-    let reply = billing.post(&initialize).await;
-    let session = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    let session = session(&mut billing).await;
     assert!(!session.contains("upstream-session"));
 
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
@@ -310,6 +321,73 @@ async fn a_session_is_its_agent_s_alone() {
     let reply = billing.exchange("DELETE", &with, "").await.unwrap();
     assert_eq!(reply.reason(), "audit_unavailable");
     assert_eq!(upstream.seen().len(), 3);
+}
+
+/// A listener that has as many connections waiting as it may: a further one takes until some are accepted.
+async fn full(port: u16) -> (TcpListener, Vec<TcpStream>) {
+    let mut listener = None;
+    until("nobody else listens there any more", || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        let bound = socket.bind((Ipv4Addr::LOCALHOST, port).into());
+        listener = bound.and_then(|()| socket.listen(1)).ok();
+        listener.is_some()
+    })
+    .await;
+    let listener = listener.unwrap();
+    let mut waiting = Vec::new();
+    let connect = || {
+        timeout(
+            Duration::from_millis(200),
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)),
+        )
+    };
+    while let Ok(connected) = connect().await {
+        waiting.push(connected.unwrap());
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn what_changes_while_a_connection_to_the_server_is_made_decides() {
+    for method in ["POST", "GET", "DELETE"] {
+        let port = Port::reserve().unwrap();
+        let first = RecordingUpstream::at(port.number(), plain).await;
+        let mut setup = Setup::new(port.number());
+        setup.limits.upstream_connect = PATIENCE;
+        // No connection is kept.
+        setup.limits.upstream_idle = 0;
+        let mut withdrawn = setup.policy.clone();
+        withdrawn.agents.remove(0);
+        let sidecar = TestSidecar::start(setup).await;
+        let mut billing = sidecar.client("billing").await;
+        let session = session(&mut billing).await;
+        drop(first);
+
+        let (listener, waiting) = full(port.number()).await;
+        let records = sidecar.audit().len();
+        let call = tokio::spawn(async move {
+            let headers = [("mcp-session-id", session.as_str())];
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
+            billing
+                .exchange(method, &headers, body.to_string())
+                .await
+                .unwrap()
+        });
+        until("the call is on record", || sidecar.audit().len() > records).await;
+        let policy = LoadedPolicy::load(withdrawn.to_json().as_bytes()).unwrap();
+        sidecar.shared.live.set_policy(policy);
+        let second = RecordingUpstream::on(listener, plain);
+        drop(waiting);
+        assert_eq!(call.await.unwrap().reason(), "agent_unknown", "{method}");
+        assert_eq!(second.seen().len(), 0, "{method}");
+        let after = &sidecar.audit()[records..];
+        assert_eq!(
+            (&after[1]["call"], &after[1]["outcome"], &after[1]["reason"]),
+            (&after[0]["call"], &json!("cancelled"), &json!("decided_again")),
+            "{method}"
+        );
+    }
 }
 
 #[tokio::test]

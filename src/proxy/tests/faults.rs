@@ -311,3 +311,65 @@ async fn a_server_that_restarts_fails_no_call_that_comes_after() {
         assert_eq!(second.requests.load(Ordering::SeqCst), 1);
     }
 }
+
+/// The HTTP library answers these by itself.
+#[tokio::test]
+async fn what_can_not_be_read_as_a_request_is_on_record() {
+    let upstream = RecordingUpstream::start().await;
+    let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
+    let many = "x: y\r\n".repeat(65);
+    let large = format!("x: {}\r\n", "y".repeat(100 << 10));
+    for (head, reason) in [
+        (format!("POST /mcp HTTP/1.1\r\n{many}\r\n"), "headers_too_large"),
+        (format!("POST /mcp HTTP/1.1\r\n{large}\r\n"), "headers_too_large"),
+        ("POST /mcp HTTP/1.1\r\nx\r\n\r\n".to_owned(), "not_http"),
+        ("\u{16}\u{3}\u{1}\u{2}".to_owned(), "not_http"),
+    ] {
+        let mut stream = connection(&sidecar, "billing").await;
+        // The connection may end before all of it is there.
+        let _ = stream.write_all(head.as_bytes()).await;
+        until_closed(&mut stream).await;
+        let last = || sidecar.audit().pop().unwrap_or_default();
+        until("the record", || last()["reason"] == reason).await;
+        assert_eq!(
+            (&last()["decision"], &last()["spiffeId"]),
+            (&json!("refuse"), &json!(spiffe("billing")))
+        );
+        assert!(sidecar.metrics().contains(&format!("reason=\"{reason}\"")));
+    }
+    // A client that goes away, in the middle of a request or not, did nothing of the kind.
+    let before = sidecar.audit().len();
+    let mut stream = connection(&sidecar, "billing").await;
+    stream.write_all(b"POST /mcp HTTP/1.1\r\nhost").await.unwrap();
+    drop(stream);
+    until("its connection ends", || {
+        sidecar.shared.metrics.connections.get() == 0
+    })
+    .await;
+    assert_eq!(sidecar.audit().len(), before);
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+/// It answers before it has read a request, whose rest then waits for room on the connection.
+#[tokio::test]
+async fn a_connection_that_is_not_ready_for_the_next_call_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let mut hasty = listener.accept().await.unwrap().0;
+        let _ = hasty.read(&mut [0; 1024]).await.unwrap();
+        hasty.write_all(sized(&good("hasty")).as_bytes()).await.unwrap();
+        let stream = listener.accept().await.unwrap().0;
+        converse(stream, Arc::new(vec![sized(&good("other"))]), Arc::default()).await;
+        drop(hasty);
+    });
+    let sidecar = TestSidecar::start(Setup::new(port)).await;
+    let mut client = sidecar.client("billing").await;
+    // More than the kernel keeps of a connection.
+    let note = json!({"note": "x".repeat(4_000_000)});
+    for (arguments, answer) in [(Some(note), "hasty"), (None, "other")] {
+        let call = timeout(PATIENCE, client.call("list_invoices", arguments));
+        assert_eq!(call.await.unwrap().text(), answer);
+    }
+    server.abort();
+}

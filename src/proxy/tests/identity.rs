@@ -11,6 +11,7 @@ use bulkhead_proxy::testing::{
 };
 use http::StatusCode;
 use serde_json::json;
+use tokio::time::timeout;
 
 async fn start() -> (RecordingUpstream, TestSidecar) {
     let upstream = RecordingUpstream::start().await;
@@ -221,4 +222,40 @@ async fn broken_files_leave_the_last_good_ones_in_force() {
             .status,
         StatusCode::OK
     );
+}
+
+/// What strangers are refused has one pace for all of them, and their connections one number: an agent's are its own.
+#[tokio::test]
+async fn who_becomes_an_agent_gets_a_connection_of_its_own() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let upstream = RecordingUpstream::start().await;
+        let mut setup = Setup::new(upstream.port());
+        let billing = setup.policy.agents.remove(0);
+        let mut policy = setup.policy.clone();
+        let sidecar = TestSidecar::start(setup).await;
+        let leaf = sidecar.agents_ca.client(&[&spiffe("billing")]);
+        let mut client = sidecar.client_with(&leaf, protocol).await;
+        let mut support = sidecar.client("support").await;
+        let reply = client.call("list_invoices", None).await;
+        assert_eq!(reply.reason(), "agent_unknown");
+        policy.tools[0].forced.clear();
+        sidecar.mount_policy(&policy).await;
+        // Nothing that is in it knows of the stranger.
+        let reply = client.call("list_invoices", None).await;
+        assert_eq!(reply.reason(), "agent_unknown");
+        assert_eq!(upstream.seen().len(), 0);
+
+        policy.agents.push(billing);
+        sidecar.mount_policy(&policy).await;
+        timeout(PATIENCE, async {
+            while client.exchange("POST", &[], "{}").await.is_ok() {}
+        })
+        .await
+        .expect("its connection from before must end");
+        let mut client = sidecar.client_with(&leaf, protocol).await;
+        for client in [&mut client, &mut support] {
+            let reply = client.call("list_invoices", None).await;
+            assert_eq!(reply.status, StatusCode::OK);
+        }
+    }
 }

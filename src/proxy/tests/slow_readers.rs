@@ -10,14 +10,18 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_proxy::testing::{
-    Answer, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar, sidecar::spiffe, until,
-    upstream::plain,
+use bulkhead_proxy::{
+    stalled,
+    testing::{
+        Answer, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar, sidecar::spiffe, until,
+        upstream::plain,
+    },
 };
 use bytes::Bytes;
 use futures::StreamExt;
 use http::StatusCode;
 use serde_json::json;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn of_a_stream_that_nobody_reads_little_is_taken_from_the_server() {
@@ -143,8 +147,9 @@ async fn an_answer_that_is_not_taken_stays_counted_and_ends_its_connection() {
                 let reply = sidecar.client("support").await.call("delete_invoice", None).await;
                 assert_eq!(reply.status, StatusCode::OK);
             } else {
-                let ended = || sidecar.shared.metrics.stalled_connections.get() == 1;
+                let ended = || sidecar.audit().last().unwrap()["reason"] == "answer_untaken";
                 until("the connection ends", ended).await;
+                assert!(sidecar.metrics().contains("reason=\"answer_untaken\"} 1"));
                 until("the call has ended", || sidecar.shared.drain.calls() == 0).await;
                 // And whoever takes what they get, gets it.
                 assert!(again().await.body.len() > 12 << 20, "{protocol:?} {events}");
@@ -216,4 +221,35 @@ async fn bodies_and_answers_together_hold_no_more_memory_than_there_is_and_other
     while sidecar.client("billing").await.post(&ping).await.status != StatusCode::OK {
         tokio::task::yield_now().await;
     }
+}
+
+/// More than HTTP/2 gives streams to: a client can make them by taking streams back faster than that is heard of.
+#[tokio::test]
+async fn what_could_not_be_watched_is_not_begun() {
+    let upstream = RecordingUpstream::answering(|_| Answer::Events(futures::stream::pending().boxed())).await;
+    let mut setup = Setup::new(upstream.port());
+    let most = stalled::MOST as usize;
+    setup.limits.streams = 2 * stalled::MOST;
+    setup.limits.calls_per_agent = 2 * most;
+    let sidecar = TestSidecar::start(setup).await;
+    let leaf = sidecar.agents_ca.client(&[&spiffe("billing")]);
+    let mut client = sidecar.client_with(&leaf, Protocol::Http2).await;
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
+    let mut answers = Vec::new();
+    for _ in 0..most {
+        let request = client.request("POST", &[], call.to_string());
+        answers.push(client.send(request).await.unwrap());
+    }
+    let reply = timeout(PATIENCE, client.exchange("POST", &[], call.to_string())).await;
+    assert_eq!(
+        reply.expect("it must not be begun").unwrap().reason(),
+        "agent_busy"
+    );
+    assert_eq!(upstream.seen().len(), most);
+
+    answers.pop();
+    until("there is a place again", || sidecar.shared.drain.calls() < most).await;
+    let request = client.request("POST", &[], call.to_string());
+    assert_eq!(client.send(request).await.unwrap().status(), StatusCode::OK);
 }

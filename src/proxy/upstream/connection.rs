@@ -57,7 +57,8 @@ impl Pool {
         Some(idle.remove(last))
     }
 
-    fn put(&self, connection: Connection) {
+    /// Keeps one, if there is room.
+    pub(super) fn put(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.most {
             idle.push(connection);

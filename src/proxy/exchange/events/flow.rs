@@ -51,7 +51,7 @@ pub(crate) struct Flow {
 
 impl Flow {
     /// The stream that answers a message.
-    pub(crate) fn of_answer(exchange: Exchange) -> Self {
+    pub(crate) fn of_answer(exchange: Box<Exchange>) -> Self {
         let Exchange {
             connection,
             token,
@@ -59,7 +59,7 @@ impl Flow {
             session,
             intent,
             ..
-        } = exchange;
+        } = *exchange;
         let mut flow = Self {
             connection,
             token,
