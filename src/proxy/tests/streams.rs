@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_core::policy::document::{ElicitationMode, Resource};
+use bulkhead_core::{
+    handles::{Handle, Handles, Kind},
+    policy::document::{ElicitationMode, Resource},
+};
 use bulkhead_proxy::testing::{
     Answer, Client, Protocol, RecordingUpstream, Setup, Stream, Streams, TestSidecar, sidecar::spiffe, until,
     upstream,
@@ -303,6 +306,40 @@ async fn a_stream_is_taken_up_again_by_its_agent_and_filtered_as_before() {
     })
     .await;
     assert_eq!(outcomes(&fixture.sidecar, "GET"), ["completed"]);
+}
+
+/// Calls are numbered from a sidecar's start, and handles outlive it.
+#[tokio::test]
+async fn a_mark_of_before_a_restart_closes_no_call_of_after_it() {
+    let fixture = start().await;
+    let (client, session) = fixture.session("billing").await;
+    let with = [("mcp-session-id", session.as_str())];
+    let mut stream = Stream::open(client, "POST", &with, CALL).await;
+    fixture.streams.event("upstream-event-1", "");
+    let (mark, _) = stream.next().await.unwrap();
+    fixture.streams.end();
+    assert_eq!(stream.next().await, None);
+
+    let mark = mark.unwrap();
+    let billing = spiffe("billing");
+    let handles = Handles::new(
+        &*fixture.sidecar.shared.keyring,
+        &billing,
+        Some("upstream-session"),
+    );
+    let mut handle = handles.open(Kind::Event, &mark).unwrap().handle;
+    if let Handle::Event { run, .. } = &mut handle {
+        *run ^= 1;
+    }
+    let before = handles.seal(&handle).unwrap();
+    for (mark, expected) in [(before, vec![]), (mark, vec!["completed"])] {
+        let headers = [with[0], ("last-event-id", mark.as_str())];
+        let mut again = Stream::open(fixture.sidecar.client("billing").await, "GET", &headers, "").await;
+        fixture.streams.event("e2", RESULT);
+        assert_eq!(again.message().await["id"], "c1");
+        assert_eq!(again.next().await, None);
+        assert_eq!(outcomes(&fixture.sidecar, "tools/call"), expected);
+    }
 }
 
 #[tokio::test]
