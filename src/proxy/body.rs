@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::{drain::CallGuard, link::OpenCall, stalled::State};
+use crate::{link::OpenCall, stalled::State};
 
 /// Most bytes of a piece.
 pub const PIECE: usize = 16 * 1024;
@@ -42,7 +42,7 @@ struct Guards {
     /// What makes the body, and counts the memory that the rest of it takes.
     stream: Option<Stream>,
     any: Option<Box<dyn Any + Send>>,
-    call: Option<(OpenCall, CallGuard)>,
+    call: Option<OpenCall>,
 }
 
 /// The last piece.
@@ -87,14 +87,14 @@ impl Body {
         });
     }
 
-    /// It is the answer to a call, which is open until the body is written or given up.
-    pub fn answer(&mut self, call: OpenCall, under_way: CallGuard) {
+    /// Keeps its call open until the body is written or given up.
+    pub fn keep_open(&mut self, call: OpenCall) {
         call.note(State::Owed);
-        self.guards.call = Some((call, under_way));
+        self.guards.call = Some(call);
     }
 
     fn note(&self, state: State) {
-        if let Some((call, _)) = &self.guards.call {
+        if let Some(call) = &self.guards.call {
             call.note(state);
         }
     }

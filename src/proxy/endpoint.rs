@@ -24,7 +24,7 @@ use crate::{
 
 /// Answers one request. It counts as under way until the answer is written or given up.
 pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
-    let (under_way, call) = (connection.shared.drain.call(), connection.begin_call());
+    let call = connection.begin_call();
     let (parts, body) = request.into_parts();
     let mut response = match admit(connection, &call, &parts) {
         Ok((intent, admitted)) => {
@@ -42,7 +42,7 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
             refuse(connection, None, &parts, refusal)
         }
     };
-    response.body_mut().answer(call, under_way);
+    response.body_mut().keep_open(call);
     response
 }
 
@@ -64,7 +64,7 @@ fn refuse(
     response
 }
 
-/// Checks the head of a request and takes room for it. What is refused here counts against no limit of the agent's.
+/// Refuses what can't be watched, checks the head of a request and takes room for it. What is refused here counts against no limit of the agent's.
 fn admit(connection: &Connection, call: &OpenCall, parts: &Parts) -> Result<(Intent, Admitted), EdgeRefusal> {
     if call.is_unwatched() {
         return Err(EdgeRefusal::AgentBusy);

@@ -28,15 +28,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response, S
 use crate::{
     authentication::{self, authenticate},
     body::Body,
+    live::Standing,
     metrics::MethodLabel,
     peers::relay::{RelayError, relay},
     record::{self, Caller, OpenIntent, QueuedIntent},
-    refusal::{self, EdgeRefusal},
+    refusal::{self, EdgeRefusal, Fault},
     sealer::OpenSession,
     server::Connection,
     shared::Shared,
     tokens::Token,
-    upstream::{Session, Target, UpstreamError},
+    upstream::{OnBehalfOf, Target, UpstreamError},
 };
 
 pub use session::{end_session, stream};
@@ -47,6 +48,9 @@ pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id")
 /// Why a call was cancelled before anything was done for it: what it was decided by has changed, and the next record is of
 /// another decision.
 const DECIDED_AGAIN: &str = "decided_again";
+
+/// How often a message is decided before it is given up: what decides changes now and then, not with every call.
+pub(crate) const ATTEMPTS: usize = 4;
 
 /// Nesting of messages, both ways.
 pub(crate) const DEPTH: usize = 64;
@@ -92,7 +96,14 @@ enum Decided {
 /// Records and counts what the HTTP edge refused; with the token that was verified before, if one was.
 pub fn refused(connection: &Connection, token: Option<&Token>, refusal: EdgeRefusal) {
     connection.shared.metrics.decided("refuse", refusal.code());
-    record::edge(connection, token, refusal);
+    record::edge(connection, token, refusal.code());
+}
+
+/// Records and counts what ended a connection.
+pub fn ended(connection: &Connection, fault: Fault) {
+    tracing::info!(reason = fault.code(), "a connection ended: {fault}");
+    connection.shared.metrics.decided("refuse", fault.code());
+    record::edge(connection, None, fault.code());
 }
 
 /// Why an attempt at a message gave no answer.
@@ -133,13 +144,14 @@ async fn again(
     body: &Bytes,
     mut reach: Reach,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    loop {
+    for _ in 1..ATTEMPTS {
         match attempt(connection, token, headers, body, reach).await {
             Ok(response) => return Ok(response),
             Err(Unanswered::Refused(refusal)) => return Err(refusal),
             Err(Unanswered::Again(next)) => reach = next,
         }
     }
+    Err(EdgeRefusal::Overloaded)
 }
 
 /// Decides a message, and forwards it if that still stands once the intent is on record.
@@ -152,7 +164,7 @@ async fn attempt(
 ) -> Result<Response<Body>, Unanswered> {
     let shared = &connection.shared;
     let standing = shared.live.standing();
-    let forwarded = match decide(connection, token, headers, body, reach)? {
+    let forwarded = match decide(connection, token, headers, body, reach, &standing)? {
         Decided::Forward(forwarded) => forwarded,
         Decided::Refused(response) => return Ok(response),
         Decided::Elsewhere { replica, path, id } => {
@@ -178,10 +190,16 @@ async fn attempt(
         .recorded()
         .await
         .map_err(|error| unrecorded(connection, &error))?;
+    // As with the head of the request: body and record may have taken long.
+    if !shared.readiness.network_is_closed() {
+        intent.close(Completion::Cancelled, Some(EdgeRefusal::NetworkOpen.code()));
+        return Err(EdgeRefusal::NetworkOpen.into());
+    }
     if !standing.holds() {
         intent.close(Completion::Cancelled, Some(DECIDED_AGAIN));
         return Err(Unanswered::Again(reach));
     }
+    // Once more for each decision that is superseded while connecting: rare, and a count isn't taken back.
     note_permit(shared, &forwarded.reported);
     // Boxed, since it is handed on from here to the end.
     let exchange = Box::new(Exchange {
@@ -207,20 +225,22 @@ async fn attempt(
         .send(
             &forwarded.target,
             &exchange.permitted,
-            exchange.session.as_ref().map(Session::Agents),
+            OnBehalfOf::Agent {
+                session: exchange.session.as_ref(),
+                standing: &standing,
+            },
             forwarded.credential,
             headers,
-            Some(standing),
         )
         .await;
-    shared
-        .metrics
-        .upstream_seconds
-        .observe(start.elapsed().as_secs_f64());
     if let Err(UpstreamError::Superseded) = sent {
         exchange.intent.close(Completion::Cancelled, Some(DECIDED_AGAIN));
         return Err(Unanswered::Again(reach));
     }
+    shared
+        .metrics
+        .upstream_seconds
+        .observe(start.elapsed().as_secs_f64());
     let mut response = answer::answer(exchange, sent).await;
     if let Some(room) = room {
         response.body_mut().hold(room);
@@ -254,6 +274,7 @@ fn decide(
     headers: &HeaderMap,
     body: &Bytes,
     reach: Reach,
+    standing: &Standing<'_>,
 ) -> Result<Decided, EdgeRefusal> {
     let shared = &connection.shared;
     let policy = shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
@@ -287,9 +308,8 @@ fn decide(
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_bytes())),
     );
-    let inventory = shared.live.inventory();
     let context = Context {
-        inventory: &inventory,
+        inventory: standing.inventory(),
         limits,
         seal: &*shared.keyring,
         session: presented

@@ -36,7 +36,7 @@ use crate::{
     policy::LoadedPolicy,
     record,
     shared::Shared,
-    upstream::{AnswerBody, OwnSession, Session, UpstreamError},
+    upstream::{AnswerBody, OnBehalfOf, OwnSession, UpstreamError},
 };
 
 /// Pause between two looks when nothing says that anything changed.
@@ -291,10 +291,9 @@ impl Client<'_> {
             let (upstream, target) = (&self.shared.upstream, self.policy.target());
             let ended = upstream.end_session(
                 target,
-                Session::Own(session),
+                OnBehalfOf::Sidecar(Some(session)),
                 Some(offer.version),
                 credential,
-                None,
             );
             if let Ok(Ok(response)) = timeout(PATIENCE, ended).await {
                 discard(response.into_body());
@@ -331,10 +330,9 @@ impl Client<'_> {
             .send(
                 self.policy.target(),
                 &message,
-                session.map(Session::Own),
+                OnBehalfOf::Sidecar(session),
                 self.credential(method),
                 &headers,
-                None,
             )
             .await?;
         let status = response.status();

@@ -1,5 +1,5 @@
-//! One TCP connection after its handshake: HTTP is served on it until it ends by itself or has to: idle, draining, or
-//! the certificate of the other side expires.
+//! One TCP connection after its handshake: HTTP is served on it until it ends by itself or has to: idle, draining, an answer
+//! that isn't taken, or the certificate of the other side expires.
 
 use std::{
     convert::Infallible,
@@ -33,12 +33,15 @@ use tracing::{debug, info};
 
 use crate::{
     body::{Body, PIECE},
+    drain::CallGuard,
+    refusal::Fault,
     shared::Shared,
     stalled::{Answers, Place, State},
     throttle::{Refusals, Throttled},
 };
 
-/// How long a connection that came while closing may wait with its first call.
+/// How long a connection that came while closing may wait with its first call, and one that was told to go before it is
+/// ended.
 const LATE_CALL: Duration = Duration::from_secs(1);
 
 /// Largest HTTP/2 frame and stream window: one call's body needs few round trips, and a stream
@@ -52,17 +55,6 @@ pub struct HeaderBounds {
     pub bytes: u32,
     /// How many there are.
     pub number: usize,
-}
-
-/// Why a connection was ended that nobody told to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// An answer was not taken.
-    Untaken,
-    /// A request's headers were beyond the bounds.
-    HeadersTooLarge,
-    /// What came is no HTTP/1.1.
-    NotHttp,
 }
 
 /// Why a connection has to end.
@@ -92,6 +84,7 @@ pub struct Link {
 pub struct OpenCall {
     link: Arc<Link>,
     place: Option<Place>,
+    _under_way: CallGuard,
 }
 
 impl OpenCall {
@@ -152,6 +145,7 @@ impl Link {
         OpenCall {
             place: self.is_watched().then(|| self.answers.begin()).flatten(),
             link: Arc::clone(self),
+            _under_way: self.shared.drain.call(),
         }
     }
 
@@ -235,6 +229,7 @@ impl Link {
         ]
         .into_iter()
         .collect();
+        let mut announced = false;
         loop {
             tokio::select! {
                 // First: of a connection that is never done they would find the task's budget used up, each time.
@@ -242,6 +237,7 @@ impl Link {
                 Some(end) = ends.next() => match end {
                     // Told to go: no further call is accepted, the ones under way end (GOAWAY, `Connection: close`).
                     End::Announced => {
+                        announced = true;
                         self.ending.send_replace(true);
                         served.as_mut().graceful_shutdown();
                     }
@@ -251,10 +247,11 @@ impl Link {
                         return None;
                     }
                     End::Untaken => {
-                        info!("a connection ended because an answer on it was not taken");
-                        return Some(Fault::Untaken);
+                        return Some(Fault::AnswerUntaken);
                     }
                 },
+                // Over HTTP/2 it is the client that says when it has heard of it, and one that never does could go on.
+                () = self.until_quiet(), if announced => return None,
                 ended = served.as_mut() => {
                     let error = ended.err()?;
                     debug!(%error, "connection ended");
@@ -295,6 +292,16 @@ impl Link {
             sleep(pause).await;
             if self.answers.look(owed, waits) {
                 return End::Untaken;
+            }
+        }
+    }
+
+    /// Ends when no call is under way, a while after it was asked.
+    async fn until_quiet(&self) {
+        loop {
+            sleep(LATE_CALL).await;
+            if self.calls_open.load(Ordering::Relaxed) == 0 {
+                return;
             }
         }
     }

@@ -22,16 +22,22 @@ pub struct TrustGeneration {
 }
 
 /// What was in force when a decision began: whoever waited since asks whether it still is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Standing<'a> {
     live: &'a Live,
     generation: u64,
+    inventory: Arc<Inventory>,
 }
 
 impl Standing<'_> {
     /// Whether nothing that decides has changed.
-    pub fn holds(self) -> bool {
-        self.live.generation() == self.generation
+    pub fn holds(&self) -> bool {
+        self.live.generation() == self.generation && Arc::ptr_eq(&self.inventory, &self.live.inventory.load())
+    }
+
+    /// What the server's own lists had taught.
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
     }
 }
 
@@ -89,6 +95,7 @@ impl Live {
         Standing {
             live: self,
             generation: self.generation(),
+            inventory: self.inventory(),
         }
     }
 
@@ -177,5 +184,38 @@ impl Live {
         self.trust
             .store(Some(Arc::new(TrustGeneration { generation, trust })));
         self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_core::mcp::{ProtocolVersion, fingerprint::Fingerprint};
+
+    use super::*;
+
+    type Change<'a> = &'a dyn Fn(&Live);
+
+    #[test]
+    fn what_decides_stands_until_it_changes() {
+        let live = Live::default();
+        let learned = |name: &str| Learned {
+            listing: Listing::Tools,
+            version: ProtocolVersion::V20250618,
+            name: name.to_owned(),
+            fingerprint: Fingerprint::of(name),
+            facts: Ok(None),
+        };
+        let changes: [(&str, bool, Change<'_>); 4] = [
+            ("a definition", true, &|live| drop(live.learn(&[learned("a")]))),
+            ("the same again", false, &|live| drop(live.learn(&[learned("a")]))),
+            ("another one", true, &|live| drop(live.learn(&[learned("b")]))),
+            ("pins", true, &|live| live.pin(Pins::of_image("another"))),
+        ];
+        for (what, changes, change) in changes {
+            let standing = live.standing();
+            assert!(standing.holds(), "{what}");
+            change(&live);
+            assert_eq!(standing.holds(), !changes, "{what}");
+        }
     }
 }

@@ -37,16 +37,15 @@ impl Peers {
     pub fn new(credentials: &Credentials, roots: &Trust, limits: &Limits) -> Result<Self, TlsError> {
         let name = credentials.name()?.clone();
         let mut client = tls::client_config(credentials, roots)?;
+        // Its end needs no consent of the other side.
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Both sides are ours.
+        let mut server = tls::server_config(credentials, roots, KeyExchange::PostQuantumRequired)?;
+        server.alpn_protocols.clone_from(&client.alpn_protocols);
         Ok(Self {
             spiffe_id: name.spiffe_id.clone(),
             host: HeaderValue::try_from(name.dns.to_str().as_ref()).map_err(|_| TlsError::Nameless)?,
-            // Both sides are ours.
-            server: Arc::new(tls::server_config(
-                credentials,
-                roots,
-                KeyExchange::PostQuantumRequired,
-            )?),
+            server: Arc::new(server),
             client: relay::client(client, name, limits),
         })
     }

@@ -8,14 +8,14 @@ use bulkhead_core::{
     mcp::{Message, inventory::Learned},
     policy::{CompiledAgent, CompiledPolicy, Decision, Records},
 };
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use serde::Serialize;
 use tracing::error;
 
 use crate::{
-    audit::Line, authentication, identity::Identity, policy::LoadedPolicy, refusal::EdgeRefusal,
-    server::Connection, shared::Shared, tokens::Token,
+    audit::Line, authentication, identity::Identity, policy::LoadedPolicy, server::Connection,
+    shared::Shared, tokens::Token,
 };
 
 /// An intent that is no record yet. Dropped, it becomes one, of a call that was cancelled.
@@ -258,7 +258,7 @@ struct EdgeRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'static str>,
+    method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -320,6 +320,16 @@ pub enum SessionCall {
     Stream,
 }
 
+impl SessionCall {
+    /// The HTTP method that asks for it.
+    pub const fn method(self) -> Method {
+        match self {
+            Self::End => Method::DELETE,
+            Self::Stream => Method::GET,
+        }
+    }
+}
+
 /// Records what is going to be done with a session: its end, or a stream of it. Without the record it
 /// is not.
 pub fn of_session(
@@ -330,14 +340,15 @@ pub fn of_session(
     session: &str,
     what: SessionCall,
 ) -> io::Result<OpenIntent> {
-    let (method, rule) = match what {
-        SessionCall::End => ("DELETE", "methods[DELETE]"),
-        SessionCall::Stream => ("GET", "methods[GET]"),
+    let rule = match what {
+        SessionCall::End => "methods[DELETE]",
+        SessionCall::Stream => "methods[GET]",
     };
+    let method = what.method();
     let time = now();
     let record = EdgeRecord {
         session: Some(session),
-        method: Some(method),
+        method: Some(method.as_str()),
         rule: Some(rule),
         decision: Verdict::Permit,
         ..EdgeRecord::of(connection, Some(policy), &time).proven_by(token, Some(caller))
@@ -347,8 +358,8 @@ pub fn of_session(
     Ok(OpenIntent::new(shared, record.call))
 }
 
-/// Records what the HTTP edge refused; with the token that was verified before, if one was.
-pub fn edge(connection: &Connection, token: Option<&Token>, refusal: EdgeRefusal) {
+/// Records for which reason the HTTP edge refused something; with the token that was verified before, if one was.
+pub fn edge(connection: &Connection, token: Option<&Token>, reason: &'static str) {
     let shared = &connection.shared;
     let policy = shared.live.policy();
     let time = now();
@@ -356,7 +367,7 @@ pub fn edge(connection: &Connection, token: Option<&Token>, refusal: EdgeRefusal
         .zip(policy.as_deref())
         .and_then(|(token, policy)| authentication::caller(connection, token, policy));
     let mut record = EdgeRecord {
-        reason: Some(refusal.code()),
+        reason: Some(reason),
         ..EdgeRecord::of(connection, policy.as_deref(), &time)
     };
     if let Some(token) = token {

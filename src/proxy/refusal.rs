@@ -1,4 +1,4 @@
-//! What is refused at the HTTP edge, before there is an MCP message to decide about. One place
+//! What is refused at the HTTP edge, before there is an MCP message to decide about, and why connections end. One place
 //! maps each reason to its status, its code and its words. Refusals of messages are core's.
 
 use bulkhead_core::refusal::CODE_DENIED;
@@ -75,15 +75,6 @@ pub enum EdgeRefusal {
     /// More headers than the limit.
     #[error("the request has too many headers; send fewer")]
     HeadersTooMany,
-    /// Headers beyond what HTTP/1.1 is read with. On record only: the client gets an answer without words.
-    #[error("the request has too many headers, or too large ones; send less")]
-    HeadersTooLarge,
-    /// What came is no HTTP/1.1. On record only, like the one before.
-    #[error("what came on the connection is not HTTP")]
-    NotHttp,
-    /// An answer wasn't taken. On record only: the connection ends.
-    #[error("an answer was not taken in time; read answers as they come")]
-    AnswerUntaken,
     /// Too large.
     #[error("the body is larger than the limit; send less")]
     BodyTooLarge,
@@ -99,10 +90,6 @@ pub enum EdgeRefusal {
     /// The agent has made as many requests as it may in a minute; after these seconds there is room for one.
     #[error("the agent has made as many requests as it may for now; try again in {0} s")]
     RateLimited(u32),
-    /// The agent, or all together that are none, has too many connections open. On record only: the connection ends without
-    /// an answer.
-    #[error("too many connections are open; close some, or send several calls over one")]
-    ConnectionsFull,
     /// The sidecar has too many calls under way.
     #[error("too many calls are under way; try again later")]
     Overloaded,
@@ -151,14 +138,10 @@ impl EdgeRefusal {
             Self::ContentEncoding => "content_encoding",
             Self::HeaderMalformed => "header_malformed",
             Self::HeadersTooMany => "headers_too_many",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::NotHttp => "not_http",
-            Self::AnswerUntaken => "answer_untaken",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyIncomplete => "body_incomplete",
             Self::AgentBusy => "agent_busy",
-            Self::ConnectionsFull => "connections_full",
             Self::RateLimited(_) => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::MemoryExhausted => "memory_exhausted",
@@ -194,14 +177,13 @@ impl EdgeRefusal {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeaderMalformed
-            | Self::NotHttp
             | Self::VersionUnsupported
             | Self::BodyIncomplete
             | Self::SessionMissing => StatusCode::BAD_REQUEST,
-            Self::HeadersTooMany | Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTimeout | Self::AnswerUntaken => StatusCode::REQUEST_TIMEOUT,
-            Self::AgentBusy | Self::ConnectionsFull | Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::AgentBusy | Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
         }
     }
@@ -234,6 +216,36 @@ impl EdgeRefusal {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+/// What the other side of a connection did, so that it ended. The client isn't told: there is nothing to answer, or nobody
+/// that takes an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The agent, or all together that are none, has too many connections open.
+    #[error("too many connections of one agent, or of unknown ones, are open")]
+    ConnectionsFull,
+    /// An answer wasn't taken.
+    #[error("an answer was not taken in time")]
+    AnswerUntaken,
+    /// More headers, or larger ones, than HTTP/1.1 is read with.
+    #[error("a request has too many headers, or too large ones")]
+    HeadersTooLarge,
+    /// What came is no HTTP/1.1.
+    #[error("what came is not HTTP")]
+    NotHttp,
+}
+
+impl Fault {
+    /// The stable code, for audit and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::ConnectionsFull => "connections_full",
+            Self::AnswerUntaken => "answer_untaken",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::NotHttp => "not_http",
+        }
     }
 }
 

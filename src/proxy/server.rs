@@ -22,9 +22,9 @@ use crate::{
     admission::AgentRoom,
     endpoint, exchange,
     identity::{self, Identity, IdentityError},
-    link::{Fault, HeaderBounds, Link, OpenCall},
+    link::{HeaderBounds, Link, OpenCall},
     memory::Held,
-    refusal::EdgeRefusal,
+    refusal::Fault,
     shared::Shared,
     tokens::Presented,
     workers::Workers,
@@ -216,7 +216,7 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
     if let Err(error) = &identity {
         warn!(client.address = %client, %error, "a verified certificate names nobody");
     }
-    let mut changes = shared.live.changes();
+    let changes = shared.live.changes();
     let known = identity
         .as_ref()
         .ok()
@@ -239,9 +239,8 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
         Arc::clone(&link),
     );
     let Ok(_room) = connected else {
-        warn!(client.address = %client, "too many connections of one agent, or of unknown ones");
         connection.count_refusal();
-        exchange::refused(&connection, None, EdgeRefusal::ConnectionsFull);
+        exchange::ended(&connection, Fault::ConnectionsFull);
         return;
     };
     let service = service_fn({
@@ -258,24 +257,21 @@ async fn converse(stream: TlsStream<TcpStream>, client: SocketAddr, shared: &Arc
     let superseded = async {
         match &connection.identity {
             // It is a stranger's connection, with a stranger's bounds: an agent gets one of its own.
-            Ok(identity) if !was_known => {
-                while !is_known(shared, identity) {
-                    // Who changes lives as long as the process.
-                    let _ = changes.changed().await;
-                }
-            }
+            Ok(identity) if !was_known => until_known(shared, identity, changes).await,
             _ => pending().await,
         }
     };
     let fault = link.serve(stream, headers, not_after, superseded, service).await;
     if let Some(fault) = fault {
         connection.count_refusal();
-        let refusal = match fault {
-            Fault::Untaken => EdgeRefusal::AnswerUntaken,
-            Fault::HeadersTooLarge => EdgeRefusal::HeadersTooLarge,
-            Fault::NotHttp => EdgeRefusal::NotHttp,
-        };
-        exchange::refused(&connection, None, refusal);
+        exchange::ended(&connection, fault);
+    }
+}
+
+async fn until_known(shared: &Shared, identity: &Identity, mut changes: watch::Receiver<u64>) {
+    while !is_known(shared, identity) {
+        // Who changes lives as long as the process.
+        let _ = changes.changed().await;
     }
 }
 

@@ -6,7 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Answers that are watched at once. No connection has more streams: [`crate::limits::Limits::streams`] is as many by default.
+/// Answers that are watched at once; a call beyond them isn't begun. [`crate::limits::Limits::streams`] is as many by default,
+/// but streams that are taken back count until that is heard of.
 pub const MOST: u32 = 64;
 
 /// Low bits of a place; above them is the look at which it was noted.

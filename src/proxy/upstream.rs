@@ -1,8 +1,9 @@
 //! The client of the MCP server: HTTP/1.1 to one port on loopback, connections reused, nothing
 //! followed, nothing retried once a byte may have been seen.
 //!
-//! A message is sent as a [`Permitted`] one, which policy alone can make, and an agent's session is used as an
-//! [`OpenSession`], which its seal alone can make: forgetting to check doesn't compile. Nothing is sent without a
+//! A message is sent as a [`Permitted`] one, which policy alone can make, an agent's session is used as an
+//! [`OpenSession`], which its seal alone can make, and what is sent for an agent is sent with the [`Standing`] of its
+//! decision: forgetting to check doesn't compile. Nothing is sent without a
 //! credential that was made for it; the client's own goes no further.
 
 mod connection;
@@ -95,20 +96,34 @@ enum Sent {
     Not(Request<Full<Bytes>>, UpstreamError),
 }
 
-/// A session of the server's that may be used.
+/// For whom a request is sent, with the session of the server's that it belongs to.
 #[derive(Clone, Copy, Debug)]
-pub enum Session<'a> {
-    /// An agent's: its seal opened it.
-    Agents(&'a OpenSession),
-    /// The sidecar's own.
-    Own(&'a OwnSession),
+pub enum OnBehalfOf<'a> {
+    /// An agent, while what was decided stands.
+    Agent {
+        /// Its seal opened it.
+        session: Option<&'a OpenSession>,
+        /// What was decided by.
+        standing: &'a Standing<'a>,
+    },
+    /// The sidecar itself.
+    Sidecar(Option<&'a OwnSession>),
 }
 
-impl Session<'_> {
-    fn id(&self) -> Result<HeaderValue, http::Error> {
+impl OnBehalfOf<'_> {
+    fn session(self) -> Result<Option<HeaderValue>, http::Error> {
         match self {
-            Self::Agents(session) => Ok(HeaderValue::from_str(session.upstream_id())?),
-            Self::Own(session) => Ok(session.0.clone()),
+            Self::Agent { session, .. } => session
+                .map(|session| Ok(HeaderValue::from_str(session.upstream_id())?))
+                .transpose(),
+            Self::Sidecar(session) => Ok(session.map(|session| session.0.clone())),
+        }
+    }
+
+    fn may_send(self) -> Result<(), UpstreamError> {
+        match self {
+            Self::Agent { standing, .. } if !standing.holds() => Err(UpstreamError::Superseded),
+            _ => Ok(()),
         }
     }
 }
@@ -169,15 +184,14 @@ impl Upstream {
         }
     }
 
-    /// Sends a permitted message and waits for the answer's headers; while what decided about it stands, if that was asked.
+    /// Sends a permitted message and waits for the answer's headers.
     pub async fn send(
         &self,
         target: &Target,
         permitted: &Permitted<Forward>,
-        session: Option<Session<'_>>,
+        of: OnBehalfOf<'_>,
         credential: HeaderValue,
         client: &HeaderMap,
-        standing: Option<Standing<'_>>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut request = Request::new(Full::new(permitted.body().clone()));
         *request.method_mut() = Method::POST;
@@ -188,33 +202,29 @@ impl Upstream {
             headers.append(name, HeaderValue::from_str(value).map_err(http::Error::from)?);
         }
         pass(client, headers);
-        self.exchange(target, request, session, credential, standing)
-            .await
+        self.exchange(target, request, of, credential).await
     }
 
     /// Ends a session.
     pub async fn end_session(
         &self,
         target: &Target,
-        session: Session<'_>,
+        of: OnBehalfOf<'_>,
         version: Option<ProtocolVersion>,
         credential: HeaderValue,
-        standing: Option<Standing<'_>>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let request = of_session(Method::DELETE, version);
-        self.exchange(target, request, Some(session), credential, standing)
-            .await
+        self.exchange(target, request, of, credential).await
     }
 
     /// Opens a stream of a session, or takes one up again after an event.
     pub async fn stream(
         &self,
         target: &Target,
-        session: &OpenSession,
+        of: OnBehalfOf<'_>,
         version: Option<ProtocolVersion>,
         after: Option<&OpenEvent>,
         credential: HeaderValue,
-        standing: Standing<'_>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut request = of_session(Method::GET, version);
         let headers = request.headers_mut();
@@ -223,27 +233,25 @@ impl Upstream {
             let value = HeaderValue::from_str(event.upstream_id()).map_err(http::Error::from)?;
             headers.insert(LAST_EVENT, value);
         }
-        let session = Some(Session::Agents(session));
-        self.exchange(target, request, session, credential, Some(standing))
-            .await
+        self.exchange(target, request, of, credential).await
     }
 
     async fn exchange(
         &self,
         target: &Target,
         mut request: Request<Full<Bytes>>,
-        session: Option<Session<'_>>,
+        of: OnBehalfOf<'_>,
         mut credential: HeaderValue,
-        standing: Option<Standing<'_>>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         // Not into logs.
         credential.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, credential);
         *request.uri_mut() = target.path.clone();
         request.headers_mut().insert(header::HOST, target.host.clone());
-        if let Some(session) = session {
-            request.headers_mut().insert(SESSION, session.id()?);
+        if let Some(session) = of.session()? {
+            request.headers_mut().insert(SESSION, session);
         }
+        of.may_send()?;
         // An idle connection may have been closed by the server in this moment. Not the first turn of a loop, for the
         // reason that `exchange::message` has.
         let request = match self.pool.take(target.port) {
@@ -253,7 +261,7 @@ impl Upstream {
             },
             None => request,
         };
-        Box::pin(self.over_another(target.port, request, standing)).await
+        Box::pin(self.over_another(target.port, request, of)).await
     }
 
     /// Sends a request over another idle connection, or at last over a new one. That takes time, so it is asked again whether
@@ -262,7 +270,7 @@ impl Upstream {
         &self,
         port: u16,
         mut request: Request<Full<Bytes>>,
-        standing: Option<Standing<'_>>,
+        of: OnBehalfOf<'_>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         while let Some(connection) = self.pool.take(port) {
             match self.over(connection, request).await? {
@@ -271,9 +279,9 @@ impl Upstream {
             }
         }
         let connection = self.dial(port).await?;
-        if standing.is_some_and(|standing| !standing.holds()) {
+        if let Err(superseded) = of.may_send() {
             self.pool.put(connection);
-            return Err(UpstreamError::Superseded);
+            return Err(superseded);
         }
         match self.over(connection, request).await? {
             Sent::Answered(response) => Ok(response),

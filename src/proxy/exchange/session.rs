@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
-use super::{DECIDED_AGAIN, SESSION, answer, empty, events, handles, reach, unrecorded};
+use super::{ATTEMPTS, DECIDED_AGAIN, SESSION, answer, empty, events, handles, reach, unrecorded};
 use crate::{
     authentication::authenticate,
     body::Body,
@@ -25,7 +25,7 @@ use crate::{
     sealer::{OpenEvent, OpenSession},
     server::Connection,
     tokens::Token,
-    upstream::{Session, Target, UpstreamError},
+    upstream::{AnswerBody, OnBehalfOf, Target, UpstreamError},
 };
 
 /// Where a stream is taken up again.
@@ -99,13 +99,10 @@ fn record(
     let intent = record::of_session(connection, token, &policy, &agent, &stand_in(&session), what)
         .map_err(|error| unrecorded(connection, &error))?;
     shared.metrics.decided("permit", "granted");
-    let method = match what {
-        SessionCall::Stream => "GET",
-        SessionCall::End => "DELETE",
-    };
+    let method = what.method();
     let mut id = String::new();
     let credential = shared.minter.authorization(
-        |moment| Claims::of_http(policy.compiled(), &agent, method, moment),
+        |moment| Claims::of_http(policy.compiled(), &agent, method.as_str(), moment),
         &mut id,
     );
     Ok(Found::Here(Box::new(Recorded {
@@ -134,36 +131,62 @@ async fn elsewhere(
         })
 }
 
+/// What came of a session call.
+enum Undertaken {
+    /// What the server said, if it did.
+    Here(Box<Recorded>, Result<Response<AnswerBody>, UpstreamError>),
+    /// The answer of the replica that the session lives in.
+    Elsewhere(Response<Body>),
+}
+
+/// Decides a session call, and makes it if that still stands once it is on record and there is a connection.
+async fn undertake(
+    connection: &Arc<Connection>,
+    token: &Arc<Token>,
+    headers: &HeaderMap,
+    what: SessionCall,
+) -> Result<Undertaken, EdgeRefusal> {
+    let shared = &connection.shared;
+    for _ in 0..ATTEMPTS {
+        let standing = shared.live.standing();
+        let call = match record(connection, token, headers, what)? {
+            Found::Here(call) => call,
+            Found::Elsewhere(replica, path) => {
+                let method = what.method();
+                return elsewhere(connection, &replica, &path, method, headers)
+                    .await
+                    .map(Undertaken::Elsewhere);
+            }
+        };
+        let of = OnBehalfOf::Agent {
+            session: Some(&call.session),
+            standing: &standing,
+        };
+        let (upstream, target, credential) = (&shared.upstream, &call.target, call.credential.clone());
+        let said = match what {
+            SessionCall::End => upstream.end_session(target, of, call.version, credential).await,
+            SessionCall::Stream => {
+                let after = call.event.as_ref();
+                upstream.stream(target, of, call.version, after, credential).await
+            }
+        };
+        match said {
+            Err(UpstreamError::Superseded) => call.intent.close(Completion::Cancelled, Some(DECIDED_AGAIN)),
+            said => return Ok(Undertaken::Here(call, said)),
+        }
+    }
+    Err(EdgeRefusal::Overloaded)
+}
+
 /// Ends a session.
 pub async fn end_session(
     connection: &Arc<Connection>,
     token: &Arc<Token>,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, EdgeRefusal> {
-    let shared = &connection.shared;
-    let (intent, ended) = loop {
-        let standing = shared.live.standing();
-        let call = match record(connection, token, headers, SessionCall::End)? {
-            Found::Here(call) => call,
-            Found::Elsewhere(replica, path) => {
-                return elsewhere(connection, &replica, &path, Method::DELETE, headers).await;
-            }
-        };
-        let session = Session::Agents(&call.session);
-        let ended = shared
-            .upstream
-            .end_session(
-                &call.target,
-                session,
-                call.version,
-                call.credential,
-                Some(standing),
-            )
-            .await;
-        match ended {
-            Err(UpstreamError::Superseded) => call.intent.close(Completion::Cancelled, Some(DECIDED_AGAIN)),
-            ended => break (call.intent, ended),
-        }
+    let (call, ended) = match undertake(connection, token, headers, SessionCall::End).await? {
+        Undertaken::Here(call, ended) => (call, ended),
+        Undertaken::Elsewhere(answer) => return Ok(answer),
     };
     let ended = match ended {
         Ok(response) => {
@@ -181,7 +204,7 @@ pub async fn end_session(
         Ok(_) => Completion::Completed,
         Err(_) => Completion::Failed,
     };
-    intent.close(outcome, None);
+    call.intent.close(outcome, None);
     Ok(ended.unwrap_or_else(EdgeRefusal::response))
 }
 
@@ -193,32 +216,11 @@ pub async fn stream(
 ) -> Result<Response<Body>, EdgeRefusal> {
     let room = connection.room().ok_or(EdgeRefusal::IdentityInvalid)?;
     let room = room.stream().map_err(|_| EdgeRefusal::AgentBusy)?;
-    let shared = &connection.shared;
-    let (call, opened) = loop {
-        let standing = shared.live.standing();
-        let call = match record(connection, token, headers, SessionCall::Stream)? {
-            Found::Here(call) => call,
-            Found::Elsewhere(replica, path) => {
-                let mut answer = elsewhere(connection, &replica, &path, Method::GET, headers).await?;
-                answer.body_mut().hold(room);
-                return Ok(answer);
-            }
-        };
-        let (event, credential) = (call.event.as_ref(), call.credential.clone());
-        let opened = shared
-            .upstream
-            .stream(
-                &call.target,
-                &call.session,
-                call.version,
-                event,
-                credential,
-                standing,
-            )
-            .await;
-        match opened {
-            Err(UpstreamError::Superseded) => call.intent.close(Completion::Cancelled, Some(DECIDED_AGAIN)),
-            opened => break (call, opened),
+    let (call, opened) = match undertake(connection, token, headers, SessionCall::Stream).await? {
+        Undertaken::Here(call, opened) => (call, opened),
+        Undertaken::Elsewhere(mut answer) => {
+            answer.body_mut().hold(room);
+            return Ok(answer);
         }
     };
     let refusal = match opened {

@@ -80,9 +80,13 @@ async fn receive(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>) {
         bytes: shared.limits.header_bytes + CHAIN_BYTES,
         number: shared.limits.headers + CHAIN_HEADERS,
     };
+    let not_after = Some(peer.not_after);
     let superseded = superseded(&shared, &peers);
-    link.serve(stream, headers, Some(peer.not_after), superseded, service)
-        .await;
+    let fault = link.serve(stream, headers, not_after, superseded, service).await;
+    if let Some(fault) = fault {
+        let replica = Connection::new(Arc::clone(&shared), Ok(peer), group, presented, false, link);
+        exchange::ended(&replica, fault);
+    }
 }
 
 /// Ends when certificate or roots are others than those of the handshake.
