@@ -10,4 +10,5 @@ mod fence {
     mod closed_before_it_runs;
     mod closed_until_gone;
     mod narrowed;
+    mod shared_pod;
 }

@@ -21,6 +21,7 @@ mod scenarios {
     mod persons;
     mod renewal;
     mod replicas;
+    mod rollout;
     mod sandbox;
     mod shared_role;
     mod tokens;
