@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use self::asks::{About, Ask, PROMPTS, RESOURCES, TOOLS, asks};
+use self::asks::{About, Ask, PROMPTS, RESOURCES, TOOLS, asks, some_asks};
 use super::*;
 use crate::json::tests::json_text;
 

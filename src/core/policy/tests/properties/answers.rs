@@ -177,7 +177,8 @@ fn listed(method: &str) -> Value {
 }
 
 /// What a server says and asks besides, in the legacy era.
-pub const EVENTS: [&str; 8] = [
+pub const EVENTS: [&str; 9] = [
+    r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1,"total":9,"message":"word-done"}}"#,
     r#"{"jsonrpc":"2.0","id":5,"method":"sampling/createMessage","params":{"messages":[],"systemPrompt":"word-asked"}}"#,
     r#"{"jsonrpc":"2.0","id":5,"method":"elicitation/create","params":{"message":"word-asked"}}"#,
     r#"{"jsonrpc":"2.0","id":5,"method":"elicitation/create","params":{"mode":"url","url":"https://a","message":"word-asked"}}"#,

@@ -27,7 +27,8 @@ const REFERENCES: [(&str, &[usize]); 4] = [
 ];
 
 const BILLING: &str = "spiffe://acme/billing";
-const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":CAPABILITIES}"#;
+const META: &str = r#""_meta":{"progressToken":"p"}"#;
+const MODERN_META: &str = r#""_meta":{"progressToken":"p","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":CAPABILITIES}"#;
 
 /// What has to be allowed for a message to go up.
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +71,8 @@ impl Ask {
 
     /// The same of a client with these capabilities.
     pub fn with(modern: bool, method: &'static str, params: &str, capabilities: &str) -> Self {
-        let comma = if params.is_empty() || !modern { "" } else { "," };
-        let meta = if modern {
-            META.replace("CAPABILITIES", capabilities)
-        } else {
-            String::new()
-        };
+        let comma = if params.is_empty() { "" } else { "," };
+        let meta = if modern { MODERN_META } else { META }.replace("CAPABILITIES", capabilities);
         let mut body = request(method, &format!("{{{params}{comma}{meta}}}"));
         if method.starts_with("notifications/") {
             body = body.replacen(r#""id":1,"#, "", 1);
@@ -206,6 +203,12 @@ pub fn asks(modern: bool) -> Vec<Ask> {
     );
     ask("sampling/createMessage", "", About::Nothing);
     asks
+}
+
+/// Some of them, so that a case is fast: all cases together have each of them many times.
+pub fn some_asks() -> impl Strategy<Value = Vec<Ask>> {
+    let some = |modern, at| asks(modern).into_iter().skip(at).step_by(5).collect();
+    (any::<bool>(), 0usize..5).prop_map(move |(modern, at)| some(modern, at))
 }
 
 /// The resources that an agent under these rules is told of, of those that a subscription above asks for.

@@ -11,17 +11,41 @@ type Sets = &'static [(&'static [&'static str], &'static str)];
 
 const OWNED: &str = r#"{"path":"$.rows","field":"tenant","equals":{"string":"acme"}}"#;
 
-/// What is added to the rules of tools and prompts. The arguments that are sent keep some of them and break others.
-const ARGUMENTS: [Sets; 9] = [
-    &[(&["forbidden"], r#"["x"]"#)],
-    &[(&["bounds", "x"], r#"{"maxLength":2}"#)],
-    &[(&["bounds", "x"], r#"{"required":true}"#)],
-    &[(&["bounds", "x"], r#"{"pattern":"b.*"}"#)],
-    &[(&["bounds", "x"], r#"{"enum":["abcd"]}"#)],
-    &[(&["bounds", "n", "maximum"], "3")],
-    &[(&["bounds", "n", "minimum"], "5")],
-    &[(&["bounds", "n", "required"], "true")],
-    &[(&["bounds", "y", "enforcement"], r#""enforce""#)],
+/// What is added to the rules of tools and prompts, arguments that it denies, and arguments that it doesn't.
+const ARGUMENTS: [(Sets, &str, &str); 9] = [
+    (&[(&["forbidden"], r#"["x"]"#)], r#"{"x":null}"#, r#"{"n":1}"#),
+    (
+        &[(&["bounds", "x"], r#"{"maxLength":2}"#)],
+        r#"{"x":"abc"}"#,
+        r#"{"x":"ab"}"#,
+    ),
+    (&[(&["bounds", "x"], r#"{"required":true}"#)], "{}", r#"{"x":0}"#),
+    (
+        &[(&["bounds", "x"], r#"{"pattern":"b.*"}"#)],
+        r#"{"x":"ab"}"#,
+        r#"{"x":"ba"}"#,
+    ),
+    (
+        &[(&["bounds", "x"], r#"{"enum":["b"]}"#)],
+        r#"{"x":"a"}"#,
+        r#"{"x":"b"}"#,
+    ),
+    (
+        &[(&["bounds", "n", "maximum"], "3")],
+        r#"{"n":3.1}"#,
+        r#"{"n":3.0}"#,
+    ),
+    (&[(&["bounds", "n", "minimum"], "5")], r#"{"n":4}"#, r#"{"n":5}"#),
+    (
+        &[(&["bounds", "n", "required"], "true")],
+        r#"{"y":1}"#,
+        r#"{"n":-1}"#,
+    ),
+    (
+        &[(&["bounds", "y", "enforcement"], r#""enforce""#)],
+        r#"{"y":9}"#,
+        r#"{"y":5}"#,
+    ),
 ];
 
 /// What is added to the rules of tools and resources about what comes back.
@@ -65,7 +89,7 @@ fn denial() -> impl Strategy<Value = Denial> {
         1 => prop::sample::select(vec!["form", "url"]).prop_map(Denial::Mode),
         1 => of(parts).prop_map(|(part, index)| Denial::Gone(part, index)),
         1 => (of(parts), role()).prop_map(|((part, index), role)| Denial::Role(part, index, role)),
-        2 => (of(&["tools", "prompts"]), prop::sample::select(&ARGUMENTS[..])).prop_map(|((part, index), sets)| Denial::Rule(part, index, sets)),
+        2 => (of(&["tools", "prompts"]), prop::sample::select(&ARGUMENTS[..])).prop_map(|((part, index), (sets, ..))| Denial::Rule(part, index, sets)),
         2 => (of(&["tools", "resources"]), prop::sample::select(&RETURNED[..])).prop_map(|((part, index), sets)| Denial::Rule(part, index, sets)),
     ]
 }
@@ -133,7 +157,26 @@ fn texts(value: &Value) -> BTreeSet<String> {
 
 proptest! {
     #[test]
-    fn denying_more_never_widens(rules in rules(), denial in denial(), modern: bool, said in said()) {
+    fn what_is_denied_of_arguments_is_refused_and_the_rest_is_as_it_was(tool: bool, modern: bool, (sets, denied, kept) in prop::sample::select(&ARGUMENTS[..])) {
+        let all = |count| vec![Some(Roles::from(["a"])); count];
+        let rules = Rules {
+            agent: Roles::from(["a"]), tools: all(TOOLS.len()), prompts: all(PROMPTS.len()), resources: all(RESOURCES.len()),
+            features: vec![false; FEATURES.len()], results: vec![RESULTS[0]; TOOLS.len() + 1],
+        };
+        let (part, method, name) = if tool { ("tools", "tools/call", "t0") } else { ("prompts", "prompts/get", "p0") };
+        let (before, after) = (compile(&rules.document()), compile(&Denial::Rule(part, 0, sets).applied(rules.document())));
+        let up = |policy: &CompiledPolicy, arguments: &str| {
+            let ask = Ask::new(modern, method, &format!(r#""name":"{name}","arguments":{arguments}"#));
+            outcome(&ask.decided(policy, &Inventory::default()))
+        };
+        prop_assert!(up(&before, denied).is_ok());
+        prop_assert!(matches!(up(&after, denied), Err(Reason::ArgumentForbidden | Reason::ArgumentOutOfBounds)));
+        prop_assert!(up(&before, kept).is_ok());
+        prop_assert_eq!(up(&after, kept), up(&before, kept));
+    }
+
+    #[test]
+    fn denying_more_never_widens(rules in rules(), denial in denial(), asks in some_asks(), said in said()) {
         let document = rules.document();
         let (before, after) = (compile(&document), compile(&denial.applied(document)));
         let channels = |decision: &Decision| decision.outcome.as_ref().ok().and_then(|permitted| permitted.expected().cloned());
@@ -141,7 +184,7 @@ proptest! {
         // session, a subscription.
         let filters = |policy: &CompiledPolicy| policy.agent("spiffe://acme/billing").unwrap().has_owned();
         let unfiltered = filters(&before) && !filters(&after);
-        for ask in asks(modern) {
+        for ask in asks {
             let (first, second) = (ask.decided(&before, &Inventory::default()), ask.decided(&after, &Inventory::default()));
             let Ok(sent) = outcome(&second) else {
                 continue;
