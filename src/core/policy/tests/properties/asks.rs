@@ -207,8 +207,8 @@ pub fn asks(modern: bool) -> Vec<Ask> {
 
 /// Some of them, so that a case is fast: all cases together have each of them many times.
 pub fn some_asks() -> impl Strategy<Value = Vec<Ask>> {
-    let some = |modern, at| asks(modern).into_iter().skip(at).step_by(5).collect();
-    (any::<bool>(), 0usize..5).prop_map(move |(modern, at)| some(modern, at))
+    let some = |modern, at| asks(modern).into_iter().skip(at).step_by(9).collect();
+    (any::<bool>(), 0usize..9).prop_map(move |(modern, at)| some(modern, at))
 }
 
 /// The resources that an agent under these rules is told of, of those that a subscription above asks for.
