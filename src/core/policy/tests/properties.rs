@@ -1,38 +1,159 @@
+//! What holds for every policy, message and answer, whatever they say.
+
+mod answers;
+mod asks;
+mod forwarded;
+mod grants;
+mod narrowing;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use self::asks::{About, Ask, PROMPTS, RESOURCES, TOOLS, asks, some_asks};
 use super::*;
 use crate::json::tests::json_text;
 
-const ROLES: [&str; 3] = ["a", "b", "c"];
-const TOOLS: [&str; 3] = ["t0", "t1", "t2"];
+type Roles = BTreeSet<&'static str>;
 
-fn roles() -> impl Strategy<Value = BTreeSet<&'static str>> {
+const ROLES: [&str; 3] = ["a", "b", "c"];
+
+/// What the agent of these policies may be given besides, and how a policy says it.
+const FEATURES: [(&str, &str); 4] = [
+    ("logging", "true"),
+    ("roots", "true"),
+    ("sampling", "true"),
+    ("elicitation", r#"["form","url"]"#),
+];
+
+/// Rules about results, of which some have none and some only report.
+const RESULTS: [&str; 4] = [
+    "null",
+    r#"{"owned":{"path":"$.rows","field":"tenant","equals":{"string":"acme"}}}"#,
+    r#"{"owned":{"path":"$.rows","field":"tenant","equals":{"string":"acme"}},"enforcement":"report"}"#,
+    r#"{"owned":{"path":"$.rows","field":"tenant","equals":{"string":"acme"}},"maxRecords":2,"maxBytes":500}"#,
+];
+
+/// A policy of one agent: which roles it has and which a thing is for. What has none isn't in the policy.
+#[derive(Clone, Debug)]
+struct Rules {
+    agent: Roles,
+    tools: Vec<Option<Roles>>,
+    prompts: Vec<Option<Roles>>,
+    resources: Vec<Option<Roles>>,
+    features: Vec<bool>,
+    /// Of the tools, and of the last resource: no other rule covers its URIs.
+    results: Vec<&'static str>,
+}
+
+fn roles() -> impl Strategy<Value = Roles> {
     prop::collection::btree_set(prop::sample::select(&ROLES[..]), 0..3)
 }
 
-/// A policy of one agent and some tools.
-fn small(agent: &BTreeSet<&str>, tools: &[(&str, &BTreeSet<&str>)]) -> CompiledPolicy {
-    let tools: Vec<_> = tools
-        .iter()
-        .map(|(name, roles)| json!({"name": name, "roles": roles, "forced": {"tenant": {"string": "acme"}}, "bounds": {"n": {"maximum": 10}}}))
-        .collect();
-    let mut document = document();
-    document["agents"] = json!([{"name": "x", "spiffeId": "spiffe://acme/x", "roles": agent}]);
-    document["tools"] = json!(tools);
-    compile(&document)
+fn rules() -> impl Strategy<Value = Rules> {
+    let things = |count| prop::collection::vec(prop::option::weighted(0.8, roles()), count);
+    (
+        roles(),
+        things(TOOLS.len()),
+        things(PROMPTS.len()),
+        things(RESOURCES.len()),
+        prop::collection::vec(any::<bool>(), FEATURES.len()),
+        prop::collection::vec(prop::sample::select(&RESULTS[..]), TOOLS.len() + 1),
+    )
+        .prop_map(|(agent, tools, prompts, resources, features, results)| Rules {
+            agent,
+            tools,
+            prompts,
+            resources,
+            features,
+            results,
+        })
 }
 
-fn permits(policy: &CompiledPolicy, body: &str) -> bool {
-    decide(policy, "x", LEGACY, body, &Inventory::default())
-        .outcome
-        .is_ok()
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+impl Rules {
+    fn document(&self) -> Value {
+        let callable = |name: &str, roles: &Roles| {
+            json!({
+                "name": name, "roles": roles, "forced": {"tenant": {"string": "acme"}},
+                "bounds": {"n": {"maximum": 10}, "y": {"maximum": 5, "enforcement": "report"}},
+            })
+        };
+        let mut document = document();
+        document["agents"] =
+            json!([{"name": "billing", "spiffeId": "spiffe://acme/billing", "roles": self.agent}]);
+        let mut tools = Vec::new();
+        for ((name, roles), results) in TOOLS.iter().zip(&self.tools).zip(&self.results) {
+            let Some(roles) = roles else { continue };
+            let mut tool = callable(name, roles);
+            tool["results"] = parsed(results);
+            tools.push(tool);
+        }
+        let prompts = PROMPTS.iter().zip(&self.prompts);
+        let prompts = prompts.filter_map(|(name, roles)| Some(callable(name, roles.as_ref()?)));
+        let mut resources = Vec::new();
+        for (uri, roles) in RESOURCES.iter().zip(&self.resources) {
+            let Some(roles) = roles else { continue };
+            let mut resource = json!({"uri": uri, "roles": roles});
+            if uri.contains("{tenant}") {
+                resource["forced"] = json!({"tenant": {"string": "acme"}});
+                resource["results"] = parsed(self.results[TOOLS.len()]);
+            }
+            resources.push(resource);
+        }
+        document["prompts"] = prompts.collect();
+        document["tools"] = json!(tools);
+        document["resources"] = json!(resources);
+        document["clientFeatures"] = json!({});
+        for ((name, granted), _) in FEATURES.iter().zip(&self.features).filter(|(_, has)| **has) {
+            document["clientFeatures"][name] = parsed(granted);
+        }
+        document
+    }
+
+    /// Whether a rule allows what a message is about, said in another way than the policy decides it.
+    fn allow(&self, about: About) -> bool {
+        let granted = |roles: Option<&Option<Roles>>| {
+            roles.is_some_and(|roles| roles.iter().any(|roles| !roles.is_disjoint(&self.agent)))
+        };
+        let named = |names: &[&str], of: &[Option<Roles>], name: &str| {
+            let index = names.iter().position(|known| *known == name);
+            granted(index.and_then(|index| of.get(index)))
+        };
+        // The last is filtered where its rule says so: then its URIs may be read, and nobody is told of them.
+        let told =
+            !self.results[TOOLS.len()].contains("owned") || self.results[TOOLS.len()].contains("report");
+        match about {
+            About::Anyone => true,
+            About::Nothing => false,
+            About::Tool(name) => named(&TOOLS, &self.tools, name),
+            About::Prompt(name) => named(&PROMPTS, &self.prompts, name),
+            About::Covered { by, read } => by
+                .iter()
+                .any(|index| granted(self.resources.get(*index)) && (read || told || *index < 2)),
+            About::Feature(name) => FEATURES
+                .iter()
+                .zip(&self.features)
+                .any(|((known, _), has)| *known == name && *has),
+        }
+    }
 }
 
 /// Arguments with hostile spellings and the names that rules are about.
 fn arguments() -> impl Strategy<Value = String> {
-    let name = prop_oneof!["tenant", "t\\\\u0065nant", "Tenant", "n", "N", "[a-c]{1,2}"];
+    let name = prop_oneof![
+        "tenant",
+        "t\\\\u0065nant",
+        "Tenant",
+        "n",
+        "N",
+        "limit",
+        "at",
+        "[a-c]{1,2}"
+    ];
     prop_oneof![
         json_text(),
         prop::collection::vec((name, json_text()), 0..4).prop_map(|members| {
@@ -47,63 +168,11 @@ fn arguments() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_permit_means_that_a_rule_allowed_it(agent in roles(), tools in prop::collection::vec(roles(), 3), tool in prop::sample::select(&TOOLS[..])) {
-        let named: Vec<_> = TOOLS.into_iter().zip(&tools).take(2).collect();
-        let allowed = named.iter().any(|(name, roles)| *name == tool && !roles.is_disjoint(&agent));
-        prop_assert_eq!(permits(&small(&agent, &named), &call(tool, "{}")), allowed);
-    }
-
-    #[test]
-    fn taking_away_a_tool_or_a_role_never_widens(agent in roles(), tools in prop::collection::vec(roles(), 3), gone in 0usize..3, role in prop::sample::select(&ROLES[..])) {
-        let all: Vec<_> = TOOLS.into_iter().zip(&tools).collect();
-        let before = small(&agent, &all);
-        let mut fewer = all.clone();
-        fewer.remove(gone);
-        let mut weaker = agent.clone();
-        weaker.remove(role);
-        let mut narrower = tools.clone();
-        narrower[gone].remove(role);
-        let narrower: Vec<_> = TOOLS.into_iter().zip(&narrower).collect();
-        for after in [small(&agent, &fewer), small(&weaker, &all), small(&agent, &narrower)] {
-            for tool in TOOLS {
-                let body = call(tool, "{}");
-                prop_assert!(!permits(&after, &body) || permits(&before, &body), "{}", tool);
-            }
-        }
-    }
-
-    #[test]
-    fn what_goes_up_is_what_was_decided(arguments in arguments()) {
-        let policy = policy();
-        let text = call("list", &arguments);
-        let body = Bytes::from(text.clone());
-        prop_assume!(mcp::read(&body, Limits::default()).is_ok());
-        let decision = decide(&policy, "billing", LEGACY, &text, &Inventory::default());
-        let Ok(sent) = outcome(&decision) else { return Ok(()) };
-
-        // Read by someone else, it is the caller's message with the forced value, and no more.
-        let mut expected: Value = serde_json::from_str(&text).unwrap();
-        let arguments = &mut expected["params"]["arguments"];
-        if arguments.is_null() {
-            *arguments = json!({});
-        }
-        arguments["tenant"] = json!("acme");
-        prop_assert_eq!(serde_json::from_str::<Value>(&sent).unwrap(), expected);
-
-        // Sent again, it is permitted and nothing changes.
-        let again = decide(&policy, "billing", LEGACY, &sent, &Inventory::default());
-        prop_assert_eq!(outcome(&again), Ok(sent));
-        prop_assert!(again.overridden.is_empty());
-    }
-
-    #[test]
-    fn bounds_hold_for_whatever_goes_up(value in json_text()) {
-        let text = call("list", &format!(r#"{{"limit":{value}}}"#));
-        let body = Bytes::from(text.clone());
-        prop_assume!(mcp::read(&body, Limits::default()).is_ok());
-        if let Ok(sent) = outcome(&decide(&policy(), "billing", LEGACY, &text, &Inventory::default())) {
-            let sent: Value = serde_json::from_str(&sent).unwrap();
-            prop_assert!(sent["params"]["arguments"]["limit"].as_f64().is_some_and(|limit| limit <= 100.0));
+    fn bounds_hold_for_whatever_goes_up(value in json_text(), modern: bool) {
+        let ask = Ask::new(modern, "tools/call", &format!(r#""name":"list","arguments":{{"limit":{value}}}"#));
+        prop_assume!(ask.is_readable());
+        if let Ok(sent) = outcome(&ask.decided(&policy(), &Inventory::default())) {
+            prop_assert!(parsed(&sent)["params"]["arguments"]["limit"].as_f64().is_some_and(|limit| limit <= 100.0));
         }
     }
 
