@@ -271,9 +271,10 @@ async fn a_plain_answer_is_filtered_in_both_eras() {
     let mut billing = sidecar.client("billing").await;
     let call = |tool: &str| json!({"name": tool});
     for modern in [false, true] {
-        let reply = match modern {
-            true => ask(&mut billing, "tools/call", "list_invoices", call("list_invoices")).await,
-            false => billing.call("list_invoices", None).await,
+        let reply = if modern {
+            ask(&mut billing, "tools/call", "list_invoices", call("list_invoices")).await
+        } else {
+            billing.call("list_invoices", None).await
         };
         assert_clean(&reply.json()["result"]);
         assert_eq!(
