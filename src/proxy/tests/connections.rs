@@ -301,6 +301,7 @@ async fn a_server_that_vanishes_in_the_middle_of_its_answer_fails_that_call_alon
             let reply = client.call("list_invoices", None).await;
             (client, reply)
         });
+        until("the call is under way", || requests.load(Ordering::SeqCst) == 1).await;
         while gone == Gone::Silent && !call.is_finished() {
             pass(MINUTE).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
