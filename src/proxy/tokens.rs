@@ -195,3 +195,41 @@ impl Token {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token that weighs so much.
+    fn weighing(weight: u64) -> Arc<Token> {
+        let proves = Proof::Pod(PodToken {
+            subject: "system:serviceaccount:acme-agents:billing".into(),
+            pod: None,
+        });
+        Arc::new(Token {
+            id: "jti".into(),
+            expires: SystemTime::UNIX_EPOCH,
+            proves,
+            issuer: "https://issuer.example".into(),
+            signed_by: KeyDigest::default(),
+            weight,
+        })
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for_whoever_presents_it() {
+        for weight in [1024, MAX_TOKEN as u64 + GRANTS] {
+            let tokens = Tokens::default();
+            let fits = REMEMBERED / weight;
+            for number in 0..4 * fits {
+                let mut digest = [0; 32];
+                digest[..8].copy_from_slice(&number.to_be_bytes());
+                tokens.verified.insert(digest, weighing(weight));
+                assert!(tokens.verified.weight() <= REMEMBERED, "{number} of {weight}");
+            }
+            // It is full, and was so for long: others had to go.
+            let remembered = tokens.verified.len() as u64;
+            assert!((fits / 2..=fits).contains(&remembered), "{remembered} of {fits}");
+        }
+    }
+}

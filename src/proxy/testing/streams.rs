@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc};
-use http::StatusCode;
-use http_body_util::BodyExt;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -23,6 +23,9 @@ pub struct Streams(Arc<Mutex<Vec<mpsc::UnboundedSender<Bytes>>>>);
 impl Streams {
     /// Answers a request.
     pub fn answer(&self, request: &Seen) -> Answer {
+        if request.method == "DELETE" {
+            return plain(request);
+        }
         let streamed = request.method == "GET"
             || matches!(
                 request.json()["method"].as_str(),
@@ -81,8 +84,13 @@ pub struct Stream {
 
 impl Stream {
     /// Opens one; the answer must be a stream.
-    pub async fn open(mut client: Client, method: &str, headers: &[(&str, &str)], body: &str) -> Self {
+    pub async fn open(client: Client, method: &str, headers: &[(&str, &str)], body: &str) -> Self {
         let request = client.request(method, headers, body.to_owned());
+        Self::asked(client, request).await
+    }
+
+    /// The same by any request.
+    pub async fn asked(mut client: Client, request: Request<Full<Bytes>>) -> Self {
         let response = client.send(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 
 /// A request as it reached the server.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub enum Answer {
     Events(BoxStream<'static, Bytes>),
     /// Nothing, ever.
     Silence,
+    /// Another one, once it is told to go on.
+    Later(Arc<Notify>, Box<Self>),
 }
 
 impl Answer {
@@ -186,7 +188,12 @@ async fn serve(
         body,
     };
     seen.lock().unwrap().push(request.clone());
-    Ok(match handler(&request) {
+    let mut answer = handler(&request);
+    while let Answer::Later(told, then) = answer {
+        told.notified().await;
+        answer = *then;
+    }
+    Ok(match answer {
         Answer::Whole(status, headers, body) => {
             let mut response = Response::builder().status(status);
             for (name, value) in headers {
@@ -202,7 +209,7 @@ async fn serve(
                 SyncStream(Mutex::new(events)).frames(),
             )))
             .unwrap(),
-        Answer::Silence => std::future::pending().await,
+        Answer::Silence | Answer::Later(..) => std::future::pending().await,
     })
 }
 

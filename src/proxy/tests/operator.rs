@@ -19,15 +19,15 @@ use bulkhead_core::{
 };
 use bulkhead_proxy::{
     testing::{
-        self, Answer, Leaf, RecordingUpstream, Setup, TestSidecar,
-        sidecar::{HOST, SPIFFE_ID},
+        self, Answer, Leaf, PATIENCE, RecordingUpstream, Setup, Stream, Streams, TestSidecar,
+        sidecar::{HOST, SPIFFE_ID, spiffe},
         until,
     },
     tls,
 };
 use http::StatusCode;
 use serde_json::json;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 const OPERATOR: &str = "bulkhead-operator.bulkhead-system.svc";
@@ -318,6 +318,51 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     operator.stop.cancel();
     until("nothing of what others gave up", || held() == (1, 6)).await;
     until("what the policy says", || held() == (6, 6)).await;
+}
+
+/// Of two replicas each gives half of what the policy says.
+#[tokio::test]
+async fn more_calls_at_once_than_this_replica_s_part_are_refused_until_one_ends() {
+    let streams = Streams::default();
+    let answering = streams.clone();
+    let upstream = RecordingUpstream::answering(move |request| answering.answer(request)).await;
+    let mut setup = Setup::new(upstream.port());
+    setup.policy.agents[0].limits.concurrent = NonZeroU32::new(4);
+    let sidecar = TestSidecar::start(setup).await;
+    let room = sidecar.shared.admission.of_agent(&spiffe("billing"));
+    room.set_part(Some(AgentLimits {
+        concurrent: NonZeroU32::new(2),
+        ..AgentLimits::default()
+    }));
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_invoices"}}"#;
+    let open = async || Stream::open(sidecar.client("billing").await, "POST", &[], call).await;
+    let (_first, mut second) = (open().await, open().await);
+
+    let mut third = sidecar.client("billing").await;
+    let mut refused = async || {
+        let reply = timeout(PATIENCE, third.call("list_invoices", None)).await;
+        let reply = reply.expect("there must be no room");
+        (reply.status, reply.reason())
+    };
+    let busy = (StatusCode::TOO_MANY_REQUESTS, "agent_busy".to_owned());
+    assert_eq!(refused().await, busy);
+    assert_eq!(sidecar.audit().pop().unwrap()["reason"], "agent_busy");
+    assert_eq!(upstream.seen().len(), 2);
+    // Another agent's calls are none of them.
+    let mut support = sidecar.client("support").await;
+    let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"});
+    assert_eq!(support.post(&list).await.status, StatusCode::OK);
+
+    streams.event("", r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#);
+    assert_eq!(second.message().await["id"], 1);
+    until("the call has ended", || sidecar.shared.drain.calls() == 1).await;
+    let _third = open().await;
+    assert_eq!(refused().await, busy);
+    assert_eq!(upstream.seen().len(), 4);
+    // With a larger part there is more.
+    room.set_part(None);
+    let _fourth = open().await;
+    assert_eq!(upstream.seen().len(), 5);
 }
 
 #[tokio::test]

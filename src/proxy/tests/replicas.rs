@@ -191,7 +191,7 @@ async fn with_its_replica_a_session_is_gone() {
     );
 }
 
-/// A list with a second page, and a tool that becomes a task.
+/// A list with a second page, and a tool that becomes a task, or asks first when it is told to.
 fn unfinished(request: &Seen) -> Answer {
     let message = request.json();
     let result = match message["method"].as_str() {
@@ -199,7 +199,16 @@ fn unfinished(request: &Seen) -> Answer {
             json!({"resultType": "complete", "tools": [], "nextCursor": "page-2"})
         }
         Some("tools/list") => json!({"resultType": "complete", "tools": []}),
+        Some("tools/call") if message["params"]["arguments"]["text"] == "ask" => {
+            let asked =
+                json!({"method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}});
+            json!({"resultType": "input_required", "requestState": "state-1", "inputRequests": {"a": asked}})
+        }
+        Some("tools/call") if message["params"]["requestState"].is_string() => {
+            json!({"resultType": "complete", "content": []})
+        }
         Some("tools/call") => json!({"resultType": "task", "taskId": "task-1", "status": "working"}),
+        Some("tasks/update" | "tasks/cancel") => json!({"resultType": "complete"}),
         Some("tasks/get") => json!({"resultType": "complete", "taskId": "task-1", "status": "working"}),
         _ => return plain(request),
     };
@@ -223,6 +232,12 @@ async fn ask(client: &mut Client, method: &str, name: &str, mut params: Value) -
 #[tokio::test]
 async fn a_handle_in_a_message_leads_to_its_replica_too() {
     let [first, second, third] = replicas(unfinished).await;
+    // The other agent may call the tool too: what it is refused, it is refused for the handle.
+    for replica in [&first, &second, &third] {
+        let mut policy = setup(&replica.upstream).policy;
+        policy.tools[0].roles.insert("admin".to_owned());
+        replica.sidecar.mount_policy(&policy).await;
+    }
     let mut here = first.sidecar.client("billing").await;
     let reply = ask(&mut here, "tools/list", "", json!({})).await;
     let cursor = reply.json()["result"]["nextCursor"].as_str().unwrap().to_owned();
@@ -235,9 +250,31 @@ async fn a_handle_in_a_message_leads_to_its_replica_too() {
     .await;
     let task = reply.json()["result"]["taskId"].as_str().unwrap().to_owned();
     assert_ne!(task, "task-1");
+    let tool = "list_invoices";
+    let asking = json!({"name": tool, "arguments": {"text": "ask"}});
+    let reply = ask(&mut here, "tools/call", tool, asking).await;
+    let state = reply.json()["result"]["requestState"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_ne!(state, "state-1");
+    let responses = json!({"a": {"action": "decline"}});
     let asked = [
         ("tools/list", "", json!({"cursor": cursor}), "page-2"),
         ("tasks/get", task.as_str(), json!({"taskId": task}), "task-1"),
+        (
+            "tasks/update",
+            task.as_str(),
+            json!({"taskId": task, "inputResponses": responses}),
+            "task-1",
+        ),
+        ("tasks/cancel", task.as_str(), json!({"taskId": task}), "task-1"),
+        (
+            "tools/call",
+            tool,
+            json!({"name": tool, "requestState": state, "inputResponses": responses}),
+            "state-1",
+        ),
     ];
 
     let mut client = second.sidecar.client("billing").await;
@@ -248,14 +285,20 @@ async fn a_handle_in_a_message_leads_to_its_replica_too() {
         assert_eq!(seen["method"], *method);
         let params = seen["params"].as_object().unwrap();
         assert!(params.values().any(|value| value == upstream), "{seen}");
+        // What the client says to the server comes with it.
+        if let Some(answers) = params.get("inputResponses") {
+            assert_eq!(answers, &responses);
+        }
     }
 
     let mut other = second.sidecar.client("support").await;
     let mut client = third.sidecar.client("billing").await;
     let mut foreign = Vec::new();
+    let before = first.seen();
     for (method, name, params, _) in &asked {
         foreign.push(ask(&mut other, method, name, params.clone()).await);
     }
+    assert_eq!(first.seen(), before, "nothing of it reached the server");
     drop(first);
     for ((method, name, params, _), foreign) in asked.iter().zip(foreign) {
         let gone = ask(&mut client, method, name, params.clone()).await;
