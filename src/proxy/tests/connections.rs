@@ -295,7 +295,10 @@ async fn a_server_that_vanishes_in_the_middle_of_its_answer_fails_that_call_alon
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(AtomicUsize::new(0));
         let server = tokio::spawn(vanishing(listener, part, gone, Arc::clone(&requests)));
-        let sidecar = TestSidecar::start(Setup::new(port)).await;
+        let mut setup = Setup::new(port);
+        // Time may pass once more after the answer, and the client has another call to make.
+        setup.limits.idle = 24 * HOUR;
+        let sidecar = TestSidecar::start(setup).await;
         let mut client = sidecar.client("billing").await;
         let call = tokio::spawn(async move {
             let reply = client.call("list_invoices", None).await;
