@@ -207,7 +207,7 @@ fn setup(port: u16) -> Setup {
     features.elicitation.insert(ElicitationMode::Form);
     setup.limits.body_bytes = 64 << 10;
     // Nothing changes here, and many sidecars run at once.
-    (setup.limits.reload, setup.limits.canary) = (Duration::from_mins(1), Duration::from_mins(1));
+    (setup.limits.reload, setup.limits.canary) = (Duration::from_secs(1), Duration::from_millis(200));
     setup
 }
 
