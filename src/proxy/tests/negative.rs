@@ -7,10 +7,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "negative/answers.rs"]
+mod answers;
 #[path = "negative/families.rs"]
 mod families;
 #[path = "negative/good.rs"]
 mod good;
+#[path = "negative/slow.rs"]
+mod slow;
 #[path = "negative/why.rs"]
 mod why;
 #[path = "negative/world.rs"]
@@ -38,8 +42,13 @@ struct Became {
 }
 
 async fn send(world: &World, case: &Case) -> Became {
+    became(world, case, world.send(case)).await
+}
+
+/// What becomes of a case that is sent like this.
+async fn became(world: &World, case: &Case, sent: impl Future<Output = Reply>) -> Became {
     let seen = world.upstream.seen().len();
-    let reply = world.send(case).await;
+    let reply = sent.await;
     let mut records = world.new_records();
     if let Fate::Passes(_) = case.fate {
         // A stream's outcome comes after its last byte.
@@ -209,4 +218,25 @@ async fn every_bad_message_is_refused_recorded_and_not_seen_by_the_server() {
         );
     }
     tally("Messages", all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_slow_body_is_refused_recorded_and_not_seen_by_the_server() {
+    let mut posted = good::all();
+    posted.retain(|good| good.http_method() == "POST");
+    tally("Slow bodies", posted.into_iter().map(slow::try_slow).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_answer_is_held_back_and_recorded_and_every_odd_one_passes_unharmed() {
+    let mut all = Vec::new();
+    for good in good::all() {
+        let spoilt = answers::of(&good);
+        all.extend(
+            spoilt
+                .chunks(TOGETHER)
+                .map(|some| answers::try_some(good.clone(), some.to_vec())),
+        );
+    }
+    tally("Answers", all).await;
 }
