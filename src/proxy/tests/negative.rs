@@ -42,7 +42,7 @@ struct Became {
 }
 
 async fn send(world: &World, case: &Case) -> Became {
-    became(world, case, world.send(case)).await
+    Box::pin(became(world, case, world.send(case))).await
 }
 
 /// What becomes of a case that is sent like this.
@@ -54,7 +54,8 @@ async fn became(world: &World, case: &Case, sent: impl Future<Output = Reply>) -
         // A stream's outcome comes after its last byte.
         until("the outcome is on record", || {
             records.append(&mut world.new_records());
-            records.len() > 1
+            let is_refused = |record: &Value| record["decision"] == "refuse";
+            records.len() > 1 || records.first().is_some_and(is_refused)
         })
         .await;
     }

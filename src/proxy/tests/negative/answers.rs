@@ -3,6 +3,8 @@
 
 #[path = "answers/spoilt.rs"]
 mod spoilt;
+#[path = "answers/transport.rs"]
+mod transport;
 
 use std::{
     mem,

@@ -1,6 +1,6 @@
 //! Bodies that come slowly, or never to their end: each good message again, by hand over a connection of its own.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use bulkhead_proxy::{
     refusal::EdgeRefusal,
@@ -68,7 +68,7 @@ async fn by_hand(world: &World, case: &Case, last: LastByte) -> Reply {
         body.len()
     );
     for (name, value) in &case.headers {
-        head += &format!("{name}: {}\r\n", world.sealed(value));
+        let _ = write!(head, "{name}: {}\r\n", world.sealed(value));
     }
     let (most, rest) = body.split_at(body.len() - 1);
     stream.write_all((head + "\r\n").as_bytes()).await.unwrap();

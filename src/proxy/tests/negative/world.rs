@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,11 +15,16 @@ use bulkhead_core::{
     policy::document::{Callable, ElicitationMode, Resource},
 };
 use bulkhead_proxy::testing::{
-    Answer, Leaf, Protocol, RecordingUpstream, Reply, Seen, Setup, TestSidecar, sidecar::spiffe, upstream,
+    Answer, Client, Leaf, Protocol, RecordingUpstream, Reply, Seen, Setup, TestSidecar, sidecar::spiffe,
+    upstream,
 };
 use serde_json::{Value, json};
 
-use crate::{families::Case, good::Good};
+use crate::{
+    families::{Case, Fate},
+    good::Good,
+    why::Why,
+};
 
 const AGENTS: [&str; 2] = ["billing", "support"];
 
@@ -26,6 +34,8 @@ pub struct World {
     pub sidecar: TestSidecar,
     /// Each agent's certificate.
     leaves: [(&'static str, Leaf); 2],
+    /// A connection that can be used again, and whose it is.
+    open: Mutex<Option<(&'static str, Client)>>,
     minted: Vec<Minted>,
     /// Records that were looked at.
     known: AtomicUsize,
@@ -58,6 +68,7 @@ impl World {
             upstream,
             sidecar,
             leaves,
+            open: Mutex::default(),
             minted,
             known: AtomicUsize::new(0),
         }
@@ -71,7 +82,11 @@ impl World {
 
     /// Sends a case with its handles in place.
     pub async fn send(&self, case: &Case) -> Reply {
-        let mut client = self.sidecar.client_with(self.leaf(case), Protocol::Http1).await;
+        let open = self.open.lock().unwrap().take();
+        let mut client = match open.filter(|(agent, _)| *agent == case.agent) {
+            Some((_, client)) => client,
+            None => self.sidecar.client_with(self.leaf(case), Protocol::Http1).await,
+        };
         let headers: Vec<_> = case
             .headers
             .iter()
@@ -81,10 +96,12 @@ impl World {
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        client
-            .exchange(case.http_method, &headers, self.body(case))
-            .await
-            .unwrap()
+        let exchanged = client.exchange(case.http_method, &headers, self.body(case)).await;
+        // The edge may close a connection of which it hasn't read all.
+        if !matches!(case.fate, Fate::Refused(Why::Edge(_))) {
+            *self.open.lock().unwrap() = Some((case.agent, client));
+        }
+        exchanged.unwrap()
     }
 
     /// The body of a case with its handles in place.

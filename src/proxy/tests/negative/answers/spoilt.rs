@@ -1,9 +1,10 @@
-//! Good answers, spoilt: as messages, as results of their method, as events and as HTTP. And what is legal and looks odd.
+//! Good answers, spoilt: as messages, and as results of their method.
 
 use bulkhead_core::Reason;
 use serde_json::{Value, json};
 
 use crate::{
+    answers::transport,
     good::{Form, Good},
     world::answer,
 };
@@ -25,7 +26,7 @@ impl Sent {
         )
     }
 
-    fn events(text: impl Into<Vec<u8>>) -> Self {
+    pub fn events(text: impl Into<Vec<u8>>) -> Self {
         Self::Events(vec![text.into()])
     }
 }
@@ -83,7 +84,10 @@ pub fn of(good: &Good) -> Vec<Spoilt> {
                 ),
             ]
         });
-    messages.chain(events(&answer)).chain(http(&answer)).collect()
+    messages
+        .chain(transport::events(&answer))
+        .chain(transport::http(&answer))
+        .collect()
 }
 
 type Text = (&'static str, String, String, Fate);
@@ -183,6 +187,18 @@ fn texts(good: &str) -> Vec<Text> {
     .into()
 }
 
+/// The member of a result that is a list.
+fn listed(good: &Good) -> Option<&'static str> {
+    match good.method {
+        "tools/list" => Some("tools"),
+        "prompts/list" => Some("prompts"),
+        "resources/list" => Some("resources"),
+        "resources/templates/list" => Some("resourceTemplates"),
+        "resources/read" => Some("contents"),
+        _ => None,
+    }
+}
+
 /// What is no result of the method, and lists of which a part is none.
 fn results(good: &Good, answer: &Value) -> Vec<Text> {
     let with = |key: &str, value: Value| {
@@ -198,14 +214,7 @@ fn results(good: &Good, answer: &Value) -> Vec<Text> {
     let (malformed, feature) = (Reason::AnswerMalformed, Reason::AnswerFeature);
     let sampling = json!({"a": {"method": "sampling/createMessage", "params": {"secret": 1}}});
     let mut spoilt = Vec::new();
-    let list = match good.method {
-        "tools/list" => Some("tools"),
-        "prompts/list" => Some("prompts"),
-        "resources/list" => Some("resources"),
-        "resources/templates/list" => Some("resourceTemplates"),
-        "resources/read" => Some("contents"),
-        _ => None,
-    };
+    let list = listed(good);
     if let Some(key) = list {
         spoilt.extend([
             (without(key), malformed),
@@ -272,169 +281,26 @@ fn results(good: &Good, answer: &Value) -> Vec<Text> {
     let spoilt = spoilt
         .into_iter()
         .map(|((about, text), reason)| ("result", about, text.to_string(), Fate::Refused(reason)));
-    let partly = list.filter(|_| good.method.ends_with("/list"));
-    let partly = partly.map(|key| {
-        let mut spoilt = answer.clone();
-        let entries = spoilt["result"][key].as_array_mut().unwrap();
-        let again = entries[0].clone();
-        let odd = [
-            json!("secret"),
-            json!(["secret"]),
-            json!({"name": 7, "uri": 7, "secret": 1}),
-            json!(null),
-        ];
-        entries.splice(0..0, odd.clone());
-        entries.extend(
-            odd.into_iter()
-                .chain([again])
-                .take(if key == "tools" { 5 } else { 4 }),
-        );
-        (
-            "malformed sibling",
-            key.to_owned(),
-            spoilt.to_string(),
-            Fate::Unharmed,
-        )
-    });
     // It is legal to write a message in several lines.
     let pretty = serde_json::to_string_pretty(answer).unwrap();
     let pretty = ("several lines", "indented".to_owned(), pretty, Fate::Unharmed);
-    spoilt.chain(partly).chain([pretty]).collect()
+    spoilt.chain(lists(good, list, answer)).chain([pretty]).collect()
 }
 
-/// Streams: odd and legal, or without the answer.
-fn events(answer: &Value) -> Vec<Spoilt> {
-    let event = format!("data: {answer}\n\n");
-    let before = |text: &str| format!("{text}{event}");
-    let say = |message: Value| before(&format!("data: {message}\n\n"));
-    let notify =
-        |method: &str, params: Value| say(json!({"jsonrpc": "2.0", "method": method, "params": params}));
-    let ask =
-        |method: &str| say(json!({"jsonrpc": "2.0", "id": 9, "method": method, "params": {"secret": 1}}));
-    let other = json!({"jsonrpc": "2.0", "id": 7, "result": {"secret": 1}});
-    let legal = [
-        ("CRLF", event.replace('\n', "\r\n")),
-        ("CR", event.replace('\n', "\r")),
-        ("no space", event.replacen("data: ", "data:", 1)),
-        ("a byte order mark", before("\u{feff}")),
-        ("its type", before("event: message\n")),
-        ("an id and a time", before("id: secret\nretry: 5\n")),
-        ("an unknown field", before("secret: 1\nsecret\n")),
-        ("comments", before(": secret\n\n:secret\n")),
-        ("an empty event", before("data: \n\ndata\n\n")),
-        (
-            "an event of another type",
-            before("event: endpoint\ndata: /secret\n\n"),
-        ),
-        ("a second answer", format!("{event}data: {other}\n\n")),
-        ("rubbish after it", format!("{event}data: secret\n\n\u{0}")),
-        (
-            "a notification that there isn't",
-            notify("notifications/secret", json!({})),
-        ),
-        (
-            "a notification of the client",
-            notify("notifications/initialized", json!({"secret": 1})),
-        ),
-        (
-            "another's resource",
-            notify("notifications/resources/updated", json!({"uri": "secrets://a"})),
-        ),
-        (
-            "progress that wasn't asked for",
-            notify(
-                "notifications/progress",
-                json!({"progressToken": "secret", "progress": 1}),
-            ),
-        ),
-        ("a question that isn't granted", ask("sampling/createMessage")),
-        ("a call the other way round", ask("tools/call")),
+/// Lists of which a part is no entry: the rest passes.
+fn lists(good: &Good, key: Option<&str>, answer: &Value) -> Option<Text> {
+    let key = key.filter(|_| good.method.ends_with("/list"))?;
+    let mut spoilt = answer.clone();
+    let entries = spoilt["result"][key].as_array_mut()?;
+    let again = entries[0].clone();
+    let odd = [
+        json!("secret"),
+        json!(["secret"]),
+        json!({"name": 7, "uri": 7, "secret": 1}),
+        json!(null),
     ];
-    let legal = legal.into_iter().map(|(about, text)| {
-        (
-            "event stream",
-            about.to_owned(),
-            Sent::events(text),
-            Fate::Unharmed,
-        )
-    });
-    let crlf = event.replace('\n', "\r\n");
-    let chunks = [1, 2, 7, 64].into_iter().flat_map(|size| {
-        [("LF", &event), ("CRLF", &crlf)].map(|(ends, text)| {
-            let chunks = text.as_bytes().chunks(size).map(<[u8]>::to_vec).collect();
-            (
-                "odd chunks",
-                format!("of {size}, {ends}"),
-                Sent::Events(chunks),
-                Fate::Unharmed,
-            )
-        })
-    });
-    let unfinished = event.trim_end().to_owned();
-    let broken = Fate::Failed("upstream_broken");
-    let lost = [
-        ("nothing", Vec::new(), broken),
-        ("comments alone", b": secret\n\n".to_vec(), broken),
-        ("an event without an end", unfinished.into(), broken),
-        (
-            "an answer of another type",
-            before("event: endpoint\n").into(),
-            broken,
-        ),
-        (
-            "no UTF-8",
-            [b"data: secret\xff\n", event.as_bytes()].concat(),
-            Fate::Failed("upstream_not_mcp"),
-        ),
-    ];
-    let lost = lost
-        .into_iter()
-        .map(|(about, text, fate)| ("event stream", about.to_owned(), Sent::events(text), fate));
-    legal
-        .chain(chunks)
-        .chain(lost)
-        .map(|(family, about, sent, fate)| Spoilt::new(family, &about, sent, fate))
-        .collect()
-}
-
-/// Responses of which HTTP alone says that they are no answers.
-fn http(answer: &Value) -> Vec<Spoilt> {
-    let kind = |kind: &str| vec![("content-type", kind.to_owned())];
-    let (json, events) = ("application/json", "text/event-stream");
-    let gzip = [kind(json), vec![("content-encoding", "gzip".into())]].concat();
-    let moved = [kind("text/plain"), vec![("location", "http://10.0.0.1/".into())]].concat();
-    let not_mcp = Fate::Failed("upstream_not_mcp");
-    [
-        ("no type", 200, Vec::new(), answer.to_string(), not_mcp),
-        ("HTML", 200, kind("text/html"), answer.to_string(), not_mcp),
-        ("compressed", 200, gzip, answer.to_string(), not_mcp),
-        ("a stack trace", 500, kind("text/plain"), "secret".into(), not_mcp),
-        ("elsewhere", 302, moved, "secret".into(), not_mcp),
-        ("accepted", 202, Vec::new(), String::new(), not_mcp),
-        (
-            "events of a failure",
-            500,
-            kind(events),
-            format!("data: {answer}\n\n"),
-            not_mcp,
-        ),
-        (
-            "an empty body",
-            200,
-            kind(json),
-            String::new(),
-            Fate::Refused(Reason::AnswerMalformed),
-        ),
-        (
-            "a request",
-            200,
-            kind(json),
-            r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#.into(),
-            not_mcp,
-        ),
-    ]
-    .map(|(about, status, headers, body, fate)| {
-        Spoilt::new("HTTP", about, Sent::Whole(status, headers, body), fate)
-    })
-    .into()
+    entries.splice(0..0, odd.clone());
+    entries.extend(odd.into_iter().chain([again]));
+    let text = spoilt.to_string();
+    Some(("malformed sibling", key.to_owned(), text, Fate::Unharmed))
 }
