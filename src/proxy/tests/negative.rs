@@ -31,7 +31,7 @@ use families::{Case, Fate, Passes};
 use good::{Form, Good};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use why::Why;
+use why::{Why, json_of};
 use world::World;
 
 /// What became of a case.
@@ -138,7 +138,7 @@ impl Became {
 /// What is wrong with a reply that must pass.
 fn passed(good: &Good, reply: &Reply) -> Option<String> {
     let fails = good.form == Form::Request && {
-        let reply = reply.json();
+        let reply = json_of(reply);
         reply["id"] != 7 || !reply["result"].is_object() || reply["result"]["isError"] == true
     };
     (reply.status != good.status() || fails).then(|| format!("it must pass: {reply:?}"))

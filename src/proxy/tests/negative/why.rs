@@ -51,7 +51,7 @@ impl Why {
         let told = if reply.body.is_empty() {
             &Value::Null
         } else {
-            &said(&reply.json())
+            &said(&json_of(reply))
         };
         let silent = reply.body.is_empty() && status == StatusCode::METHOD_NOT_ALLOWED;
         (reply.status != status || !(silent || *told == expected))
@@ -71,7 +71,7 @@ fn of_message(good: &Good, reason: Reason, sent: &[u8], reply: &Reply) -> (Statu
         _ => refusal.as_protocol_error(),
     };
     let answering = |id: Option<&str>| refusal.clone().answering(id).in_era(Some(good.era));
-    let id = reply.json()["id"].to_string();
+    let id = json_of(reply)["id"].to_string();
     let sent = String::from_utf8_lossy(sent);
     // Of what isn't even a message the id may not be known; then the status says it.
     let answered = if id == "null" && answering(Some("7")).status() == 400 {
@@ -84,6 +84,13 @@ fn of_message(good: &Good, reason: Reason, sent: &[u8], reply: &Reply) -> (Statu
     let refusal = answering(answered);
     let body = serde_json::from_slice(&refusal.body()).unwrap();
     (StatusCode::from_u16(refusal.status()).unwrap(), said(&body))
+}
+
+/// The last message of a reply. Whatever a case came to, it is told, so what is none is null.
+pub fn json_of(reply: &Reply) -> Value {
+    let text = String::from_utf8_lossy(&reply.body);
+    let last = text.lines().rev().find_map(|line| line.strip_prefix("data: "));
+    serde_json::from_str(last.unwrap_or(&text)).unwrap_or_default()
 }
 
 /// What of a reply must be as expected: all but the words.
