@@ -1,33 +1,84 @@
 //! The families: ways to spoil a good message, each with the reason that must refuse it.
 
+#[path = "families/arguments.rs"]
+mod arguments;
+#[path = "families/handles.rs"]
+mod handles;
 #[path = "families/json.rs"]
 mod json;
+#[path = "families/left_out.rs"]
+mod left_out;
 #[path = "families/protocol.rs"]
 mod protocol;
+#[path = "families/sessions.rs"]
+mod sessions;
 
-use super::good::Good;
+use serde_json::{Value, json};
 
-/// A request, and why it must be refused.
+use super::{
+    good::{Form, Good},
+    why::Why,
+};
+
+/// A request, and what must become of it.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub family: &'static str,
     pub about: String,
+    pub agent: &'static str,
     pub http_method: &'static str,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    pub reason: &'static str,
+    pub fate: Fate,
+}
+
+/// What must become of a request.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    Refused(Why),
+    Passes(Passes),
+}
+
+/// How a request passes.
+#[derive(Clone, Debug)]
+pub struct Passes {
+    /// The body that the server sees, but for what is forced on every call.
+    pub body: String,
+    /// Headers that it sees, or doesn't.
+    pub headers: Vec<(&'static str, Option<String>)>,
+    /// What the record of it says besides.
+    pub record: Value,
 }
 
 impl Case {
-    /// The control: the message as it is.
+    /// The control: the message as it is. The server sees it with its own handles in place.
     pub fn good(good: &Good) -> Self {
+        Self::passes(good, "control", "", good.body(), good.body())
+    }
+
+    fn passes(
+        good: &Good,
+        family: &'static str,
+        about: &str,
+        body: impl Into<Vec<u8>>,
+        seen: impl Into<String>,
+    ) -> Self {
+        let mut headers = vec![("cookie", None), ("mcp-method", None)];
+        if good.is_modern() {
+            headers[1].1 = Some(good.method.to_owned());
+        }
         Self {
-            family: "control",
-            about: String::new(),
-            http_method: "POST",
+            family,
+            about: about.into(),
+            agent: "billing",
+            http_method: good.http_method(),
             headers: good.headers(),
-            body: good.body().into(),
-            reason: "",
+            body: body.into(),
+            fate: Fate::Passes(Passes {
+                body: seen.into(),
+                headers,
+                record: json!({}),
+            }),
         }
     }
 
@@ -36,13 +87,13 @@ impl Case {
         family: &'static str,
         about: &str,
         body: impl Into<Vec<u8>>,
-        reason: &'static str,
+        why: impl Into<Why>,
     ) -> Self {
         Self {
             family,
             about: about.into(),
             body: body.into(),
-            reason,
+            fate: Fate::Refused(why.into()),
             ..Self::good(good)
         }
     }
@@ -52,41 +103,82 @@ impl Case {
         family: &'static str,
         about: &str,
         headers: &[(&str, &str)],
-        reason: &'static str,
+        why: impl Into<Why>,
     ) -> Self {
+        let mut case = Self::body(good, family, about, good.body(), why);
+        case.headers.clear();
+        case.with(headers)
+    }
+
+    /// The same with more headers.
+    fn with(mut self, headers: &[(&str, &str)]) -> Self {
         let headers = headers
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        Self {
-            family,
-            about: about.into(),
-            headers,
-            reason,
-            ..Self::good(good)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.headers.extend(headers);
+        self
+    }
+
+    /// The same with another value of a header.
+    fn instead(mut self, header: &str, value: &str) -> Self {
+        self.headers.retain(|(name, _)| name != header);
+        self.with(&[(header, value)])
+    }
+
+    /// The same of another agent.
+    fn of(mut self, agent: &'static str) -> Self {
+        self.agent = agent;
+        self
+    }
+
+    /// The same, and the server sees this header, or none.
+    fn seeing(mut self, header: &'static str, value: Option<&str>) -> Self {
+        if let Fate::Passes(passes) = &mut self.fate {
+            passes.headers.push((header, value.map(str::to_owned)));
         }
+        self
+    }
+
+    /// The same, and this is on record.
+    fn recording(mut self, record: Value) -> Self {
+        if let Fate::Passes(passes) = &mut self.fate {
+            passes.record = record;
+        }
+        self
     }
 }
 
 /// Every family, of one good message.
 pub fn of(good: &Good) -> Vec<Case> {
-    [
-        json::batches(good),
-        json::encodings(good),
-        json::duplicates(good),
-        json::spellings(good),
-        json::forms(good),
-        json::ids(good),
-        json::envelopes(good),
-        json::parameters(good),
-        json::arguments(good),
-        protocol::hidden(good),
-        protocol::handles(good),
-        protocol::mirrors(good),
-        protocol::eras(good),
-        protocol::edge(good),
-    ]
-    .concat()
+    let common = [handles::of(good), protocol::edge(good)];
+    let own = match good.form {
+        Form::Request | Form::Notification => vec![
+            json::batches(good),
+            json::encodings(good),
+            json::duplicates(good),
+            json::spellings(good),
+            json::forms(good),
+            json::ids(good),
+            json::envelopes(good),
+            json::parameters(good),
+            arguments::objects(good),
+            arguments::bounds(good),
+            arguments::hidden(good),
+            arguments::mirrors(good),
+            left_out::parameters(good),
+            left_out::resources(good),
+            protocol::hidden(good),
+            protocol::mirrors(good),
+            protocol::eras(good),
+        ],
+        Form::Response => vec![
+            json::batches(good),
+            json::encodings(good),
+            sessions::responses(good),
+        ],
+        Form::Stream | Form::End => vec![sessions::http(good)],
+    };
+    common.into_iter().chain(own).flatten().collect()
 }
 
 fn joined(members: &str, more: &str) -> String {
@@ -101,11 +193,5 @@ fn with_arguments(good: &Good, arguments: &str) -> String {
 
 /// The member of `params` that names what the message is about.
 fn first_key(good: &Good) -> Option<&'static str> {
-    good.name.map(|_| {
-        if good.params.starts_with("\"uri\"") {
-            "uri"
-        } else {
-            "name"
-        }
-    })
+    good.entry()?.names()
 }

@@ -1,32 +1,50 @@
-//! One good message of each method that a client may send, in each era; the policy that permits it and the server that
-//! answers it.
+//! One good message of each method that a client may send, in each era. Handles stand in them as `<billing's task>`.
 
-use std::collections::BTreeSet;
-
-use bulkhead_core::{
-    mcp::Era,
-    policy::document::{Callable, Resource},
+use bulkhead_core::mcp::{
+    Era,
+    methods::{self, Direction, Entry},
 };
-use bulkhead_proxy::testing::{Answer, Seen, Setup, upstream};
-use serde_json::{Value, json};
+use http::StatusCode;
 
 /// A good message, in parts that a family spoils.
 #[derive(Clone, Debug)]
 pub struct Good {
     pub era: Era,
+    pub form: Form,
+    /// Its name; of a response and what HTTP alone says there is none.
     pub method: &'static str,
     /// The members of `params` apart from `_meta`, as text.
     pub params: &'static str,
     /// What `Mcp-Name` mirrors.
     pub name: Option<&'static str>,
-    /// Whether the method is a notification.
-    pub notification: bool,
+}
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Request,
+    Notification,
+    /// An answer to the server's own request.
+    Response,
+    /// GET of a session's stream.
+    Stream,
+    /// DELETE of a session.
+    End,
 }
 
 /// `_meta` of the modern era.
-pub const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+pub const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}"#;
 
-const BOTH: [(&str, &str, Option<&str>); 8] = [
+/// The capabilities in it.
+pub const CAPABILITIES: &str =
+    r#""io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+
+/// A client's answer to what the server asked.
+pub const RESPONSE: &str = r#"{"jsonrpc":"2.0","id":"<billing's request>","result":{"action":"decline"}}"#;
+
+type Row = (&'static str, &'static str, Option<&'static str>);
+
+const BOTH: [Row; 8] = [
     (
         "tools/call",
         r#""name":"list_invoices","arguments":{"limit":5,"text":"x"}"#,
@@ -49,7 +67,7 @@ const BOTH: [(&str, &str, Option<&str>); 8] = [
     ),
 ];
 
-const LEGACY: [(&str, &str, Option<&str>); 5] = [
+const LEGACY: [Row; 5] = [
     (
         "initialize",
         r#""protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}"#,
@@ -61,41 +79,99 @@ const LEGACY: [(&str, &str, Option<&str>); 5] = [
     ("logging/setLevel", r#""level":"info""#, None),
 ];
 
-const MODERN: [(&str, &str, Option<&str>); 2] = [
+const NOTIFICATIONS: [Row; 3] = [
+    ("notifications/initialized", "", None),
+    ("notifications/cancelled", r#""requestId":7,"reason":"x""#, None),
+    ("notifications/roots/list_changed", "", None),
+];
+
+const MODERN: [Row; 5] = [
     ("server/discover", "", None),
     (
         "subscriptions/listen",
         r#""notifications":{"toolsListChanged":true}"#,
         None,
     ),
+    (
+        "tasks/get",
+        r#""taskId":"<billing's task>""#,
+        Some("<billing's task>"),
+    ),
+    (
+        "tasks/update",
+        r#""taskId":"<billing's task>","inputResponses":{}"#,
+        Some("<billing's task>"),
+    ),
+    (
+        "tasks/cancel",
+        r#""taskId":"<billing's task>""#,
+        Some("<billing's task>"),
+    ),
+];
+
+/// What names no method: it is of the legacy era and of a session.
+const SESSION: [(Form, &str); 3] = [
+    (Form::Response, "response"),
+    (Form::Stream, "GET"),
+    (Form::End, "DELETE"),
 ];
 
 /// All of them.
 pub fn all() -> Vec<Good> {
-    let make = |era| {
-        move |(method, params, name): &(&'static str, &'static str, Option<&'static str>)| Good {
+    let rows = |era, form, rows: &[Row]| {
+        let make = |(method, params, name): &Row| Good {
             era,
+            form,
             method,
             params,
             name: *name,
-            notification: false,
-        }
+        };
+        rows.iter().map(make).collect::<Vec<_>>()
     };
-    let legacy = BOTH.iter().chain(&LEGACY).map(make(Era::Legacy));
-    let modern = BOTH.iter().chain(&MODERN).map(make(Era::Modern));
-    let initialized = Good {
+    let of_session = SESSION.map(|(form, method)| Good {
         era: Era::Legacy,
-        method: "notifications/initialized",
+        form,
+        method,
         params: "",
         name: None,
-        notification: true,
-    };
-    legacy.chain(modern).chain([initialized]).collect()
+    });
+    [
+        rows(Era::Legacy, Form::Request, &BOTH),
+        rows(Era::Legacy, Form::Request, &LEGACY),
+        rows(Era::Legacy, Form::Notification, &NOTIFICATIONS),
+        rows(Era::Modern, Form::Request, &BOTH),
+        rows(Era::Modern, Form::Request, &MODERN),
+        of_session.into(),
+    ]
+    .concat()
 }
 
 impl Good {
     pub fn is_modern(&self) -> bool {
         self.era == Era::Modern
+    }
+
+    /// What the method tables know of it; nothing of what names no method.
+    pub fn entry(&self) -> Option<&'static Entry> {
+        methods::lookup(self.era, Direction::ToServer, self.method)
+    }
+
+    /// The HTTP method.
+    pub fn http_method(&self) -> &'static str {
+        match self.form {
+            Form::Stream => "GET",
+            Form::End => "DELETE",
+            _ => "POST",
+        }
+    }
+
+    /// The status of a reply that passes.
+    pub fn status(&self) -> StatusCode {
+        match self.form {
+            Form::Request | Form::Stream => StatusCode::OK,
+            Form::Notification | Form::Response => StatusCode::ACCEPTED,
+            Form::End => StatusCode::NO_CONTENT,
+        }
     }
 
     /// `params` with these members, and `_meta` where the era wants it.
@@ -111,7 +187,11 @@ impl Good {
 
     /// Its id member.
     pub fn id(&self) -> &'static str {
-        if self.notification { "" } else { r#""id":7,"# }
+        if self.form == Form::Request {
+            r#""id":7,"#
+        } else {
+            ""
+        }
     }
 
     /// Its body, with other members in `params`.
@@ -125,10 +205,14 @@ impl Good {
 
     /// Its body.
     pub fn body(&self) -> String {
-        self.with_params(self.params)
+        match self.form {
+            Form::Request | Form::Notification => self.with_params(self.params),
+            Form::Response => RESPONSE.to_owned(),
+            Form::Stream | Form::End => String::new(),
+        }
     }
 
-    /// Its protocol headers.
+    /// Its protocol headers, and its session's where there is none without.
     pub fn headers(&self) -> Vec<(String, String)> {
         let version = if self.is_modern() {
             "2026-07-28"
@@ -136,6 +220,9 @@ impl Good {
             "2025-11-25"
         };
         let mut headers = vec![("mcp-protocol-version".to_owned(), version.to_owned())];
+        if self.entry().is_none() {
+            headers.push(("mcp-session-id".into(), "<billing's session>".into()));
+        }
         if self.is_modern() {
             headers.push(("mcp-method".into(), self.method.into()));
             headers.extend(self.name.map(|name| ("mcp-name".to_owned(), name.to_owned())));
@@ -147,70 +234,4 @@ impl Good {
 /// A body with this id member, method text and parameters.
 pub fn body_of(id: &str, method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0",{id}"method":{method},"params":{params}}}"#)
-}
-
-/// A policy that permits all of them.
-pub fn setup(port: u16) -> Setup {
-    let mut setup = Setup::new(port);
-    let reader = || BTreeSet::from(["reader".to_owned()]);
-    let admin = || BTreeSet::from(["admin".to_owned()]);
-    let prompt = |name: &str, roles| Callable {
-        name: name.into(),
-        roles,
-        forced: [].into(),
-        bounds: [].into(),
-        forbidden: [].into(),
-        definitions: BTreeSet::new(),
-        results: None,
-    };
-    setup.policy.prompts = vec![prompt("greet", reader()), prompt("promote", admin())];
-    let resource = |uri: &str, roles| Resource {
-        uri: uri.into(),
-        roles,
-        forced: [].into(),
-        results: None,
-    };
-    setup.policy.resources = vec![
-        resource("docs://{page}", reader()),
-        resource("secrets://{name}", admin()),
-    ];
-    setup.policy.client_features.logging = true;
-    setup.limits.body_bytes = 64 << 10;
-    setup
-}
-
-/// A server that has everything.
-pub fn server(request: &Seen) -> Answer {
-    let message = request.json();
-    let method = message["method"].as_str().unwrap_or_default();
-    let mut result = match method {
-        "initialize" | "ping" => return upstream::plain(request),
-        "tools/list" => json!({"tools": upstream::tools()}),
-        "tools/call" => json!({"content": []}),
-        "prompts/list" => json!({"prompts": [{"name": "greet"}]}),
-        "prompts/get" => json!({"messages": []}),
-        "resources/list" => json!({"resources": []}),
-        "resources/templates/list" => json!({"resourceTemplates": []}),
-        "resources/read" => json!({"contents": [{"uri": "docs://a", "text": "x"}]}),
-        "completion/complete" => json!({"completion": {"values": []}}),
-        "server/discover" => json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}),
-        method if method.starts_with("notifications/") => return upstream::plain(request),
-        _ => json!({}),
-    };
-    if message["params"]["_meta"].is_object() {
-        result["resultType"] = json!("complete");
-        result["ttlMs"] = json!(0);
-        result["cacheScope"] = json!("private");
-    }
-    let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
-    if method == "subscriptions/listen" {
-        let acknowledged = acknowledged(&message["id"]);
-        return Answer::events(vec![format!("data: {acknowledged}\n\ndata: {answer}\n\n")]);
-    }
-    Answer::json(&answer)
-}
-
-fn acknowledged(id: &Value) -> Value {
-    json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {
-        "notifications": {"toolsListChanged": true}, "_meta": {"io.modelcontextprotocol/subscriptionId": id}}})
 }

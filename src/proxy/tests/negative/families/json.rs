@@ -1,7 +1,13 @@
 //! Families that spoil the JSON: its form, its encoding, its keys and its values.
 
 use super::{Case, first_key, joined, with_arguments};
-use crate::good::{Good, body_of};
+use bulkhead_core::Reason;
+use bulkhead_proxy::refusal::EdgeRefusal;
+
+use crate::{
+    good::{Form, Good, body_of},
+    why::Why,
+};
 
 pub fn batches(good: &Good) -> Vec<Case> {
     let body = good.body();
@@ -13,7 +19,7 @@ pub fn batches(good: &Good) -> Vec<Case> {
         ("empty", "[]".to_owned()),
         ("after white space", format!(" \n[{body}]")),
     ]
-    .map(|(about, body)| Case::body(good, "batch", about, body, "batch"))
+    .map(|(about, body)| Case::body(good, "batch", about, body, Reason::Batch))
     .into()
 }
 
@@ -26,45 +32,69 @@ pub fn encodings(good: &Good) -> Vec<Case> {
         (
             "a byte order mark",
             bytes(&[b"\xef\xbb\xbf", body.as_bytes()]),
-            "byte_order_mark",
+            Reason::ByteOrderMark.into(),
         ),
         (
             "UTF-16",
             body.encode_utf16().flat_map(u16::to_le_bytes).collect(),
-            "malformed_json",
+            Reason::MalformedJson.into(),
         ),
-        ("a byte that is no UTF-8", in_text(b"\xff"), "invalid_utf8"),
-        ("an overlong slash", in_text(b"\xc0\xaf"), "invalid_utf8"),
-        ("an encoded surrogate", in_text(b"\xed\xa0\x80"), "invalid_utf8"),
+        (
+            "a byte that is no UTF-8",
+            in_text(b"\xff"),
+            Reason::InvalidUtf8.into(),
+        ),
+        (
+            "an overlong slash",
+            in_text(b"\xc0\xaf"),
+            Reason::InvalidUtf8.into(),
+        ),
+        (
+            "an encoded surrogate",
+            in_text(b"\xed\xa0\x80"),
+            Reason::InvalidUtf8.into(),
+        ),
         (
             "half of an escaped surrogate",
             in_text(br"\ud800"),
-            "lone_surrogate",
+            Reason::LoneSurrogate.into(),
         ),
         (
             "the wrong half first",
             in_text(br"\udc00\ud800"),
-            "lone_surrogate",
+            Reason::LoneSurrogate.into(),
         ),
         (
             "another value after it",
             bytes(&[body.as_bytes(), b"{}"]),
-            "trailing_bytes",
+            Reason::TrailingBytes.into(),
         ),
         (
             "a NUL after it",
             bytes(&[body.as_bytes(), b"\0"]),
-            "trailing_bytes",
+            Reason::TrailingBytes.into(),
         ),
-        ("cut off", cut.to_vec(), "malformed_json"),
-        ("nothing", Vec::new(), "malformed_json"),
-        ("a comment", bytes(&[b"/**/", body.as_bytes()]), "malformed_json"),
-        ("a comma too many", bytes(&[cut, b",}"]), "malformed_json"),
-        ("a line feed in a text", in_text(b"\n"), "malformed_json"),
+        ("cut off", cut.to_vec(), Reason::MalformedJson.into()),
+        ("nothing", Vec::new(), Reason::MalformedJson.into()),
+        (
+            "a comment",
+            bytes(&[b"/**/", body.as_bytes()]),
+            Reason::MalformedJson.into(),
+        ),
+        (
+            "a comma too many",
+            bytes(&[cut, b",}"]),
+            Reason::MalformedJson.into(),
+        ),
+        (
+            "a line feed in a text",
+            in_text(b"\n"),
+            Reason::MalformedJson.into(),
+        ),
         (
             "a number beyond all",
             bytes(&[cut, br#","x":1e99999}"#]),
-            "malformed_json",
+            Reason::MalformedJson.into(),
         ),
         (
             "deep",
@@ -75,12 +105,12 @@ pub fn encodings(good: &Good) -> Vec<Case> {
                 "]".repeat(200).as_bytes(),
                 b"}",
             ]),
-            "too_deep",
+            Reason::TooDeep.into(),
         ),
         (
             "large",
             bytes(&[cut, br#","x":""#, "x".repeat(65 << 10).as_bytes(), br#""}"#]),
-            "body_too_large",
+            Why::from(EdgeRefusal::BodyTooLarge),
         ),
     ]
     .map(|(about, body, reason)| Case::body(good, "encoding", about, body, reason))
@@ -122,7 +152,7 @@ pub fn duplicates(good: &Good) -> Vec<Case> {
             good.with_params(&joined(good.params, r#""_x":{"a":[{"b":1,"b":1}]}"#)),
         ),
     ];
-    if !good.notification {
+    if good.form == Form::Request {
         bodies.push((
             "id",
             format!(r#"{{"jsonrpc":"2.0","id":7,"id":8,"method":{method},"params":{params}}}"#),
@@ -149,7 +179,7 @@ pub fn duplicates(good: &Good) -> Vec<Case> {
     }
     bodies
         .into_iter()
-        .map(|(about, body)| Case::body(good, "duplicate key", about, body, "duplicate_key"))
+        .map(|(about, body)| Case::body(good, "duplicate key", about, body, Reason::DuplicateKey))
         .collect()
 }
 
@@ -193,25 +223,29 @@ pub fn spellings(good: &Good) -> Vec<Case> {
     }
     bodies
         .into_iter()
-        .map(|(about, body)| Case::body(good, "case variant", about, body, "case_variant"))
+        .map(|(about, body)| Case::body(good, "case variant", about, body, Reason::CaseVariant))
         .collect()
 }
 
 pub fn forms(good: &Good) -> Vec<Case> {
     let method = format!("\"{}\"", good.method);
     let params = good.params_of(good.params);
-    let other = if good.notification { r#""id":7,"# } else { "" };
+    let other = if good.form == Form::Request {
+        ""
+    } else {
+        r#""id":7,"#
+    };
     vec![Case::body(
         good,
         "form",
         "a request as a notification, or the other way round",
         body_of(other, &method, &params),
-        "wrong_form",
+        Reason::WrongForm,
     )]
 }
 
 pub fn ids(good: &Good) -> Vec<Case> {
-    if good.notification {
+    if good.form != Form::Request {
         return Vec::new();
     }
     let method = format!("\"{}\"", good.method);
@@ -235,7 +269,7 @@ pub fn ids(good: &Good) -> Vec<Case> {
             "id",
             id,
             body_of(&format!("\"id\":{id},"), &method, &params),
-            "invalid_id",
+            Reason::InvalidId,
         )
     })
     .into()
@@ -274,7 +308,7 @@ pub fn envelopes(good: &Good) -> Vec<Case> {
             body.replacen(good.method, &"x".repeat(200), 1),
         ),
     ]
-    .map(|(about, body)| Case::body(good, "envelope", about, body, "invalid_envelope"))
+    .map(|(about, body)| Case::body(good, "envelope", about, body, Reason::InvalidEnvelope))
     .into();
     let unknown = body_of(good.id(), "\"tools/drop\"", &good.params_of(good.params));
     let mut unknown = Case::body(
@@ -282,7 +316,7 @@ pub fn envelopes(good: &Good) -> Vec<Case> {
         "envelope",
         "a method that there isn't",
         unknown,
-        "method_unknown",
+        Reason::MethodUnknown,
     );
     if good.is_modern() {
         unknown.headers = vec![
@@ -298,7 +332,7 @@ pub fn parameters(good: &Good) -> Vec<Case> {
     let method = format!("\"{}\"", good.method);
     let of = |params: &str| body_of(good.id(), &method, params);
     let mut cases: Vec<_> = ["[]", "\"x\"", "1", "true", "null"]
-        .map(|params| Case::body(good, "params", params, of(params), "invalid_params"))
+        .map(|params| Case::body(good, "params", params, of(params), Reason::InvalidParams))
         .into();
     if let Some(key) = first_key(good) {
         for value in ["1", "null", "[\"list_invoices\"]", "{\"a\":1}"] {
@@ -308,7 +342,7 @@ pub fn parameters(good: &Good) -> Vec<Case> {
                 "params",
                 &format!("{key} is {value}"),
                 spoilt,
-                "invalid_params",
+                Reason::InvalidParams,
             ));
         }
         cases.push(Case::body(
@@ -316,43 +350,8 @@ pub fn parameters(good: &Good) -> Vec<Case> {
             "params",
             "without what it names",
             good.with_params(""),
-            "invalid_params",
+            Reason::InvalidParams,
         ));
-    }
-    cases
-}
-
-pub fn arguments(good: &Good) -> Vec<Case> {
-    if !good.params.contains("\"arguments\"") {
-        return Vec::new();
-    }
-    let mut cases: Vec<_> = ["[]", "[1]", "\"x\"", "1", "true"]
-        .map(|value| {
-            Case::body(
-                good,
-                "arguments",
-                value,
-                with_arguments(good, value),
-                "arguments_not_object",
-            )
-        })
-        .into();
-    if good.method == "tools/call" {
-        cases.extend(
-            [
-                "101",
-                "1e3",
-                "\"5\"",
-                "null",
-                "[5]",
-                "99999999999999999999999",
-                "100.5",
-            ]
-            .map(|limit| {
-                let body = with_arguments(good, &format!(r#"{{"limit":{limit}}}"#));
-                Case::body(good, "bounds", limit, body, "argument_out_of_bounds")
-            }),
-        );
     }
     cases
 }
