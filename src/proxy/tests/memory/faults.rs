@@ -1,6 +1,6 @@
 //! What clients and servers do wrong, once each.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use bulkhead_proxy::{
     limits::Limits,
@@ -154,7 +154,8 @@ async fn half_said(scene: &Scene, bytes: usize) {
         let mut stream = scene.sidecar.connection("billing").await;
         let mut said = scene.sidecar.head("billing");
         if bytes > 0 {
-            said += &format!("content-length: {}\r\n\r\n{}", bytes * 2, "x".repeat(bytes));
+            let body = "x".repeat(bytes);
+            let _ = write!(said, "content-length: {}\r\n\r\n{body}", bytes * 2);
         } else {
             said += "x-slow: a";
         }
@@ -227,7 +228,7 @@ async fn largest(scene: &Scene) {
 }
 
 /// Goes away with what was said on it; of HTTP/2 too, whatever its streams hold.
-fn leave(client: Client) {
+fn leave(client: &Client) {
     client.connection.abort();
 }
 
@@ -241,7 +242,7 @@ async fn untaken(scene: &Scene, text: &str) {
         let left = join_all((0..4).map(|_| ask())).await;
         scene.good_call("support", "delete_invoice").await;
         for (_answer, client) in left {
-            leave(client);
+            leave(&client);
         }
     }
 }
@@ -268,7 +269,7 @@ async fn taken_back(scene: &Scene) {
         let answer = timeout(Duration::from_millis(3), client.send(request)).await;
         assert!(answer.is_err(), "nothing was to be answered");
     }
-    leave(client);
+    leave(&client);
 }
 
 async fn asked(scene: &Scene, text: &str, said: &str) {

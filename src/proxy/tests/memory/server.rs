@@ -1,6 +1,6 @@
 //! A server by hand, for what no HTTP library writes: the text of a call says how it is answered.
 
-use std::io;
+use std::{fmt::Write as _, io};
 
 use bulkhead_cluster::Port;
 use bulkhead_proxy::testing::{Answer, Seen, upstream::plain};
@@ -170,7 +170,7 @@ async fn answer(stream: &mut TcpStream, request: &Seen) -> io::Result<bool> {
             };
             let mut head = format!("HTTP/1.1 {status} As told\r\ncontent-length: {}\r\n", body.len());
             for (name, value) in headers {
-                head += &format!("{name}: {value}\r\n");
+                let _ = write!(head, "{name}: {value}\r\n");
             }
             write(stream, &(head + "\r\n" + &body)).await
         }
