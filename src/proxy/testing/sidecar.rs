@@ -247,16 +247,9 @@ impl TestSidecar {
         handles_key: String,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["policy", "tls", "trust", "handles"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
-        }
         let json = setup.policy.to_json();
-        write(&folder.path().join("policy/policy.json"), &json);
-        write_leaf(folder.path(), &servers_ca.server(&[HOST], SPIFFE_ID));
-        write(&folder.path().join("trust/ca.pem"), &agents_ca.pem());
-        write(&folder.path().join("trust/servers.pem"), &servers_ca.pem());
-        write(&folder.path().join("trust/tokens.json"), &issuer.document(&[]));
-        write(&folder.path().join("handles/tls.key"), &handles_key);
+        let authorities = [&*servers_ca, &*agents_ca];
+        mount_all(folder.path(), &json, authorities, &issuer, &handles_key);
 
         let admin_socket = folder.path().join("admin.sock");
         let config = Config {
@@ -426,6 +419,25 @@ impl TestSidecar {
 
 /// Where nothing listens, and never will: a port that was free a moment ago may be another test's by now.
 const CLOSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+/// What a pod mounts, in folders of this one. The authorities: the servers', the agents'.
+pub fn mount_all(
+    folder: &Path,
+    policy: &str,
+    [servers_ca, agents_ca]: [&Authority; 2],
+    issuer: &Issuer,
+    handles_key: &str,
+) {
+    for name in ["policy", "tls", "trust", "handles"] {
+        fs::create_dir(folder.join(name)).unwrap();
+    }
+    write(&folder.join("policy/policy.json"), policy);
+    write_leaf(folder, &servers_ca.server(&[HOST], SPIFFE_ID));
+    write(&folder.join("trust/ca.pem"), &agents_ca.pem());
+    write(&folder.join("trust/servers.pem"), &servers_ca.pem());
+    write(&folder.join("trust/tokens.json"), &issuer.document(&[]));
+    write(&folder.join("handles/tls.key"), handles_key);
+}
 
 fn write_leaf(folder: &Path, leaf: &Leaf) {
     write(&folder.join("tls/tls.crt"), &leaf.certificate);
