@@ -41,7 +41,7 @@ async fn memory_stays_flat_under_each_fault() {
             once(&scene).await;
         }
         rest().await;
-        let before = sidecar.resident();
+        let before = sidecar.settled().await;
         sidecar.forget_peak();
         for _ in 0..MORE * times {
             once(&scene).await;

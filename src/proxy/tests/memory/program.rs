@@ -24,10 +24,6 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// What nobody holds goes back to the kernel at once. As it is shipped, jemalloc keeps it for up to ten seconds, in which a
-/// leak couldn't be told from what is kept, and what is kept comes on top of the peaks here.
-const GIVEN_BACK_AT_ONCE: &str = "dirty_decay_ms:0,muzzy_decay_ms:0";
-
 /// A running sidecar.
 pub struct Program {
     child: Child,
@@ -100,7 +96,6 @@ impl Program {
             command.arg(flag).arg(folder.path().join(path));
         }
         let child = command
-            .env("_RJEM_MALLOC_CONF", GIVEN_BACK_AT_ONCE)
             .env("RUST_LOG", "off")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -169,6 +164,18 @@ impl Program {
                 "waited in vain for {lines:?}: {metrics}"
             );
             sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What it holds once the allocator has given back what nobody holds, which takes it a tenth of a second.
+    pub async fn settled(&self) -> u64 {
+        loop {
+            let before = self.resident();
+            sleep(Duration::from_millis(250)).await;
+            let now = self.resident();
+            if now + 256 >= before {
+                return now;
+            }
         }
     }
 
