@@ -169,14 +169,14 @@ impl Program {
 
     /// What it holds once the allocator has given back what nobody holds, which takes it a tenth of a second.
     pub async fn settled(&self) -> u64 {
-        loop {
-            let before = self.resident();
-            sleep(Duration::from_millis(250)).await;
+        let (mut quiet, mut least) = (0, self.resident());
+        while quiet < 3 {
+            sleep(Duration::from_millis(150)).await;
             let now = self.resident();
-            if now + 256 >= before {
-                return now;
-            }
+            quiet = if now + 256 >= least { quiet + 1 } else { 0 };
+            least = least.min(now);
         }
+        least
     }
 
     /// Memory that it holds, in KiB.
