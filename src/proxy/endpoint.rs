@@ -64,7 +64,8 @@ fn refuse(
     response
 }
 
-/// Refuses what can't be watched, checks the head of a request and takes room for it. What is refused here counts against no limit of the agent's.
+/// Refuses what can't be watched, checks the head of a request and takes room for it. What is refused here counts against no
+/// limit of the agent's.
 fn admit(connection: &Connection, call: &OpenCall, parts: &Parts) -> Result<(Intent, Admitted), EdgeRefusal> {
     if call.is_unwatched() {
         return Err(EdgeRefusal::AgentBusy);

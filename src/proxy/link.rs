@@ -40,8 +40,7 @@ use crate::{
     throttle::{Refusals, Throttled},
 };
 
-/// How long a connection that came while closing may wait with its first call, and one that was told to go before it is
-/// ended.
+/// How long a connection that came while closing may wait with its first call.
 const LATE_CALL: Duration = Duration::from_secs(1);
 
 /// Largest HTTP/2 frame and stream window: one call's body needs few round trips, and a stream
@@ -296,13 +295,21 @@ impl Link {
         }
     }
 
-    /// Ends when no call is under way, a while after it was asked.
+    /// Ends when no call was under way for as long as an answer may be left untaken. What TLS and the kernel still had of the
+    /// last one is taken by then, or never will be.
     async fn until_quiet(&self) {
+        let calls = || {
+            let begun = self.calls_begun.load(Ordering::Relaxed);
+            (self.calls_open.load(Ordering::Relaxed) == 0).then_some(begun)
+        };
+        let mut before = None;
         loop {
-            sleep(LATE_CALL).await;
-            if self.calls_open.load(Ordering::Relaxed) == 0 {
+            let now = calls();
+            if now.is_some() && now == before {
                 return;
             }
+            before = now;
+            sleep(self.shared.limits.untaken).await;
         }
     }
 

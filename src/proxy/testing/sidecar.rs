@@ -187,7 +187,7 @@ struct Lines(Arc<Mutex<Kept>>);
 struct Kept {
     bytes: Vec<u8>,
     broken: bool,
-    meanwhile: Option<Box<dyn FnOnce() + Send>>,
+    meanwhile: Option<(usize, Box<dyn FnMut() + Send>)>,
 }
 
 impl Write for Lines {
@@ -199,8 +199,11 @@ impl Write for Lines {
         kept.bytes.extend_from_slice(line);
         let meanwhile = kept.meanwhile.take();
         drop(kept);
-        if let Some(happens) = meanwhile {
+        if let Some((times, mut happens)) = meanwhile {
             happens();
+            if times > 1 {
+                self.0.lock().unwrap().meanwhile = Some((times - 1, happens));
+            }
         }
         Ok(line.len())
     }
@@ -408,7 +411,15 @@ impl TestSidecar {
 
     /// This happens while the next audit record is being written.
     pub fn meanwhile(&self, happens: impl FnOnce() + Send + 'static) {
-        self.audit.0.lock().unwrap().meanwhile = Some(Box::new(happens));
+        let mut happens = Some(happens);
+        self.each_time(1, move || {
+            happens.take().into_iter().for_each(|happens| happens())
+        });
+    }
+
+    /// This happens while each of so many audit records is being written, from the next one on.
+    pub fn each_time(&self, times: usize, happens: impl FnMut() + Send + 'static) {
+        self.audit.0.lock().unwrap().meanwhile = Some((times, Box::new(happens)));
     }
 
     /// The metrics' text.

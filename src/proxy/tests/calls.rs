@@ -324,6 +324,73 @@ async fn a_session_is_its_agent_s_alone() {
 }
 
 #[tokio::test]
+async fn a_call_that_each_change_decides_anew_is_given_up() {
+    for (method, body) in [
+        ("POST", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#),
+        ("GET", ""),
+        ("DELETE", ""),
+    ] {
+        let (upstream, sidecar) = start().await;
+        let mut billing = sidecar.client("billing").await;
+        let session = session(&mut billing).await;
+        let (seen, records) = (upstream.seen().len(), sidecar.audit().len());
+        let (live, same) = (
+            Arc::clone(&sidecar.shared.live),
+            policy(upstream.port()).to_json(),
+        );
+        // Each attempt leaves two.
+        sidecar.each_time(8, move || {
+            live.set_policy(LoadedPolicy::load(same.as_bytes()).unwrap())
+        });
+        let headers = [("mcp-session-id", session.as_str())];
+        let reply = billing.exchange(method, &headers, body).await.unwrap();
+        assert_eq!(
+            (reply.status, reply.reason().as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            "{method}"
+        );
+        assert_eq!(upstream.seen().len(), seen, "{method}");
+        let reasons: Vec<_> = sidecar.audit()[records..]
+            .iter()
+            .map(|record| record["reason"].clone())
+            .collect();
+        let mut expected = [json!(null), json!("decided_again")]
+            .into_iter()
+            .cycle()
+            .take(8)
+            .collect::<Vec<_>>();
+        expected.push(json!("overloaded"));
+        assert_eq!(reasons, expected, "{method}");
+    }
+}
+
+/// Whether it is closed is asked with a request's head, and its body or its record may take long.
+#[tokio::test]
+async fn a_network_that_opens_meanwhile_stops_a_call() {
+    let (upstream, mut sidecar) = start().await;
+    // What the canary would say is said below.
+    let control = sidecar.control.take().unwrap();
+    control.abort();
+    let _ = control.await;
+    let mut billing = sidecar.client("billing").await;
+    for (closed, reason) in [(true, ""), (false, "network_open")] {
+        let readiness = Arc::clone(&sidecar.shared.readiness);
+        sidecar.meanwhile(move || readiness.network_is(closed));
+        assert_eq!(billing.call("list_invoices", None).await.reason(), reason);
+    }
+    assert_eq!(upstream.seen().len(), 1);
+    let audit = sidecar.audit();
+    let [.., intent, outcome, refusal] = audit.as_slice() else {
+        panic!("{audit:?}")
+    };
+    assert_eq!(
+        (&outcome["call"], &outcome["outcome"], &outcome["reason"]),
+        (&intent["call"], &json!("cancelled"), &json!("network_open"))
+    );
+    assert_eq!(refusal["reason"], "network_open");
+}
+
+#[tokio::test]
 async fn what_changes_while_a_session_call_is_recorded_decides() {
     for method in ["GET", "DELETE"] {
         let (upstream, sidecar) = start().await;

@@ -234,6 +234,7 @@ async fn who_becomes_an_agent_gets_a_connection_of_its_own() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let upstream = RecordingUpstream::start().await;
         let mut setup = Setup::new(upstream.port());
+        setup.limits.untaken = Duration::from_secs(1);
         let billing = setup.policy.agents.remove(0);
         let mut policy = setup.policy.clone();
         let sidecar = TestSidecar::start(setup).await;
