@@ -1,12 +1,19 @@
 //! Why something must be refused, and what the client must be told then: as the two tables of refusals say, and no
 //! table of this suite's own.
 
-use bulkhead_core::{Reason, Refusal};
+use bulkhead_core::{
+    Reason, Refusal, json,
+    mcp::{self, Message},
+};
 use bulkhead_proxy::{refusal::EdgeRefusal, testing::Reply};
+use bytes::Bytes;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Value, json as value};
 
 use crate::good::{Form, Good};
+
+/// Nesting of messages, as a sidecar takes it.
+const DEPTH: usize = 64;
 
 /// Why.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +50,7 @@ impl Why {
         let (status, expected) = match self {
             Self::Message(reason) => of_message(good, reason, sent, reply),
             Self::Edge(refusal) => {
-                let said = json!({"id": null, "code": -31403, "reason": refusal.code(), "isError": null});
+                let said = value!({"id": null, "code": -31403, "reason": refusal.code(), "isError": null});
                 (refusal.status(), said)
             }
         };
@@ -71,15 +78,20 @@ fn of_message(good: &Good, reason: Reason, sent: &[u8], reply: &Reply) -> (Statu
         _ => refusal.as_protocol_error(),
     };
     let answering = |id: Option<&str>| refusal.clone().answering(id).in_era(Some(good.era));
+    let limits = json::Limits {
+        bytes: usize::MAX,
+        depth: DEPTH,
+    };
     let id = json_of(reply)["id"].to_string();
-    let sent = String::from_utf8_lossy(sent);
-    // Of what isn't even a message the id may not be known; then the status says it.
-    let answered = if id == "null" && answering(Some("7")).status() == 400 {
-        None
-    } else if sent.contains(&format!(r#""id":{id}"#)) {
-        Some(id.as_str())
-    } else {
-        (good.form == Form::Request).then_some("7")
+    let bytes = Bytes::copy_from_slice(sent);
+    let read = mcp::read(&bytes, limits);
+    let answered = match &read {
+        Ok(Message::Request(request)) => Some(request.id.raw()),
+        Ok(_) => None,
+        // Of what isn't even a message the id may not be known; then the status says it.
+        Err(_) if id == "null" && answering(Some("7")).status() == 400 => None,
+        Err(_) if String::from_utf8_lossy(sent).contains(&format!(r#""id":{id}"#)) => Some(id.as_str()),
+        Err(_) => (good.form == Form::Request).then_some("7"),
     };
     let refusal = answering(answered);
     let body = serde_json::from_slice(&refusal.body()).unwrap();
@@ -95,7 +107,7 @@ pub fn json_of(reply: &Reply) -> Value {
 
 /// What of a reply must be as expected: all but the words.
 pub fn said(reply: &Value) -> Value {
-    json!({
+    value!({
         "id": reply["id"], "code": reply["error"]["code"], "reason": reply["error"]["data"]["reason"],
         "isError": reply["result"]["isError"],
     })
