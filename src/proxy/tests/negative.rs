@@ -22,6 +22,10 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use bulkhead_core::mcp::{
+    Era,
+    methods::{self, Direction, Method},
+};
 use bulkhead_proxy::testing::{
     Reply, Seen,
     sidecar::{TENANT_ID, spiffe},
@@ -72,7 +76,7 @@ impl Became {
         let Self { reply, seen, records } = self;
         let told = match &case.fate {
             Fate::Refused(why) => why
-                .differs(good, &world.body(case), reply)
+                .differs(good, case.http_method, &world.body(case), reply)
                 .or_else(|| self.came(*why, case)),
             Fate::Passes(passes) => passed(good, reply).or_else(|| self.went(world, good, case, passes)),
         };
@@ -205,6 +209,20 @@ async fn tally(name: &str, all_of_them: Vec<impl Future<Output = Tried> + Send +
         all.wrong.len(),
         all.wrong.join("\n")
     );
+}
+
+#[test]
+fn every_method_that_a_client_may_use_has_its_good_message() {
+    let all = good::all();
+    for era in [Era::Legacy, Era::Modern] {
+        for method in Method::ALL {
+            let is_there = all
+                .iter()
+                .any(|good| (good.era, good.method) == (era, method.name()));
+            let may = methods::lookup(era, Direction::ToServer, method.name()).is_some();
+            assert_eq!(is_there, may, "{era:?} {method:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a body may take. Long enough for what isn't slow, on a machine that is.
-const BODY: Duration = Duration::from_secs(2);
+const BODY: Duration = Duration::from_secs(4);
 
 /// More than a body may have.
 const TOO_LARGE: usize = 65 << 10;
