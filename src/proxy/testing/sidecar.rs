@@ -411,9 +411,11 @@ impl TestSidecar {
 
     /// This happens while the next audit record is being written.
     pub fn meanwhile(&self, happens: impl FnOnce() + Send + 'static) {
-        let mut happens = Some(happens);
+        let mut once = Some(happens);
         self.each_time(1, move || {
-            happens.take().into_iter().for_each(|happens| happens())
+            if let Some(happens) = once.take() {
+                happens();
+            }
         });
     }
 

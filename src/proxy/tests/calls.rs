@@ -340,7 +340,7 @@ async fn a_call_that_each_change_decides_anew_is_given_up() {
         );
         // Each attempt leaves two.
         sidecar.each_time(8, move || {
-            live.set_policy(LoadedPolicy::load(same.as_bytes()).unwrap())
+            live.set_policy(LoadedPolicy::load(same.as_bytes()).unwrap());
         });
         let headers = [("mcp-session-id", session.as_str())];
         let reply = billing.exchange(method, &headers, body).await.unwrap();
