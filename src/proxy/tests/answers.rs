@@ -34,10 +34,7 @@ async fn what_was_permitted_is_not_recorded_as_refused_when_the_server_fails() {
     })
     .await;
     let mut client = sidecar.client("billing").await;
-    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-    let reply = client.post(&initialize).await;
-    let session = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    let session = client.open_session().await;
     let with = [("mcp-session-id", session.as_str())];
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;

@@ -9,7 +9,7 @@ use bulkhead_core::policy::document::Forced;
 use bulkhead_proxy::{
     policy::LoadedPolicy,
     testing::{
-        Client, PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar,
+        PATIENCE, Protocol, RecordingUpstream, Setup, TestSidecar,
         sidecar::{TENANT_ID, policy, spiffe},
         until,
         upstream::plain,
@@ -253,18 +253,11 @@ async fn nothing_that_looks_like_identity_reaches_the_server() {
     assert_eq!(seen.header("traceparent"), Some(trace));
 }
 
-async fn session(client: &mut Client) -> String {
-    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-    let reply = client.post(&initialize).await;
-    reply.headers["mcp-session-id"].to_str().unwrap().to_owned()
-}
-
 #[tokio::test]
 async fn a_session_is_its_agent_s_alone() {
     let (upstream, sidecar) = start().await;
     let mut billing = sidecar.client("billing").await;
-    let session = session(&mut billing).await;
+    let session = billing.open_session().await;
     assert!(!session.contains("upstream-session"));
 
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
@@ -332,7 +325,7 @@ async fn a_call_that_each_change_decides_anew_is_given_up() {
     ] {
         let (upstream, sidecar) = start().await;
         let mut billing = sidecar.client("billing").await;
-        let session = session(&mut billing).await;
+        let session = billing.open_session().await;
         let (seen, records) = (upstream.seen().len(), sidecar.audit().len());
         let (live, same) = (
             Arc::clone(&sidecar.shared.live),
@@ -397,7 +390,7 @@ async fn what_changes_while_a_session_call_is_recorded_decides() {
         let mut withdrawn = policy(upstream.port());
         withdrawn.agents.remove(0);
         let mut billing = sidecar.client("billing").await;
-        let session = session(&mut billing).await;
+        let session = billing.open_session().await;
         let seen = upstream.seen().len();
         let live = Arc::clone(&sidecar.shared.live);
         sidecar
@@ -460,7 +453,7 @@ async fn what_changes_while_a_connection_to_the_server_is_made_decides() {
         withdrawn.agents.remove(0);
         let sidecar = TestSidecar::start(setup).await;
         let mut billing = sidecar.client("billing").await;
-        let session = session(&mut billing).await;
+        let session = billing.open_session().await;
         drop(first);
 
         let (listener, waiting) = full_listener(port.number()).await;

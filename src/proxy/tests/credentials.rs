@@ -141,16 +141,11 @@ async fn sessions_streams_and_ends_have_one_too_and_a_rotated_key_still_verifies
     let upstream = RecordingUpstream::start().await;
     let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
     let mut client = sidecar.client("billing").await;
-    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-    let reply = client.post(&initialize).await;
-    let session = [(
-        "mcp-session-id",
-        reply.headers["mcp-session-id"].to_str().unwrap(),
-    )];
+    let session = client.open_session().await;
+    let with = [("mcp-session-id", session.as_str())];
     let before = upstream.only();
     sidecar.shared.minter.rotate().unwrap();
-    client.exchange("DELETE", &session, "").await.unwrap();
+    client.exchange("DELETE", &with, "").await.unwrap();
     let seen = upstream.seen();
     let after = claims(&sidecar, &seen[1]).await;
     assert_eq!(after["method"], "DELETE");

@@ -5,7 +5,6 @@
 use bulkhead_proxy::testing::{
     Answer, Client, Protocol, RecordingUpstream, Seen, Setup, TestSidecar, sidecar::spiffe, upstream,
 };
-use http::StatusCode;
 
 /// What says who asks, or from where, to some server, framework or gateway.
 const IDENTITY: [(&str, &str); 19] = [
@@ -37,9 +36,6 @@ const MODERN: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{
     "io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"}}}}"#;
 
 const LEGACY: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_invoices"}}"#;
-
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{
-    "protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
 
 fn answers(request: &Seen) -> Answer {
     match request.method.as_str() {
@@ -94,9 +90,7 @@ async fn no_identity_of_a_client_reaches_the_server_by_any_verb_or_era() {
     let leaf = sidecar.agents_ca.client(&[&spiffe("billing")]);
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let mut client = sidecar.client_with(&leaf, protocol).await;
-        let reply = client.exchange("POST", &[], INITIALIZE).await.unwrap();
-        assert_eq!(reply.status, StatusCode::OK);
-        let session = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        let session = client.open_session().await;
         let session = ("mcp-session-id", session.as_str());
 
         let legacy = seen(&upstream, &mut client, "POST", &[session], LEGACY).await;

@@ -351,10 +351,7 @@ async fn without_the_claim_that_a_tool_takes_it_is_not_there() {
 #[tokio::test]
 async fn a_session_is_one_person_s_alone() {
     let scene = Scene::start().await;
-    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-    let reply = scene.with(&ada(&json!({}))).await.post(&initialize).await;
-    let session = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
+    let session = scene.with(&ada(&json!({}))).await.open_session().await;
     let with = [
         ("mcp-session-id", session.as_str()),
         ("accept", "text/event-stream"),

@@ -89,10 +89,7 @@ impl Fixture {
     /// A session of the agent, and the stream of a call in it.
     async fn call(&self, agent: &str, tool: &str) -> (String, Stream) {
         let mut client = self.sidecar.client(agent).await;
-        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-        let reply = client.post(&initialize).await;
-        let session = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        let session = client.open_session().await;
         let call = json!({"jsonrpc": "2.0", "id": "c1", "method": "tools/call", "params": {
             "name": tool, "_meta": {"progressToken": "p"}}});
         let with = [("mcp-session-id", session.as_str())];

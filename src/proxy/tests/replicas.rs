@@ -67,10 +67,7 @@ async fn replicas<const N: usize>(first: impl Fn(&Seen) -> Answer + Send + Sync 
 
 /// A session of the agent in the replica.
 async fn session(replica: &Replica, agent: &str) -> String {
-    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-    let reply = replica.sidecar.client(agent).await.post(&initialize).await;
-    reply.headers["mcp-session-id"].to_str().unwrap().to_owned()
+    replica.sidecar.client(agent).await.open_session().await
 }
 
 fn call(tool: &str) -> String {

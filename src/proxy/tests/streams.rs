@@ -82,10 +82,7 @@ impl Fixture {
     /// A client with a session.
     async fn session(&self, agent: &str) -> (Client, String) {
         let mut client = self.sidecar.client(agent).await;
-        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
-        let reply = client.post(&initialize).await;
-        let session = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        let session = client.open_session().await;
         (client, session)
     }
 }

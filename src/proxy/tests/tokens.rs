@@ -387,13 +387,8 @@ async fn streams_end_with_the_token_that_they_were_asked_for_with() {
     let answering = streams.clone();
     let upstream = RecordingUpstream::answering(move |request| answering.answer(request)).await;
     let sidecar = TestSidecar::start(Setup::new(upstream.port())).await;
-    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
     let mut client = sidecar.client("billing").await;
-    let session = client.post(&initialize).await.headers["mcp-session-id"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let session = client.open_session().await;
 
     let (token, _) = brief(&sidecar.issuer);
     let listens = sidecar.client("billing").await.with_token(&token);
