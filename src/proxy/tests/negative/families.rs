@@ -13,10 +13,12 @@ mod protocol;
 #[path = "families/sessions.rs"]
 mod sessions;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{
-    good::{Form, Good},
+    good::{self, Form, Good},
     why::Why,
 };
 
@@ -162,6 +164,8 @@ pub fn of(good: &Good) -> Vec<Case> {
             json::envelopes(good),
             json::parameters(good),
             arguments::objects(good),
+            arguments::duplicates(good),
+            arguments::spellings(good),
             arguments::bounds(good),
             arguments::hidden(good),
             arguments::mirrors(good),
@@ -179,6 +183,75 @@ pub fn of(good: &Good) -> Vec<Case> {
         Form::Stream | Form::End => vec![sessions::http(good)],
     };
     common.into_iter().chain(own).flatten().collect()
+}
+
+/// The methods that name what not everybody has.
+const NAMING: [&str; 6] = [
+    "tools/call",
+    "prompts/get",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "completion/complete",
+];
+
+/// The methods of the modern era that take no handle.
+const WITHOUT_HANDLES: [&str; 3] = ["server/discover", "subscriptions/listen", "completion/complete"];
+
+type Of = fn(&Good) -> bool;
+
+/// Each family, and of which good messages it has cases.
+const FAMILIES: [(&str, Of); 21] = [
+    ("HTTP", |_| true),
+    ("batch", is_posted),
+    ("encoding", is_posted),
+    ("duplicate key", is_posted),
+    ("case variant", is_posted),
+    ("envelope", is_posted),
+    ("form", has_method),
+    ("params", has_method),
+    ("stray parameter", has_method),
+    ("mirrored header", has_method),
+    ("id", |good| matches!(good.form, Form::Request | Form::Response)),
+    ("era", |good| good.method != "initialize"),
+    ("handle", |good| {
+        good.method != "initialize" && !(good.is_modern() && WITHOUT_HANDLES.contains(&good.method))
+    }),
+    ("hidden", |good| NAMING.contains(&good.method)),
+    ("listened resource", |good| good.method == "subscriptions/listen"),
+    ("arguments", has_arguments),
+    ("duplicate argument", has_arguments),
+    ("argument's case", is_call),
+    ("bounds", is_call),
+    ("hidden argument", is_call),
+    ("mirrored argument", |good| is_call(good) && good.is_modern()),
+];
+
+fn is_posted(good: &Good) -> bool {
+    good.http_method() == "POST"
+}
+
+fn has_method(good: &Good) -> bool {
+    matches!(good.form, Form::Request | Form::Notification)
+}
+
+fn has_arguments(good: &Good) -> bool {
+    matches!(good.method, "tools/call" | "prompts/get")
+}
+
+fn is_call(good: &Good) -> bool {
+    good.method == "tools/call"
+}
+
+/// A family without cases fails nothing, and a total doesn't tell.
+#[test]
+fn every_family_has_cases_of_each_message_that_it_is_about() {
+    for good in good::all() {
+        let has: BTreeSet<_> = of(&good).iter().map(|case| case.family).collect();
+        let about = FAMILIES.iter().filter(|(_, is_of)| is_of(&good));
+        let must_have = about.map(|(family, _)| *family).collect();
+        assert_eq!(has, must_have, "{:?} {}", good.era, good.method);
+    }
 }
 
 fn joined(members: &str, more: &str) -> String {

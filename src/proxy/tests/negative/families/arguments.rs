@@ -1,10 +1,11 @@
-//! Families of arguments: no object, out of bounds, hidden from the client, or mirrored in headers that lie.
+//! Families of arguments: no object, said twice or in another case, out of bounds, hidden from the client, or mirrored in
+//! headers that lie.
 
 use bulkhead_core::Reason;
 use bulkhead_proxy::testing::sidecar::TENANT_ID;
 use serde_json::json;
 
-use super::{Case, with_arguments};
+use super::{Case, joined, with_arguments};
 use crate::good::Good;
 
 pub fn objects(good: &Good) -> Vec<Case> {
@@ -19,6 +20,49 @@ pub fn objects(good: &Good) -> Vec<Case> {
     let null = with_arguments(good, "null");
     let null = Case::passes(good, "arguments", "null", null, with_arguments(good, empty));
     refused.into_iter().chain([null]).collect()
+}
+
+/// An argument twice, also when one of the two is escaped.
+pub fn duplicates(good: &Good) -> Vec<Case> {
+    if !good.params.contains("\"arguments\"") {
+        return Vec::new();
+    }
+    [
+        ("a forced one", r#"{"tenant_id":"a","tenant_id":"b"}"#),
+        ("one without a rule", r#"{"text":"a","text":"b"}"#),
+        ("a bounded one, escaped", r#"{"limit":1,"l\u0069mit":1000}"#),
+    ]
+    .map(|(about, arguments)| {
+        let body = with_arguments(good, arguments);
+        Case::body(good, "duplicate argument", about, body, Reason::DuplicateKey)
+    })
+    .into()
+}
+
+/// What a server that ignores case would take for the arguments, or for one that a rule is about.
+pub fn spellings(good: &Good) -> Vec<Case> {
+    if good.method != "tools/call" {
+        return Vec::new();
+    }
+    let family = "argument's case";
+    let beside = good.with_params(&joined(good.params, r#""Arguments":{}"#));
+    let beside = Case::body(
+        good,
+        family,
+        "Arguments beside arguments",
+        beside,
+        Reason::CaseVariant,
+    );
+    let of_rules = [
+        r#"{"Tenant_ID":"globex"}"#,
+        r#"{"TENANT_ID":"globex","tenant_id":"globex"}"#,
+        r#"{"LIMIT":1000}"#,
+    ]
+    .map(|arguments| {
+        let body = with_arguments(good, arguments);
+        Case::body(good, family, arguments, body, Reason::CaseVariant)
+    });
+    [beside].into_iter().chain(of_rules).collect()
 }
 
 pub fn bounds(good: &Good) -> Vec<Case> {

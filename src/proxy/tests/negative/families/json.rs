@@ -1,6 +1,6 @@
 //! Families that spoil the JSON: its form, its encoding, its keys and its values.
 
-use super::{Case, first_key, joined, with_arguments};
+use super::{Case, first_key, joined};
 use bulkhead_core::Reason;
 
 use crate::good::{Form, Good, body_of};
@@ -92,7 +92,7 @@ pub fn encodings(good: &Good) -> Vec<Case> {
     .into()
 }
 
-/// A key twice, at each level, in both orders, also when one of the two is escaped.
+/// A key twice, at each level but that of the arguments, in both orders, also when one of the two is escaped.
 pub fn duplicates(good: &Good) -> Vec<Case> {
     let method = format!("\"{}\"", good.method);
     let params = good.params_of(good.params);
@@ -143,15 +143,6 @@ pub fn duplicates(good: &Good) -> Vec<Case> {
             good.with_params(&format!(r#"{},"{key}":"other""#, good.params)),
         ));
     }
-    if good.params.contains("\"arguments\"") {
-        for (about, arguments) in [
-            ("a forced argument", r#"{"tenant_id":"a","tenant_id":"b"}"#),
-            ("an argument", r#"{"text":"a","text":"b"}"#),
-            ("a bounded argument, escaped", r#"{"limit":1,"l\u0069mit":1000}"#),
-        ] {
-            bodies.push((about, with_arguments(good, arguments)));
-        }
-    }
     bodies
         .into_iter()
         .map(|(about, body)| Case::body(good, "duplicate key", about, body, Reason::DuplicateKey))
@@ -179,22 +170,6 @@ pub fn spellings(good: &Good) -> Vec<Case> {
             "what it names, in capitals",
             good.with_params(&joined(good.params, &format!(r#""{upper}":"x""#))),
         ));
-    }
-    if good.params.contains("\"arguments\"") && good.method == "tools/call" {
-        bodies.push((
-            "Arguments",
-            good.with_params(&joined(good.params, r#""Arguments":{}"#)),
-        ));
-        for arguments in [
-            r#"{"Tenant_ID":"globex"}"#,
-            r#"{"TENANT_ID":"globex","tenant_id":"globex"}"#,
-            r#"{"LIMIT":1000}"#,
-        ] {
-            bodies.push((
-                "an argument that a rule is about",
-                with_arguments(good, arguments),
-            ));
-        }
     }
     bodies
         .into_iter()
