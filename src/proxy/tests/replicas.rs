@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bulkhead_core::policy::document::ElicitationMode;
 use bulkhead_proxy::testing::{
     Answer, Client, Leaf, Protocol, RecordingUpstream, Reply, Seen, Setup, Stream, Streams, TestSidecar,
-    sidecar::{HOST, PATH, SPIFFE_ID, spiffe},
+    sidecar::{HOST, PATH, SPIFFE_ID, TENANT_ID, spiffe},
     until,
     upstream::plain,
 };
@@ -256,36 +256,44 @@ async fn a_handle_in_a_message_leads_to_its_replica_too() {
         .to_owned();
     assert_ne!(state, "state-1");
     let responses = json!({"a": {"action": "decline"}});
+    let own_task = json!({"taskId": "task-1"});
+    // What is asked, and what the server must see of it: its own handle, and what the client says besides.
     let asked = [
-        ("tools/list", "", json!({"cursor": cursor}), "page-2"),
-        ("tasks/get", task.as_str(), json!({"taskId": task}), "task-1"),
+        (
+            "tools/list",
+            "",
+            json!({"cursor": cursor}),
+            json!({"cursor": "page-2"}),
+        ),
+        (
+            "tasks/get",
+            task.as_str(),
+            json!({"taskId": task}),
+            own_task.clone(),
+        ),
         (
             "tasks/update",
             task.as_str(),
             json!({"taskId": task, "inputResponses": responses}),
-            "task-1",
+            json!({"taskId": "task-1", "inputResponses": responses}),
         ),
-        ("tasks/cancel", task.as_str(), json!({"taskId": task}), "task-1"),
+        ("tasks/cancel", task.as_str(), json!({"taskId": task}), own_task),
         (
             "tools/call",
             tool,
             json!({"name": tool, "requestState": state, "inputResponses": responses}),
-            "state-1",
+            json!({"name": tool, "requestState": "state-1", "inputResponses": responses,
+                "arguments": {"tenant_id": TENANT_ID}}),
         ),
     ];
 
     let mut client = second.sidecar.client("billing").await;
-    for (method, name, params, upstream) in &asked {
+    for (method, name, params, expected) in &asked {
         let reply = ask(&mut client, method, name, params.clone()).await;
-        assert!(reply.json()["result"].is_object(), "{reply:?}");
-        let seen = first.upstream.seen().pop().unwrap().json();
-        assert_eq!(seen["method"], *method);
-        let params = seen["params"].as_object().unwrap();
-        assert!(params.values().any(|value| value == upstream), "{seen}");
-        // What the client says to the server comes with it.
-        if let Some(answers) = params.get("inputResponses") {
-            assert_eq!(answers, &responses);
-        }
+        assert!(reply.json()["result"].is_object(), "{method}: {reply:?}");
+        let mut seen = first.upstream.seen().pop().unwrap().json();
+        seen["params"].as_object_mut().unwrap().remove("_meta");
+        assert_eq!((&seen["method"], &seen["params"]), (&json!(method), expected));
     }
 
     let mut other = second.sidecar.client("support").await;
