@@ -76,20 +76,9 @@ fn main() -> Result<ExitCode> {
     let (direct, through) = (folder("direct")?, folder("through")?);
     let alone = Server::fixture(&cli.fixture, &direct)?;
     let behind = Server::fixture(&cli.fixture, &through)?;
-    let sidecar = |agent| Server::sidecar(&cli.plugin, &cli.tenant, agent, &behind.url, &through);
-    let (suite, filtered) = (sidecar("suite")?, sidecar("filtered")?);
-    let of = |run: &Run| {
-        if run.agent == "filtered" {
-            filtered.url.as_str()
-        } else {
-            suite.url.as_str()
-        }
-    };
+    let sidecar = Server::sidecar(&cli.plugin, &cli.tenant, "suite", &behind.url, &through)?;
     if let Some(scenario) = &cli.scenario {
-        for (way, url, folder) in [
-            ("direct", &alone.url, direct),
-            ("through", &filtered.url, through),
-        ] {
+        for (way, url, folder) in [("direct", &alone.url, direct), ("through", &sidecar.url, through)] {
             let outcome = modules.scenario(scenario, url, &folder.join(scenario))?;
             println!("{way}: {} passed", outcome.checks.count(Status::Success));
             outcome.checks.bad().for_each(|check| println!("  {check}"));
@@ -98,8 +87,8 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (at_server, at_sidecar) = thread::scope(|scope| {
-        let runs = scope.spawn(|| all(&modules, |_| &alone.url, &direct));
-        let through = all(&modules, of, &through);
+        let runs = scope.spawn(|| all(&modules, &alone.url, &direct));
+        let through = all(&modules, &sidecar.url, &through);
         (runs.join(), through)
     });
     let at_server = at_server.map_err(|_| anyhow!("the direct runs panicked"))??;
@@ -123,7 +112,7 @@ fn main() -> Result<ExitCode> {
         &control(&modules, &folder("refusing")?)?,
     );
     let clients = |url| clients::all(&cli.clients, &modules, &cli.python, url);
-    for (client, wrong) in clients(&filtered.url)? {
+    for (client, wrong) in clients(&sidecar.url)? {
         tally.count(&client, wrong.as_slice());
     }
     // What they look for is the sidecar's doing, so they must miss it where there is none.
@@ -153,9 +142,9 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// All runs, each at the URL that is for it.
-fn all<'u>(modules: &Modules, url: impl Fn(&Run) -> &'u str, folder: &Path) -> Result<Vec<Outcome>> {
-    let run = |run: &Run| modules.run(run, url(run), &folder.join(run.name));
+/// All runs at a URL.
+fn all(modules: &Modules, url: &str, folder: &Path) -> Result<Vec<Outcome>> {
+    let run = |run: &Run| modules.run(run, url, &folder.join(run.name));
     RUNS.iter().map(run).collect()
 }
 
