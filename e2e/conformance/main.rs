@@ -111,12 +111,12 @@ fn main() -> Result<ExitCode> {
         "a server that refuses everything",
         &control(&modules, &folder("refusing")?)?,
     );
-    let clients = |url| clients::all(&cli.clients, &modules, &cli.python, url);
-    for (client, wrong) in clients(&sidecar.url)? {
+    let clients = |url, fixture| clients::all(&cli.clients, &modules, &cli.python, url, fixture);
+    for (client, wrong) in clients(&sidecar.url, &behind)? {
         tally.count(&client, wrong.as_slice());
     }
     // What they look for is the sidecar's doing, so they must miss it where there is none.
-    let content = clients(&alone.url)?
+    let content = clients(&alone.url, &alone)?
         .into_iter()
         .filter(|(_, wrong)| wrong.is_none());
     let content: Vec<_> = content
@@ -128,7 +128,7 @@ fn main() -> Result<ExitCode> {
         modules: &modules,
         plugin: &cli.plugin,
         tenant: &cli.persons_tenant,
-        fixture: &behind.url,
+        fixture: &behind,
         folder: folder("persons")?,
     };
     for (what, wrong) in persons.run()? {

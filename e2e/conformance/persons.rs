@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     clients::wrong,
@@ -26,8 +26,7 @@ pub struct Stage<'a> {
     pub plugin: &'a Path,
     /// File of the tenant, without the provider's URL and authority.
     pub tenant: &'a Path,
-    /// URL of the fixture.
-    pub fixture: &'a str,
+    pub fixture: &'a Server,
     /// Folder for what is left behind.
     pub folder: PathBuf,
 }
@@ -37,9 +36,11 @@ impl Stage<'_> {
     pub fn run(&self) -> Result<[(&'static str, Option<String>); 2]> {
         let provider = self.provider()?;
         let sidecar = self.sidecar("persons", &provider.url)?;
-        let knowing = self.person(&provider.url, &sidecar.url)?;
+        // Twice with what the token says of the person, and nothing of what was refused.
+        let echo = json!(["tools/call", "echo_arguments", {"message": "hello", "tenant_id": "eu"}]);
+        let knowing = self.person(&provider.url, &sidecar.url, &[echo.clone(), echo])?;
         let strange = self.sidecar("strangers", "https://localhost:1")?;
-        let unknowing = match self.person(&provider.url, &strange.url)? {
+        let unknowing = match self.person(&provider.url, &strange.url, &[])? {
             Some(said) if said.contains("token_issuer") || said.contains("401") => None,
             other => Some(format!("it is not the token that is refused: {other:?}")),
         };
@@ -88,7 +89,7 @@ impl Stage<'_> {
         fs::write(&tenant, placed)?;
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder)?;
-        let server = Server::sidecar(self.plugin, &tenant, "desk", self.fixture, &folder)?;
+        let server = Server::sidecar(self.plugin, &tenant, "desk", &self.fixture.url, &folder)?;
         let begun = Instant::now();
         loop {
             let said = fs::read_to_string(folder.join("sidecar-desk.out"))?;
@@ -102,7 +103,7 @@ impl Stage<'_> {
         }
     }
 
-    fn person(&self, provider: &str, sidecar: &str) -> Result<Option<String>> {
+    fn person(&self, provider: &str, sidecar: &str, permitted: &[Value]) -> Result<Option<String>> {
         let mut command = self.modules.node()?;
         command
             .env("NODE_EXTRA_CA_CERTS", self.authority())
@@ -110,7 +111,7 @@ impl Stage<'_> {
             .arg(&self.modules.0)
             .args([provider, sidecar])
             .stdin(File::open("/dev/null")?);
-        wrong(command)
+        wrong(command, self.fixture, permitted)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command},
     thread::{self, sleep},
     time::{Duration, Instant},
@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// Longest start.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +24,8 @@ pub struct Server {
     child: Child,
     /// Where it is reached.
     pub url: String,
+    /// The file of what it says.
+    said: PathBuf,
 }
 
 impl Drop for Server {
@@ -77,10 +80,11 @@ impl Server {
         let mut server = Self {
             child,
             url: String::new(),
+            said,
         };
         let begun = Instant::now();
         loop {
-            let text = fs::read_to_string(&said)?;
+            let text = fs::read_to_string(&server.said)?;
             // Up to the last line feed, since a line may still be on its way.
             let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
             let mut words = complete.lines().filter_map(|line| line.split_whitespace().next());
@@ -97,6 +101,18 @@ impl Server {
             }
             sleep(LOOK);
         }
+    }
+
+    /// What is done with it, and what came to it meanwhile, which the fixture says a line each: method, name, arguments.
+    pub fn seeing<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Value>)> {
+        let before = fs::read_to_string(&self.said)?.len();
+        let done = act()?;
+        let said = fs::read_to_string(&self.said)?;
+        let came = said[before..]
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>();
+        Ok((done, came.context("what the fixture says")?))
     }
 }
 
