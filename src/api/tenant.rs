@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-pub use agents::{Agent, AgentLimits, EgressPeer, EgressRule};
+pub use agents::{Agent, EgressPeer, EgressRule, RequestLimits};
 pub use isolation::{Isolation, Sandbox, Tier};
 pub use issuers::{AgentClient, Issuer, PersonRoles};
 pub use resources::{ClientFeatures, ElicitationMode, Resource};
@@ -107,6 +107,10 @@ pub struct McpTenantSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub issuers: Vec<Issuer>,
+    /// How much all agents together may ask of a server of the tenant, of all its replicas together, besides what each may. An
+    /// agent whose own `limits` aren't smaller can use up all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<RequestLimits>,
     /// The tenant's agents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

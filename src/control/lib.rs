@@ -26,8 +26,11 @@ pub const MAX_ENTRIES: usize = 64;
 /// Entries of [`SidecarReport::first`] at most: every tool and prompt of a server, in every version.
 pub const MAX_FIRST: usize = 1024;
 
-/// Entries of [`SidecarReport::usage`], and of [`Parts::parts`], at most: every agent of a tenant.
-pub const MAX_AGENTS: usize = 64;
+/// Entries of [`SidecarReport::usage`], and of [`Parts::parts`], at most: every agent of a tenant, and all together.
+pub const MAX_USAGE: usize = 65;
+
+/// What all agents of the tenant together are called where else an agent's name is. No agent has it.
+pub const ALL_AGENTS: &str = "";
 
 /// Bytes of one message at most: its entries with the longest names.
 pub const MAX_MESSAGE: usize = 512 * 1024;

@@ -194,6 +194,7 @@ fn check(
         certificates: certificates?,
         key_exchange: spec.tls.key_exchange,
         issuers,
+        limits: spec.limits.unwrap_or_default(),
         agents,
         servers,
     })

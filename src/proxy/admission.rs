@@ -6,29 +6,23 @@
 
 use std::{
     collections::HashMap,
-    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
-use arc_swap::ArcSwapOption;
-use bulkhead_core::policy::document::AgentLimits;
+use bulkhead_core::policy::document::RequestLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     limits::{Limits, RefusalPace},
     memory::{Budget, Held},
-    pace::Pace,
+    quota::{Exceeded, Quota, Taken},
     throttle::Refusals,
-    usage::{Amounts, Asked},
 };
-
-const TWICE: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// The bounds on calls under way.
 #[derive(Debug)]
 pub struct Admission {
-    calls: Arc<Semaphore>,
+    tenant: Quota,
     calls_per_agent: usize,
     connections_per_agent: usize,
     streams_per_agent: usize,
@@ -42,23 +36,27 @@ pub struct Admission {
 /// What one agent may use, over all its connections.
 #[derive(Debug)]
 pub struct AgentRoom {
-    calls: Arc<Semaphore>,
+    quota: Quota,
     connections: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     memory: Budget,
-    most_calls: usize,
-    pace: Mutex<Option<Pace>>,
-    /// This replica's part of what the policy says, if it is another than that.
-    part: ArcSwapOption<AgentLimits>,
-    asked: Asked,
     refusals: Arc<Refusals>,
+}
+
+/// What the policy limits of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limited {
+    /// Of its agent.
+    pub agent: RequestLimits,
+    /// Of all agents of the tenant together.
+    pub tenant: RequestLimits,
 }
 
 /// Room for one call; dropping it gives the room back.
 #[derive(Debug)]
 pub struct Admitted {
-    _agent: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
+    _agent: Taken,
+    _tenant: Taken,
 }
 
 /// Why something was not admitted.
@@ -67,8 +65,12 @@ pub enum Full {
     /// This agent has as many under way as it may.
     Agent,
     /// It has made as many requests as it may; after these seconds there is room for one.
-    Rate(u32),
-    /// The sidecar has.
+    AgentRate(u32),
+    /// All agents of the tenant together have as many under way as they may.
+    Tenant,
+    /// They have made as many requests as they may; after these seconds there is room for one.
+    TenantRate(u32),
+    /// The sidecar has as many under way as it can.
     Sidecar,
 }
 
@@ -76,7 +78,7 @@ impl Admission {
     /// Bounds as in the limits.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            calls: Arc::new(Semaphore::new(limits.calls)),
+            tenant: Quota::new(limits.calls),
             calls_per_agent: limits.calls_per_agent,
             connections_per_agent: limits.connections_per_agent,
             streams_per_agent: limits.streams_per_agent,
@@ -119,6 +121,24 @@ impl Admission {
         room
     }
 
+    /// What all agents of the tenant together may ask.
+    pub fn of_tenant(&self) -> &Quota {
+        &self.tenant
+    }
+
+    /// Gives what the policy says of everything from now on, and no part of it.
+    pub fn give_all(&self) {
+        self.tenant.give_all();
+        for room in self
+            .agents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            room.quota.give_all();
+        }
+    }
+
     /// Room for messages of the sidecar's own, within a budget of theirs.
     pub fn own_memory(&self, room: &Budget) -> Held {
         Held::new(room, &self.memory)
@@ -129,35 +149,30 @@ impl Admission {
         Held::new(&room.memory, &self.memory)
     }
 
-    /// Takes room for one call of an agent that the policy limits so. What finds no room doesn't count as made.
-    pub fn admit(&self, room: &AgentRoom, policy: AgentLimits) -> Result<Admitted, Full> {
-        let limits = room.limits(policy);
-        if limits.requests_per_minute.is_some() {
-            room.asked.request();
-        }
-        let agent = Arc::clone(&room.calls)
-            .try_acquire_owned()
-            .map_err(|_| Full::Agent)?;
-        if let Some(most) = limits.concurrent {
-            // Counted with its own place taken: of two that come at once both may be refused, never one too many admitted.
-            let under_way = room.under_way();
-            if under_way > most.get() {
-                // How many more would have come isn't known.
-                room.asked
-                    .at_once(under_way.max(most.saturating_mul(TWICE).get()));
-                return Err(Full::Agent);
+    /// Takes room for one call of an agent. What the agent alone may not ask isn't asked of what all share. `None`: another
+    /// replica has counted it, and handed it on.
+    pub fn admit(&self, room: &AgentRoom, policy: Option<Limited>) -> Result<Admitted, Full> {
+        let (agents, tenants) = (
+            policy.map(|policy| policy.agent),
+            policy.map(|policy| policy.tenant),
+        );
+        let agent = room.quota.take(agents).map_err(|exceeded| match exceeded {
+            Exceeded::Bound | Exceeded::Concurrent => Full::Agent,
+            Exceeded::Rate(seconds) => Full::AgentRate(seconds),
+        })?;
+        let tenant = self.tenant.take(tenants).map_err(|exceeded| {
+            if let Some(agents) = agents {
+                room.quota.take_back(agents);
             }
-            room.asked.at_once(under_way);
-        }
-        let all = Arc::clone(&self.calls)
-            .try_acquire_owned()
-            .map_err(|_| Full::Sidecar)?;
-        if let Some(per_minute) = limits.requests_per_minute {
-            room.pace(per_minute, policy.requests_per_minute)?;
-        }
+            match exceeded {
+                Exceeded::Bound => Full::Sidecar,
+                Exceeded::Concurrent => Full::Tenant,
+                Exceeded::Rate(seconds) => Full::TenantRate(seconds),
+            }
+        })?;
         Ok(Admitted {
             _agent: agent,
-            _all: all,
+            _tenant: tenant,
         })
     }
 }
@@ -165,85 +180,17 @@ impl Admission {
 impl AgentRoom {
     fn new(calls: usize, connections: usize, streams: usize, memory: usize, refusals: RefusalPace) -> Self {
         Self {
-            calls: Arc::new(Semaphore::new(calls)),
+            quota: Quota::new(calls),
             connections: Arc::new(Semaphore::new(connections)),
             streams: Arc::new(Semaphore::new(streams)),
             memory: Budget::new(memory),
-            most_calls: calls,
-            pace: Mutex::default(),
-            part: ArcSwapOption::empty(),
-            asked: Asked::default(),
             refusals: Arc::new(Refusals::new(refusals)),
         }
     }
 
-    /// What it may ask for here, of an agent that the policy limits so.
-    fn limits(&self, policy: AgentLimits) -> AgentLimits {
-        let part = self.part.load();
-        let Some(part) = part.as_ref() else {
-            return policy;
-        };
-        let narrowed = |policy: Option<NonZeroU32>, part: Option<NonZeroU32>| policy.and(part.or(policy));
-        AgentLimits {
-            requests_per_minute: narrowed(policy.requests_per_minute, part.requests_per_minute),
-            concurrent: narrowed(policy.concurrent, part.concurrent),
-        }
-    }
-
-    /// Gives another part of what the policy says from now on; `None`: what it says.
-    pub fn set_part(&self, part: Option<AgentLimits>) {
-        self.part.store(part.map(Arc::new));
-    }
-
-    /// From now on no more than what it gives now, and no more than what the policy says.
-    pub fn at_most(&self, policy: AgentLimits) {
-        let now = self.limits(policy);
-        self.set_part(Some(AgentLimits {
-            requests_per_minute: now.requests_per_minute.min(policy.requests_per_minute),
-            concurrent: now.concurrent.min(policy.concurrent),
-        }));
-    }
-
-    /// What it may ask for here, of an agent that the policy limits so. Of calls under way, as many as there still are.
-    pub fn held(&self, policy: AgentLimits) -> Amounts {
-        let limits = self.limits(policy);
-        Amounts {
-            requests_per_minute: limits.requests_per_minute.map_or(0, NonZeroU32::get),
-            concurrent: limits
-                .concurrent
-                .map_or(0, |most| most.get().max(self.under_way())),
-        }
-    }
-
-    /// What it asked for within a minute of what the policy limits, what was refused included. Calls that are still under way
-    /// are asked for, however long ago they began.
-    pub fn asked(&self, policy: AgentLimits) -> Amounts {
-        if policy.concurrent.is_some() {
-            self.asked.at_once(self.under_way());
-        }
-        self.asked.within_a_minute(Instant::now())
-    }
-
-    fn under_way(&self) -> u32 {
-        u32::try_from(self.most_calls - self.calls.available_permits()).unwrap_or(u32::MAX)
-    }
-
-    /// Counts one request at this pace. Where it is less than the policy's, the wait is what it would be there: a replica that
-    /// is asked gets more before long.
-    fn pace(&self, per_minute: NonZeroU32, policy: Option<NonZeroU32>) -> Result<(), Full> {
-        let now = Instant::now();
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        let pace = pace.get_or_insert_with(|| Pace::new(per_minute, now));
-        pace.set(per_minute, now);
-        pace.count(now).map_err(|wait| {
-            let equal = policy.unwrap_or(per_minute).max(per_minute);
-            let wait = wait * per_minute.get() / equal.get();
-            Full::Rate(
-                u32::try_from(wait.as_secs())
-                    .unwrap_or(u32::MAX)
-                    .saturating_add(1),
-            )
-        })
+    /// What it may ask.
+    pub fn quota(&self) -> &Quota {
+        &self.quota
     }
 
     /// Takes room for one stream without an end, besides the room of the call that opened it.
@@ -268,6 +215,8 @@ impl AgentRoom {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     #[test]
@@ -278,7 +227,7 @@ mod tests {
             ..Limits::default()
         });
         let (billing, support) = (admission.of_agent("billing"), admission.of_agent("support"));
-        let unlimited = AgentLimits::default();
+        let unlimited = Some(Limited::default());
         let first = admission.admit(&billing, unlimited).unwrap();
         let _second = admission.admit(&billing, unlimited).unwrap();
         assert_eq!(
@@ -294,109 +243,42 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_has_no_more_under_way_than_its_policy_says() {
-        let admission = Admission::new(&Limits::default());
-        let billing = admission.of_agent("billing");
-        let limits = |concurrent| AgentLimits {
+    fn the_tenants_limits_hold_for_all_its_agents_together_and_an_agents_for_it_alone() {
+        let limits = |per_minute, concurrent| RequestLimits {
+            requests_per_minute: NonZeroU32::new(per_minute),
             concurrent: NonZeroU32::new(concurrent),
-            ..AgentLimits::default()
         };
-        let first = admission.admit(&billing, limits(2)).unwrap();
-        let _second = admission.admit(&billing, limits(2)).unwrap();
-        assert_eq!(admission.admit(&billing, limits(2)).unwrap_err(), Full::Agent);
-        // What was refused took no room.
-        let third = admission.admit(&billing, limits(3)).unwrap();
-        drop((first, third));
-        assert!(admission.admit(&billing, limits(2)).is_ok());
-    }
-
-    #[test]
-    fn an_agent_asks_no_more_often_than_its_policy_says() {
-        let admission = Admission::new(&Limits {
-            calls_per_agent: 1,
-            ..Limits::default()
-        });
+        let limited = |agent, tenant| Some(Limited { agent, tenant });
+        let admission = Admission::new(&Limits::default());
         let (billing, support) = (admission.of_agent("billing"), admission.of_agent("support"));
-        let limits = |per_minute| AgentLimits {
-            requests_per_minute: NonZeroU32::new(per_minute),
-            ..AgentLimits::default()
-        };
-        let first = admission.admit(&billing, limits(2)).unwrap();
-        // It finds no room, and doesn't count.
-        assert_eq!(admission.admit(&billing, limits(2)).unwrap_err(), Full::Agent);
+        let (none, two) = (limits(0, 0), limits(0, 2));
+        let first = admission.admit(&billing, limited(none, two)).unwrap();
+        let _second = admission.admit(&support, limited(none, two)).unwrap();
+        assert_eq!(
+            admission.admit(&support, limited(none, two)).unwrap_err(),
+            Full::Tenant
+        );
         drop(first);
-        drop(admission.admit(&billing, limits(2)).unwrap());
-        let refused = admission.admit(&billing, limits(2)).unwrap_err();
-        assert!(
-            matches!(refused, Full::Rate(seconds) if (1..=31).contains(&seconds)),
-            "{refused:?}"
-        );
-        assert!(
-            admission.admit(&support, limits(2)).is_ok(),
-            "another agent's pace is its own"
-        );
-        assert!(
-            admission.admit(&billing, limits(0)).is_ok(),
-            "without a limit it is not counted"
-        );
-        // Of another pace no more is left than was.
-        assert!(admission.admit(&billing, limits(3)).is_err());
-    }
+        assert!(admission.admit(&support, limited(none, two)).is_ok());
 
-    #[test]
-    fn a_replica_gives_its_part_and_says_what_it_was_asked_for() {
         let admission = Admission::new(&Limits::default());
-        let billing = admission.of_agent("billing");
-        let limits = |per_minute, concurrent| AgentLimits {
-            requests_per_minute: NonZeroU32::new(per_minute),
-            concurrent: NonZeroU32::new(concurrent),
-        };
-        let policy = limits(100, 2);
-        let amounts = |requests_per_minute, concurrent| Amounts {
-            requests_per_minute,
-            concurrent,
-        };
-        assert_eq!(
-            (billing.held(policy), billing.asked(policy)),
-            (amounts(100, 2), amounts(0, 0))
-        );
-        let open: Vec<_> = (0..2)
-            .map(|_| admission.admit(&billing, policy).unwrap())
-            .collect();
-        assert_eq!(billing.asked(policy), amounts(2, 2));
-        assert_eq!(admission.admit(&billing, policy).unwrap_err(), Full::Agent);
-        assert_eq!(
-            billing.asked(policy),
-            amounts(4, 4),
-            "twice what it has, since it was refused"
-        );
-
-        billing.set_part(Some(limits(10, 1)));
-        assert_eq!(billing.held(policy), amounts(10, 2), "two are still under way");
-        assert_eq!(admission.admit(&billing, policy).unwrap_err(), Full::Agent);
-        drop(open);
-        assert_eq!(billing.held(policy), amounts(10, 1));
-        let _open = admission.admit(&billing, policy).unwrap();
-        assert_eq!(admission.admit(&billing, policy).unwrap_err(), Full::Agent);
-
-        // A part is of a limit, and makes none.
-        assert_eq!(billing.held(limits(100, 0)), amounts(10, 0));
-        billing.set_part(Some(limits(200, 1)));
-        billing.at_most(policy);
-        assert_eq!(billing.held(policy), amounts(100, 1));
-        billing.set_part(None);
-        assert_eq!(billing.held(policy), amounts(100, 2));
-
-        // What was begun long ago is still asked for.
-        let support = admission.of_agent("support");
-        let open = admission.admit(&support, limits(0, 0)).unwrap();
-        assert_eq!(support.asked(limits(0, 0)), amounts(0, 0));
-        assert_eq!(support.asked(policy), amounts(0, 1));
-        drop(open);
-        // With a part that grows when it is asked for, nobody has to wait as long as it would take.
-        support.set_part(Some(limits(1, 0)));
+        let (billing, support) = (admission.of_agent("billing"), admission.of_agent("support"));
+        let policy = limited(limits(2, 0), limits(3, 0));
+        for _ in 0..2 {
+            drop(admission.admit(&billing, policy).unwrap());
+        }
+        let refused = admission.admit(&billing, policy).unwrap_err();
+        assert!(matches!(refused, Full::AgentRate(1..=31)), "{refused:?}");
+        // What one agent was refused the others still have; what all were refused, none has used.
         drop(admission.admit(&support, policy).unwrap());
-        assert_eq!(admission.admit(&support, policy).unwrap_err(), Full::Rate(1));
+        let refused = admission.admit(&support, policy).unwrap_err();
+        assert!(matches!(refused, Full::TenantRate(1..=21)), "{refused:?}");
+        let alone = limited(limits(2, 0), none);
+        assert!(
+            admission.admit(&support, alone).is_ok(),
+            "it has made one of its two"
+        );
+        assert!(admission.admit(&support, alone).is_err());
     }
 
     #[test]

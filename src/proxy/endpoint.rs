@@ -3,14 +3,13 @@
 
 use std::{pin::pin, sync::Arc};
 
-use bulkhead_core::policy::document::AgentLimits;
 use bytes::Bytes;
 use http::{Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::{
-    admission::{Admitted, Full},
+    admission::{Admitted, Full, Limited},
     authentication,
     body::Body,
     challenge, exchange,
@@ -78,7 +77,9 @@ fn admit(connection: &Connection, call: &OpenCall, parts: &Parts) -> Result<(Int
         .admit(room, limits)
         .map_err(|full| match full {
             Full::Agent => EdgeRefusal::AgentBusy,
-            Full::Rate(seconds) => EdgeRefusal::RateLimited(seconds),
+            Full::AgentRate(seconds) => EdgeRefusal::RateLimited(seconds),
+            Full::Tenant => EdgeRefusal::TenantBusy,
+            Full::TenantRate(seconds) => EdgeRefusal::TenantRateLimited(seconds),
             Full::Sidecar => EdgeRefusal::Overloaded,
         })?;
     Ok((intent, admitted))
@@ -119,7 +120,7 @@ fn metadata(connection: &Connection, parts: &Parts) -> Result<Response<Body>, Ed
 }
 
 /// Everything that is known before the body: no policy snapshot is held while the body arrives.
-fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits), EdgeRefusal> {
+fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, Option<Limited>), EdgeRefusal> {
     let policy = connection.shared.live.policy().ok_or(EdgeRefusal::NoPolicy)?;
     let identity = authentication::certificate(connection, &policy)?;
     // A pod that isn't ready gets no new connections; the ones it has would go on.
@@ -133,11 +134,12 @@ fn check(connection: &Connection, parts: &Parts) -> Result<(Intent, AgentLimits)
     }
     let intent = gate::check(parts, policy.endpoint(connection.shared.port))?;
     // What is handed on was counted where the agent came in.
-    let limits = policy
-        .agent(&identity.spiffe_id)
-        .filter(|_| !connection.relayed)
-        .map(|agent| agent.limits());
-    Ok((intent, limits.unwrap_or_default()))
+    let agent = policy.agent(&identity.spiffe_id).filter(|_| !connection.relayed);
+    let limits = agent.map(|agent| Limited {
+        agent: agent.limits(),
+        tenant: policy.compiled().limits(),
+    });
+    Ok((intent, limits))
 }
 
 async fn read(

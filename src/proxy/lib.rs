@@ -36,6 +36,7 @@ mod pace;
 pub mod peers;
 pub mod policy;
 pub mod probe;
+pub mod quota;
 pub mod readiness;
 pub mod record;
 pub mod refusal;

@@ -203,7 +203,7 @@ async fn call(shared: &Arc<Shared>, operator: &Arc<Operator>, token: &Path) -> R
 /// Takes what the operator says, to the end of the call.
 async fn listen(shared: &Shared, mut call: Call) -> Result<(), ClientError> {
     while let Some(said) = call.control.parts().await? {
-        debug!(said.number, "other parts of the agents' limits");
+        debug!(said.number, "other parts of the limits");
         parts::take(shared, &said);
         // Only now, so that a report never says that they are in force while they aren't.
         call.number.store(said.number, Ordering::Release);

@@ -40,6 +40,12 @@ impl Pace {
         }
     }
 
+    /// What was counted last wasn't used.
+    pub fn take_back(&mut self) {
+        let each = MINUTE / self.per_minute.get();
+        self.settled = self.settled.checked_sub(each).unwrap_or(self.settled);
+    }
+
     /// Another pace from now on. As many uses are left as were before, or as many as the new one has at all.
     pub fn set(&mut self, per_minute: NonZeroU32, now: Instant) {
         let left = MINUTE.saturating_sub(self.used(now)).as_nanos();
@@ -106,6 +112,12 @@ mod tests {
             assert_eq!(left(&mut kept, begin), expected, "{used} of {from}, then {to}");
             assert_eq!(left(&mut kept, after(6)), to / 10, "the new pace");
         }
+        // What wasn't used is there again.
+        let mut kept = Pace::new(pace(10), begin);
+        assert_eq!(left(&mut kept, begin), 10);
+        kept.take_back();
+        kept.take_back();
+        assert_eq!(left(&mut kept, begin), 2);
         // Whoever gives up a part and gets it back has not used it meanwhile, and has it not anew either.
         let mut kept = Pace::new(pace(100), begin);
         kept.set(pace(10), begin);

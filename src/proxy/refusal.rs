@@ -90,6 +90,13 @@ pub enum EdgeRefusal {
     /// The agent has made as many requests as it may in a minute; after these seconds there is room for one.
     #[error("the agent has made as many requests as it may for now; try again in {0} s")]
     RateLimited(u32),
+    /// All agents of the tenant together have too many calls under way.
+    #[error("too many calls of the tenant's agents are under way; try again when some have ended")]
+    TenantBusy,
+    /// All agents of the tenant together have made as many requests as they may in a minute; after these seconds there is room
+    /// for one.
+    #[error("the tenant's agents have made as many requests as they may for now; try again in {0} s")]
+    TenantRateLimited(u32),
     /// The sidecar has too many calls under way.
     #[error("too many calls are under way; try again later")]
     Overloaded,
@@ -143,6 +150,8 @@ impl EdgeRefusal {
             Self::BodyIncomplete => "body_incomplete",
             Self::AgentBusy => "agent_busy",
             Self::RateLimited(_) => "rate_limited",
+            Self::TenantBusy => "tenant_busy",
+            Self::TenantRateLimited(_) => "tenant_rate_limited",
             Self::Overloaded => "overloaded",
             Self::MemoryExhausted => "memory_exhausted",
             Self::SessionUnknown => "session_unknown",
@@ -183,7 +192,9 @@ impl EdgeRefusal {
             Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::AgentBusy | Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::AgentBusy | Self::RateLimited(_) | Self::TenantBusy | Self::TenantRateLimited(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
         }
     }
@@ -202,8 +213,11 @@ impl EdgeRefusal {
             Self::LegacyMethod => Some((header::ALLOW, text("POST"))),
             Self::MetadataMethod => Some((header::ALLOW, text("GET"))),
             Self::Token(error) => Some((header::WWW_AUTHENTICATE, challenge::of(error))),
-            Self::RateLimited(seconds) => Some((header::RETRY_AFTER, seconds.into())),
+            Self::RateLimited(seconds) | Self::TenantRateLimited(seconds) => {
+                Some((header::RETRY_AFTER, seconds.into()))
+            }
             Self::AgentBusy
+            | Self::TenantBusy
             | Self::Overloaded
             | Self::MemoryExhausted
             | Self::NoPolicy
@@ -232,8 +246,8 @@ pub enum Fault {
     /// More headers, or larger ones, than HTTP/1.1 is read with.
     #[error("a request has too many headers, or too large ones")]
     HeadersTooLarge,
-    /// What came is no HTTP/1.1.
-    #[error("what came is not HTTP")]
+    /// What came is no HTTP, or breaks HTTP/2's rules of a connection (RFC 9113 §5.4.1).
+    #[error("what came is not HTTP, or breaks its rules")]
     NotHttp,
 }
 

@@ -1,4 +1,4 @@
-//! What an agent asks of this replica: so that the replicas can divide its limits by it.
+//! What is asked of this replica, by an agent or by all together: so that the replicas can divide limits by it.
 
 use std::{
     collections::VecDeque,

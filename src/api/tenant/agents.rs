@@ -27,7 +27,7 @@ pub struct Agent {
     /// How much it may ask of a server of the tenant, of all its replicas together: they divide it by what each is asked for,
     /// and equally while the operator can't be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limits: Option<AgentLimits>,
+    pub limits: Option<RequestLimits>,
     /// What it is to the tenant's issuers: the OAuth clients whose tokens of persons it may present. One client is one
     /// agent's. Not needed for tokens that are bound to its certificate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -42,15 +42,15 @@ pub struct Agent {
     pub egress: Vec<EgressRule>,
 }
 
-/// How much an agent may ask of one server.
+/// How much may be asked of one server.
 #[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AgentLimits {
+pub struct RequestLimits {
     /// Requests in a minute; so many may come at once after a quiet minute. More are refused with 429 and `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_minute: Option<NonZeroU32>,
-    /// Requests under way at once, streams included. At most, and when left out, 64 for each replica.
+    /// Requests under way at once, streams included. A replica has 64 of one agent at most, and 256 in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrent: Option<NonZeroU32>,

@@ -16,7 +16,9 @@ use crate::{
     credential,
     json::{self, Limits},
     policy::{
-        document::{ClientFeatures, FORMAT, Issuer, KeyExchange, PolicyDocument, Tenant, Upstream},
+        document::{
+            ClientFeatures, FORMAT, Issuer, KeyExchange, PolicyDocument, RequestLimits, Tenant, Upstream,
+        },
         persons::{self, Person},
         resources::{self, ResourceOffer},
     },
@@ -73,6 +75,7 @@ pub struct CompiledPolicy {
     agents: HashMap<Arc<str>, Arc<CompiledAgent>>,
     /// By `iss`.
     issuers: HashMap<String, Arc<Issuer>>,
+    limits: RequestLimits,
     pub(super) tools: Callables,
     pub(super) prompts: Callables,
     resources: Vec<ResourceOffer>,
@@ -106,6 +109,7 @@ impl CompiledPolicy {
             key_exchange,
             agents,
             issuers,
+            limits,
             tools,
             prompts,
             resources,
@@ -149,6 +153,7 @@ impl CompiledPolicy {
                 .into_iter()
                 .map(|issuer| (issuer.url.clone(), Arc::new(issuer)))
                 .collect(),
+            limits,
             revision: revision.into(),
             issuer: credential::issuer(&tenant.name, &server),
             audience: tokens::audience(&tenant.name),
@@ -202,6 +207,11 @@ impl CompiledPolicy {
     /// Where the server listens.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// How much all agents together may ask of this sidecar.
+    pub fn limits(&self) -> RequestLimits {
+        self.limits
     }
 
     /// Whether there are rules about resources or templates.

@@ -37,6 +37,9 @@ pub struct PolicyDocument {
     /// Whose tokens prove the persons that agents act for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<Issuer>,
+    /// How much all agents together may ask of one sidecar.
+    #[serde(default, skip_serializing_if = "RequestLimits::is_none")]
+    pub limits: RequestLimits,
     /// The tools that may be called. One that isn't here doesn't exist.
     pub tools: Vec<Callable>,
     /// The prompts that may be got. One that isn't here doesn't exist.
@@ -102,8 +105,8 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
     /// How much it may ask of one sidecar.
-    #[serde(default, skip_serializing_if = "AgentLimits::is_none")]
-    pub limits: AgentLimits,
+    #[serde(default, skip_serializing_if = "RequestLimits::is_none")]
+    pub limits: RequestLimits,
     /// The OAuth clients that it is to the issuers: persons' tokens that were made for one of them are its to present.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Client>,
@@ -160,11 +163,11 @@ pub struct ClaimValue {
     pub value: String,
 }
 
-/// What an agent may ask of one sidecar: its share of what the tenant gives it, which is for all
-/// replicas of the server together.
+/// What an agent, or all agents together, may ask of one sidecar: its share of what the tenant says, which is for all replicas
+/// of the server together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AgentLimits {
+pub struct RequestLimits {
     /// Requests in a minute. So many may come at once after a quiet minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<NonZeroU32>,
@@ -173,7 +176,7 @@ pub struct AgentLimits {
     pub concurrent: Option<NonZeroU32>,
 }
 
-impl AgentLimits {
+impl RequestLimits {
     /// Whether nothing is limited beyond the sidecar's own bounds.
     pub fn is_none(&self) -> bool {
         self == &Self::default()

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use bulkhead_api::tenant;
 use bulkhead_core::policy::document::{
-    Agent, AgentLimits, FORMAT, KeyExchange, PolicyDocument, Tenant, Upstream,
+    Agent, FORMAT, KeyExchange, PolicyDocument, RequestLimits, Tenant, Upstream,
 };
 
 use crate::{
@@ -24,10 +24,10 @@ pub struct Policy {
     pub revision: String,
 }
 
-/// One replica's part of an agent's limits, rounded up.
-fn share(limits: tenant::AgentLimits, replicas: u32) -> AgentLimits {
+/// One replica's part of limits, rounded up.
+fn share(limits: tenant::RequestLimits, replicas: u32) -> RequestLimits {
     let part = |limit: NonZeroU32| NonZeroU32::new(limit.get().div_ceil(replicas.max(1)));
-    AgentLimits {
+    RequestLimits {
         requests_per_minute: limits.requests_per_minute.and_then(part),
         concurrent: limits.concurrent.and_then(part),
     }
@@ -67,6 +67,7 @@ pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) ->
             })
             .collect(),
         issuers: tenant.issuers.iter().map(|issuer| issuer.rules.clone()).collect(),
+        limits: share(tenant.limits, server.replicas),
         tools: server.offers.tools.clone(),
         prompts: server.offers.prompts.clone(),
         resources: server.offers.resources.clone(),
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replicas_share_an_agents_limits_and_none_is_without_a_part() {
+    fn replicas_share_limits_and_none_is_without_a_part() {
         let number = NonZeroU32::new;
         for (whole, replicas, part) in [
             (600, 1, 600),
@@ -91,16 +92,16 @@ mod tests {
             (1, 3, 1),
             (600, 0, 600),
         ] {
-            let limits = tenant::AgentLimits {
+            let limits = tenant::RequestLimits {
                 requests_per_minute: number(whole),
                 concurrent: number(whole),
             };
-            let expected = AgentLimits {
+            let expected = RequestLimits {
                 requests_per_minute: number(part),
                 concurrent: number(part),
             };
             assert_eq!(share(limits, replicas), expected, "{whole} over {replicas}");
         }
-        assert!(share(tenant::AgentLimits::default(), 2).is_none());
+        assert!(share(tenant::RequestLimits::default(), 2).is_none());
     }
 }

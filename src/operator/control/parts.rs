@@ -1,4 +1,4 @@
-//! How the replicas of one server divide what its agents may ask of it: each gets a part by what it is asked for, and at no
+//! How the replicas of one server divide what its agents may ask of it, each and all together: each replica gets a part by what it is asked for, and at no
 //! time do the parts make more than the whole. Pure.
 //!
 //! A replica that nobody has told anything gives an equal part, which is what its policy says. What is taken from one goes
@@ -9,8 +9,8 @@ use std::{
     num::NonZeroU32,
 };
 
-use bulkhead_api::tenant::McpTenantSpec;
-use bulkhead_control::{self as control, MAX_AGENTS, Usage};
+use bulkhead_api::tenant::{McpTenantSpec, RequestLimits};
+use bulkhead_control::{self as control, ALL_AGENTS, MAX_USAGE, Usage};
 
 use super::in_force::{MAX_NAME, is_text};
 
@@ -47,10 +47,10 @@ struct Agent {
     asked: Amounts,
 }
 
-/// What a server's agents may ask of all its replicas together.
+/// What may be asked of all replicas of a server together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Whole {
-    /// By the agent's name; those without a limit aren't among them.
+    /// By the agent's name, or [`ALL_AGENTS`]; who has no limit isn't among them.
     pub agents: BTreeMap<String, Amounts>,
     /// How many replicas there are to be.
     pub replicas: u32,
@@ -59,15 +59,22 @@ pub struct Whole {
 impl Whole {
     /// As a tenant says it of one of its servers.
     pub fn of(tenant: &McpTenantSpec, server: &str) -> Self {
-        let agents = tenant.agents.iter().filter_map(|agent| {
-            let limits = agent.limits.unwrap_or_default();
-            let limits = [limits.requests_per_minute, limits.concurrent];
-            let amounts = limits.map(|limit| limit.map_or(0, NonZeroU32::get));
-            (amounts != Amounts::default()).then(|| (agent.name.clone(), amounts))
+        let agents = tenant
+            .agents
+            .iter()
+            .map(|agent| (agent.name.as_str(), agent.limits));
+        let limited = [(ALL_AGENTS, tenant.limits)].into_iter().chain(agents);
+        let limited = limited.filter_map(|(name, limits)| {
+            let RequestLimits {
+                requests_per_minute,
+                concurrent,
+            } = limits?;
+            let amounts = [requests_per_minute, concurrent].map(|limit| limit.map_or(0, NonZeroU32::get));
+            (amounts != Amounts::default()).then(|| (name.to_owned(), amounts))
         });
         let server = tenant.servers.iter().find(|known| known.name == server);
         Self {
-            agents: agents.collect(),
+            agents: limited.collect(),
             replicas: server.map_or(0, |server| server.replicas),
         }
     }
@@ -75,7 +82,8 @@ impl Whole {
 
 /// Reads what a sidecar says of its agents, by name. `None`: no sidecar would say it.
 pub fn read(usage: Vec<Usage>) -> Option<BTreeMap<String, Usage>> {
-    let fits = usage.len() <= MAX_AGENTS && usage.iter().all(|usage| is_text(&usage.agent, MAX_NAME));
+    let is_name = |name: &str| name == ALL_AGENTS || is_text(name, MAX_NAME);
+    let fits = usage.len() <= MAX_USAGE && usage.iter().all(|usage| is_name(&usage.agent));
     fits.then(|| {
         usage
             .into_iter()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_api::tenant::{AgentLimits, Dns, EnvVar, Http, KeyExchange, OnImageChange, Probes, Subject};
+use bulkhead_api::tenant::{Dns, EnvVar, Http, KeyExchange, OnImageChange, Probes, RequestLimits, Subject};
 use bulkhead_core::policy::document;
 use ipnet::IpNet;
 
@@ -36,6 +36,8 @@ pub struct ValidatedTenant {
     pub key_exchange: KeyExchange,
     /// Whose tokens prove the persons that its agents act for.
     pub issuers: Vec<Issuer>,
+    /// How much its agents together may ask of a server, of all its replicas together.
+    pub limits: RequestLimits,
     /// Its agents.
     pub agents: Vec<Agent>,
     /// Its servers.
@@ -103,7 +105,7 @@ pub struct Agent {
     /// Facts about it that forced arguments may take.
     pub attributes: BTreeMap<String, String>,
     /// How much it may ask of a server, of all its replicas together.
-    pub limits: AgentLimits,
+    pub limits: RequestLimits,
     /// What it is to the issuers.
     pub clients: Vec<document::Client>,
     /// Whether it may do nothing for itself.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bulkhead_core::policy::document::{
-    Agent, AgentLimits, Bounds, Callable, ClientFeatures, FORMAT, Forced, KeyExchange, PolicyDocument,
+    Agent, Bounds, Callable, ClientFeatures, FORMAT, Forced, KeyExchange, PolicyDocument, RequestLimits,
     Tenant, Upstream,
 };
 use bulkhead_core::tokens::TokenKeys;
@@ -96,7 +96,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
         spiffe_id: spiffe(name),
         roles: BTreeSet::from([role.to_owned()]),
         attributes: BTreeMap::new(),
-        limits: AgentLimits::default(),
+        limits: RequestLimits::default(),
         clients: Vec::new(),
         requires_person: false,
     };
@@ -128,6 +128,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
             path: PATH.into(),
         },
         key_exchange: KeyExchange::default(),
+        limits: RequestLimits::default(),
         agents: vec![agent("billing", "reader"), agent("support", "admin")],
         issuers: Vec::new(),
         tools: vec![tool("list_invoices", "reader"), tool("delete_invoice", "admin")],

@@ -4,6 +4,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
+use bulkhead_core::policy::document::RequestLimits;
 use bulkhead_proxy::{
     drain::Drained,
     limits::RefusalPace,
@@ -298,6 +299,64 @@ async fn an_agent_over_its_limits_is_told_when_to_come_again_and_the_server_sees
     policy.agents[0].limits.requests_per_minute = None;
     sidecar.mount_policy(&policy).await;
     assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn agents_together_over_the_tenants_limits_are_told_when_to_come_again_and_the_server_sees_nothing() {
+    let upstream = RecordingUpstream::start().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.policy.limits.requests_per_minute = NonZeroU32::new(2);
+    let mut policy = setup.policy.clone();
+    let sidecar = TestSidecar::start(setup).await;
+    let mut billing = sidecar.client("billing").await;
+    let mut support = sidecar.client("support").await;
+    assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
+    assert_eq!(support.call("delete_invoice", None).await.status, StatusCode::OK);
+    let reply = billing.call("list_invoices", None).await;
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "tenant_rate_limited")
+    );
+    let seconds: u32 = reply.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=31).contains(&seconds), "{seconds}");
+    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(sidecar.audit().last().unwrap()["reason"], "tenant_rate_limited");
+    assert!(sidecar.metrics().contains("reason=\"tenant_rate_limited\""));
+
+    policy.limits = RequestLimits::default();
+    sidecar.mount_policy(&policy).await;
+    assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn while_as_many_calls_are_under_way_as_all_agents_together_may_have_another_agent_s_is_refused() {
+    let (upstream, gate) = held_back().await;
+    let mut setup = Setup::new(upstream.port());
+    setup.policy.limits.concurrent = NonZeroU32::new(1);
+    let sidecar = TestSidecar::start(setup).await;
+    let mut billing = sidecar.client("billing").await;
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_invoices"}});
+    let pending = billing
+        .send(billing.request("POST", &[], call.to_string()))
+        .await
+        .unwrap();
+    let mut support = sidecar.client("support").await;
+    let reply = timeout(PATIENCE, support.call("delete_invoice", None)).await;
+    let reply = reply.expect("there must be no room");
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "tenant_busy")
+    );
+    assert_eq!(reply.headers["retry-after"], "1");
+    assert_eq!(sidecar.audit().last().unwrap()["reason"], "tenant_busy");
+    assert_eq!(upstream.seen().len(), 1);
+    gate.add_permits(2);
+    http_body_util::BodyExt::collect(pending.into_body())
+        .await
+        .unwrap();
+    until("the call has ended", || sidecar.shared.drain.calls() == 0).await;
+    assert_eq!(support.call("delete_invoice", None).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

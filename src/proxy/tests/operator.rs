@@ -10,12 +10,12 @@ use std::{
 };
 
 use bulkhead_control::{
-    Amounts, Kind, Part, Parts, SidecarReport,
+    ALL_AGENTS, Amounts, Kind, Part, Parts, SidecarReport,
     server::{self, Authority, Caller, Refused, Session, TurnedAway},
 };
 use bulkhead_core::{
     control,
-    policy::document::{AgentLimits, Enforcement},
+    policy::document::{Enforcement, RequestLimits},
 };
 use bulkhead_proxy::{
     testing::{
@@ -254,17 +254,21 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     let operator = Operator::start(&authority.server(&[OPERATOR], SPIFFE_ID), authority.pem()).await;
     let upstream = RecordingUpstream::start().await;
     let mut setup = Setup::new(upstream.port());
-    setup.policy.agents[0].limits = AgentLimits {
+    setup.policy.agents[0].limits = RequestLimits {
         requests_per_minute: NonZeroU32::new(6),
         concurrent: NonZeroU32::new(6),
     };
+    setup.policy.limits.requests_per_minute = NonZeroU32::new(100);
     setup.limits.alone = Duration::from_secs(3);
     let sidecar = TestSidecar::start(setup).await;
     sidecar.mount("control-token", "a token");
     sidecar.mount("trust/control.json", &operator.document);
-    // Only who is limited divides anything with other replicas.
+    // Only who is limited divides anything with other replicas: the agent, and all together.
     let of = |said: &SidecarReport| match &said.usage[..] {
-        [usage] => (usage.held.unwrap(), usage.asked.unwrap()),
+        [all, billing] if (&*all.agent, &*billing.agent) == (ALL_AGENTS, "billing") => {
+            assert_eq!(all.asked.unwrap().concurrent, 0);
+            (billing.held.unwrap(), billing.asked.unwrap())
+        }
         other => panic!("{other:?}"),
     };
     let amounts = |requests_per_minute, concurrent| Amounts {
@@ -284,12 +288,16 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
         .await;
     operator.heard.1.send_replace(Parts {
         number: 1,
-        parts: [("support", amounts(100, 100)), ("billing", amounts(1, 9))]
-            .map(|(agent, amounts)| Part {
-                agent: agent.to_owned(),
-                amounts: Some(amounts),
-            })
-            .into(),
+        parts: [
+            ("support", amounts(100, 100)),
+            ("billing", amounts(1, 9)),
+            (ALL_AGENTS, amounts(2, 0)),
+        ]
+        .map(|(agent, amounts)| Part {
+            agent: agent.to_owned(),
+            amounts: Some(amounts),
+        })
+        .into(),
     });
     operator
         .heard
@@ -301,7 +309,14 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     let seen = upstream.seen().len();
     assert_eq!(billing.call("list_invoices", None).await.status, StatusCode::OK);
     assert_eq!(billing.call("list_invoices", None).await.reason(), "rate_limited");
-    assert_eq!(upstream.seen().len(), seen + 1);
+    // So is one of what all share, of which what billing alone was refused took nothing.
+    let mut support = sidecar.client("support").await;
+    assert_eq!(support.call("delete_invoice", None).await.status, StatusCode::OK);
+    assert_eq!(
+        support.call("delete_invoice", None).await.reason(),
+        "tenant_rate_limited"
+    );
+    assert_eq!(upstream.seen().len(), seen + 2);
 
     // Without the operator it gives no more than the policy says, and after a while that.
     let held = || {
@@ -312,7 +327,7 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
             .find(|agent| &**agent.name() == "billing")
             .unwrap();
         let room = sidecar.shared.admission.of_agent(billing.spiffe_id());
-        let held = room.held(billing.limits());
+        let held = room.quota().held(billing.limits());
         (held.requests_per_minute, held.concurrent)
     };
     operator.stop.cancel();
@@ -328,12 +343,14 @@ async fn more_calls_at_once_than_this_replica_s_part_are_refused_until_one_ends(
     let upstream = RecordingUpstream::answering(move |request| answering.answer(request)).await;
     let mut setup = Setup::new(upstream.port());
     setup.policy.agents[0].limits.concurrent = NonZeroU32::new(4);
+    let limits = setup.policy.agents[0].limits;
     let sidecar = TestSidecar::start(setup).await;
     let room = sidecar.shared.admission.of_agent(&spiffe("billing"));
-    room.set_part(Some(AgentLimits {
+    let part = RequestLimits {
         concurrent: NonZeroU32::new(2),
-        ..AgentLimits::default()
-    }));
+        ..RequestLimits::default()
+    };
+    room.quota().give(part, limits);
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_invoices"}}"#;
     let open = async || Stream::open(sidecar.client("billing").await, "POST", &[], call).await;
     let (_first, mut second) = (open().await, open().await);
@@ -360,7 +377,7 @@ async fn more_calls_at_once_than_this_replica_s_part_are_refused_until_one_ends(
     assert_eq!(refused().await, busy);
     assert_eq!(upstream.seen().len(), 4);
     // With a larger part there is more.
-    room.set_part(None);
+    room.quota().give_all();
     let _fourth = open().await;
     assert_eq!(upstream.seen().len(), 5);
 }

@@ -21,14 +21,15 @@ fn permitted(pods: &[Value], tool: Option<&str>) -> Result<Vec<u32>> {
     pods.iter().map(permitted).collect()
 }
 
-/// Requests a minute that the agent may make.
+/// Requests a minute that the agent may make, and all agents together: of both each replica gives its part.
 const LIMIT: u32 = 40;
 
 #[test]
 fn to_an_agent_two_replicas_are_one() {
     let mut spec = tenant("twofold");
     spec["spec"]["servers"][0]["replicas"] = json!(2);
-    spec["spec"]["agents"][0]["limits"] = json!({"requestsPerMinute": LIMIT});
+    spec["spec"]["limits"] = json!({"requestsPerMinute": LIMIT});
+    spec["spec"]["agents"][0]["limits"] = spec["spec"]["limits"].clone();
     let tenant = Tenant::ready(&spec);
     let agent = Agent::start("twofold", "billing");
     let pods = objects("pods", "twofold", "bulkhead.dev/server=ledger").unwrap();

@@ -26,6 +26,7 @@ pub fn tenant() -> Value {
                     "claim": "groups", "value": format!("group-{number:02}"), "roles": &roles[..1],
                 })).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
+            "limits": {"requestsPerMinute": 1_000_000, "concurrent": 1024},
             "agents": (0..64).map(|number| json!({
                 "name": format!("agent-{number:02}"),
                 "roles": roles,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Callables, CompileError, CompiledPolicy, Grant, callables::Grants, invalid};
 use crate::{
     policy::{
-        document::{Agent, AgentLimits, Issuer},
+        document::{Agent, Issuer, RequestLimits},
         persons::{Facts, Person},
         resources::{ResourceGrant, ResourceOffer},
     },
@@ -129,7 +129,7 @@ impl CompiledAgent {
     }
 
     /// How much it may ask of this sidecar.
-    pub fn limits(&self) -> AgentLimits {
+    pub fn limits(&self) -> RequestLimits {
         self.source.limits
     }
 

@@ -64,10 +64,37 @@ fn what_no_sidecar_would_say_is_refused() {
         agent: agent.to_owned(),
         ..Usage::default()
     };
-    assert_eq!(read(vec![of("billing"), of("support")]).unwrap().len(), 2);
-    assert!(read(vec![of("")]).is_none());
+    let all = [of(ALL_AGENTS), of("billing"), of("support")];
+    assert_eq!(read(all.into()).unwrap().len(), 3);
     assert!(read(vec![of("a\nb")]).is_none());
-    assert!(read(vec![of(AGENT); MAX_AGENTS + 1]).is_none());
+    assert!(read(vec![of(&"a".repeat(MAX_NAME + 1))]).is_none());
+    assert!(read(vec![of(AGENT); MAX_USAGE + 1]).is_none());
+}
+
+#[test]
+fn the_whole_is_what_the_tenant_says_of_all_its_agents_and_of_each() {
+    let tenant: McpTenantSpec = serde_json::from_value(serde_json::json!({
+        "identity": {"tenantId": "7"},
+        "quota": {"cpu": "1", "memory": "1Gi", "pods": 3},
+        "limits": {"requestsPerMinute": 900},
+        "agents": [
+            {"name": "billing", "limits": {"requestsPerMinute": 600, "concurrent": 16}},
+            {"name": "support", "limits": {}},
+            {"name": "reports"},
+        ],
+        "servers": [{"name": "ledger", "image": "ledger:1", "replicas": 3, "http": {"port": 3000}}],
+    }))
+    .unwrap();
+    let whole = Whole::of(&tenant, "ledger");
+    assert_eq!(whole.replicas, 3);
+    assert_eq!(
+        whole.agents,
+        [
+            (ALL_AGENTS.to_owned(), [900, 0]),
+            ("billing".to_owned(), [600, 16])
+        ]
+        .into()
+    );
 }
 
 #[test]
