@@ -52,6 +52,7 @@ pub mod tls;
 pub mod tokens;
 pub mod upstream;
 pub mod usage;
+mod vanishing;
 pub mod workers;
 
 #[cfg(feature = "testing")]

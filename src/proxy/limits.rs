@@ -50,6 +50,9 @@ pub struct Limits {
     /// Time that an agent may leave an answer, or a part of one, without taking any of it. Then its connection ends, at the
     /// next look: after this time or up to half of it more.
     pub untaken: Duration,
+    /// Time that the machine of a client, or of another replica, may leave what was sent to it unacknowledged, or take none of
+    /// it, before its connection is broken.
+    pub unacknowledged: Duration,
     /// Time to connect to the MCP server.
     pub upstream_connect: Duration,
     /// Time that the MCP server may stay silent: until the answer's headers, and between its parts.
@@ -119,6 +122,7 @@ impl Default for Limits {
             streams_per_agent: 16,
             keep_alive: Duration::from_secs(15),
             untaken: Duration::from_secs(30),
+            unacknowledged: Duration::from_mins(1),
             upstream_connect: Duration::from_secs(1),
             upstream_silence: Duration::from_mins(5),
             upstream_idle: 64,

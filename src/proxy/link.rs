@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     future::pending,
     pin::pin,
     sync::{
@@ -64,6 +65,16 @@ enum End {
     Expired,
     /// Now: an answer isn't taken.
     Untaken,
+}
+
+/// What the other side did, if that is why the library gave the connection up.
+fn fault(error: &hyper::Error) -> Option<Fault> {
+    if error.is_parse_too_large() {
+        return Some(Fault::HeadersTooLarge);
+    }
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    let is_broken = error.is_parse() || cause.is_some_and(h2::Error::is_library);
+    is_broken.then_some(Fault::NotHttp)
 }
 
 /// One TCP connection.
@@ -254,11 +265,7 @@ impl Link {
                 ended = served.as_mut() => {
                     let error = ended.err()?;
                     debug!(%error, "connection ended");
-                    return if error.is_parse_too_large() {
-                        Some(Fault::HeadersTooLarge)
-                    } else {
-                        error.is_parse().then_some(Fault::NotHttp)
-                    };
+                    return fault(&error);
                 }
             }
         }

@@ -27,6 +27,7 @@ use crate::{
     refusal::Fault,
     shared::Shared,
     tokens::Presented,
+    vanishing,
     workers::Workers,
 };
 
@@ -182,6 +183,7 @@ pub(crate) async fn shake_hands(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "TCP_NODELAY can't be set");
     }
+    vanishing::watch(&stream, shared.limits.unacknowledged);
     match timeout(shared.limits.handshake, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => {
             shared.metrics.handshake("ok");

@@ -35,6 +35,7 @@ use crate::{
     limits::Limits,
     server::Connection,
     tls::OwnName,
+    vanishing,
 };
 
 /// What the other replica needs beyond the time that it gives the MCP server, to say that this is over.
@@ -85,6 +86,7 @@ pub(crate) fn client(config: ClientConfig, name: OwnName, limits: &Limits) -> Cl
         name: Arc::new(name),
         connect: limits.upstream_connect,
         handshake: limits.handshake,
+        unacknowledged: limits.unacknowledged,
     };
     legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
@@ -233,6 +235,7 @@ pub(crate) struct Connector {
     name: Arc<OwnName>,
     connect: Duration,
     handshake: Duration,
+    unacknowledged: Duration,
 }
 
 impl Connector {
@@ -243,6 +246,8 @@ impl Connector {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an address"))?;
         let stream = timeout(self.connect, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
+        // Of a stream that is only read from nothing else would tell that the replica's node is gone.
+        vanishing::watch(&stream, self.unacknowledged);
         let stream = timeout(self.handshake, self.tls.connect(self.name.dns.clone(), stream)).await??;
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let peer = leaf.and_then(|leaf| identity::identify(leaf).ok());

@@ -74,6 +74,11 @@ impl H2 {
         self.stream.write_all(&frame).await.unwrap();
     }
 
+    /// Sends what belongs to no connection's own stream (RFC 9113 §6.1).
+    pub async fn break_the_rules(&mut self) {
+        self.write(DATA, 0, 0, b"x").await;
+    }
+
     /// Posts a message on a stream of its own.
     pub async fn post(&mut self, stream: u32, message: &str) {
         // POST and https have entries of their own in the static table of RFC 7541, names of the others too.
