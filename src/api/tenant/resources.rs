@@ -10,14 +10,15 @@ use super::{
     tools::{ForcedValue, Results},
 };
 
-/// A resource that exists for clients, or all resources of a template. When several cover a URI, an exact one is its rule, and
-/// else the first.
+/// A resource that exists for clients, or all resources of a template.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.forced) || self.forced.all(name, name.size() <= 63 && (self.uri.contains('{' + name + '}') || self.uri.contains('{+' + name + '}')))")
     .message("forced names a variable that the URI doesn't have as {name} or {+name}"))]
 pub struct Resource {
     /// URI of the resource, exact. Or a URI template (RFC 6570): `{name}` stands for text without `/`, `?`
     /// and `#`, and `{+name}` for any; a client may read what it stands for, and see it as a template.
+    /// When several cover a URI, an exact one is its rule, and else the first: whoever has no role for that one can't read it
+    /// by another.
     #[schemars(
         length(min = 1, max = 512),
         regex(pattern = r"^[^\s{}]*(\{\+?[A-Za-z0-9_]+\}[^\s{}]*)*$")

@@ -162,8 +162,8 @@ pub(super) fn is_filtered(
     expected: Option<&Expected>,
 ) -> bool {
     match expected {
-        None => agent.has_owned(),
-        Some(expected) if expected.is_endless() => agent.has_owned(),
+        None => policy.has_owned(),
+        Some(expected) if expected.is_endless() => policy.has_owned(),
         Some(expected) if expected.is_about_a_tool() => {
             grant_of(policy, agent, expected).map_or(true, |grant| grant.rule.is_owned())
         }

@@ -79,6 +79,7 @@ pub struct CompiledPolicy {
     pub(super) tools: Callables,
     pub(super) prompts: Callables,
     resources: Vec<ResourceOffer>,
+    has_owned: bool,
     pub(super) features: ClientFeatures,
 }
 
@@ -162,6 +163,8 @@ impl CompiledPolicy {
             hostnames,
             upstream,
             key_exchange,
+            has_owned: tools.rules().any(|rule| rule.is_owned())
+                || resources.iter().any(|offer| offer.rule.is_owned()),
             tools,
             prompts,
             resources,
@@ -207,6 +210,12 @@ impl CompiledPolicy {
     /// Where the server listens.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// Whether results of some tool, or contents of some resource, are filtered by owner: whoever it is for, the server has
+    /// records of several owners then.
+    pub(super) fn has_owned(&self) -> bool {
+        self.has_owned
     }
 
     /// How much all agents together may ask of this sidecar.

@@ -3,7 +3,8 @@
 //! A rule is an exact URI, or a template of RFC 6570 with `{name}` and `{+name}`. A variable that
 //! is forced has one value only: the agent's grant has it in place, so that another tenant's URI
 //! matches nothing. URIs are compared byte for byte; what a server may take for another path than
-//! it looks like (dot segments, and encoded slashes and dots in a variable) matches no template.
+//! it looks like (dot segments, and in a variable what is encoded without need, or would be a path's
+//! slash if it weren't) matches no template.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -244,6 +245,17 @@ impl ResourceGrant {
         !self.is_exact() && self.rule.is_owned()
     }
 
+    /// Whether some URI may be of both, by what comes before the first variable of each.
+    pub(super) fn may_meet(&self, other: &Self) -> bool {
+        let fixed = |grant: &Self| grant.uri.split('{').next().unwrap_or_default().len();
+        let (ours, theirs) = (&self.uri[..fixed(self)], &other.uri[..fixed(other)]);
+        if other.is_exact() {
+            self.covers(&other.uri)
+        } else {
+            ours.starts_with(theirs) || theirs.starts_with(ours)
+        }
+    }
+
     /// The rule of its contents with its ownership filter, if it has one.
     pub(super) fn owned(&self) -> Option<(&ResultRule, &OwnedRule)> {
         let rule = self.results.as_ref()?;
@@ -267,7 +279,7 @@ impl ResourceGrant {
                     .iter()
                     .skip(1)
                     .flatten()
-                    .all(|value| !hides_a_path(value.as_str()))
+                    .all(|value| !is_disguised(value.as_str()))
             })
     }
 
@@ -295,12 +307,18 @@ fn has_dot_segment(uri: &str) -> bool {
         .any(|segment| matches!(segment, "." | ".."))
 }
 
-/// Whether a variable's value, decoded, has what separates or climbs paths.
-fn hides_a_path(value: &str) -> bool {
-    let lower = value.to_ascii_lowercase();
-    ["%2f", "%5c", "%2e", "%00", "%25"]
-        .iter()
-        .any(|encoded| lower.contains(encoded))
+/// Whether a variable's value, decoded, is what it could say without (unreserved characters, RFC 3986 §2.3: `notes://%61ll` is
+/// `notes://all` to a server, and has another rule), or has what separates paths; or can't be decoded at all.
+fn is_disguised(value: &str) -> bool {
+    let mut parts = value.split('%');
+    parts.next();
+    parts.any(|part| {
+        let decoded = part
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let decoded = decoded.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"-._~/\\%\0".contains(&byte))
+    })
 }
 
 #[cfg(test)]
@@ -353,6 +371,11 @@ mod tests {
                     ("notes://7%2F8/text", false),
                     ("notes://7%252F8/text", false),
                     ("notes://7\\8/text", false),
+                    ("notes://%37/text", false),
+                    ("notes://a%7Eb/text", false),
+                    ("notes://100%/text", false),
+                    ("notes://%+7/text", false),
+                    ("notes://%zz/text", false),
                     ("notes://7%00/text", false),
                     ("notes://7 8/text", false),
                     ("notes://7/text\n", false),

@@ -201,10 +201,17 @@ async fn what_is_resumed_of_a_tool_without_a_filter_passes_as_it_is() {
 #[tokio::test]
 async fn a_session_s_stream_has_no_words_about_others_records() {
     let fixture = streaming().await;
+    let mut free = filtered(fixture.upstream.port()).policy;
+    free.tools[0].results = None;
+    // Whether the agent has the tool or not. The control is a policy that filters nothing.
     for (agent, tool, passes) in [
-        ("support", "delete_invoice", true),
+        ("support", "delete_invoice", false),
         ("billing", "list_invoices", false),
+        ("billing", "list_invoices", true),
     ] {
+        if passes {
+            fixture.sidecar.mount_policy(&free).await;
+        }
         let (session, _call) = fixture.call(agent, tool).await;
         let with = [("mcp-session-id", session.as_str())];
         let client = fixture.sidecar.client(agent).await;

@@ -29,7 +29,16 @@ pub struct CompiledAgent {
     owner: Arc<str>,
     tools: Grants,
     prompts: Grants,
-    resources: Vec<Result<Arc<ResourceGrant>, Reason>>,
+    resources: Vec<Covering>,
+}
+
+/// A rule of resources with a caller's values in it.
+#[derive(Debug)]
+struct Covering {
+    grant: Arc<ResourceGrant>,
+    /// Whether the caller has a role for it. What it covers is its all the same: a rule that the caller has no role for must
+    /// not leave the URI to a laxer one.
+    is_granted: bool,
 }
 
 /// The person that an agent acts for.
@@ -65,17 +74,19 @@ impl CompiledAgent {
             person: acts_for.map(|(person, _)| person),
         };
         let (tools, prompts) = (tools.of(&roles, facts), prompts.of(&roles, facts));
-        let resources = resources
-            .iter()
-            .filter(|offer| !offer.rule.roles.is_disjoint(&roles));
-        let resources = resources.map(|offer| offer.grant(facts)).collect();
+        let resources = resources.iter().filter_map(|offer| {
+            Some(Covering {
+                // Without a value for what is forced there is nothing that it covers.
+                grant: offer.grant(facts).ok()?,
+                is_granted: !offer.rule.roles.is_disjoint(&roles),
+            })
+        });
         Self {
             name: source.name.as_str().into(),
             subject: tokens::subject(&spiffe_id),
             owner,
             spiffe_id,
             source: Arc::clone(source),
-            roles,
             person: acts_for.map(|(person, issuer)| ActsFor {
                 issuer_name: issuer.name.clone(),
                 issuer: issuer.url.clone(),
@@ -83,7 +94,8 @@ impl CompiledAgent {
             }),
             tools,
             prompts,
-            resources,
+            resources: resources.collect(),
+            roles,
         }
     }
 
@@ -160,12 +172,14 @@ impl CompiledAgent {
         })
     }
 
-    /// By which rule the agent may read a resource, or why not. Of several an exact one counts, and else the first.
+    /// By which rule the agent may read a resource, or why not. Of several an exact one is its rule, and else the first:
+    /// whoever has no role for that one may not read it by another.
     pub(in crate::policy) fn resource(&self, uri: &str) -> Result<&ResourceGrant, Reason> {
-        let grant = self
-            .covering()
-            .find(|grant| grant.uri == uri && grant.is_exact())
-            .or_else(|| self.covering().find(|grant| grant.covers(uri)))
+        let mut rules = self.resources.iter();
+        let exact = rules.find(|rule| rule.grant.is_exact() && rule.grant.uri == uri);
+        let Covering { grant, .. } = exact
+            .or_else(|| self.resources.iter().find(|rule| rule.grant.covers(uri)))
+            .filter(|rule| rule.is_granted)
             .ok_or(Reason::ResourceNotGranted)?;
         grant.blocked.map_or(Ok(grant), Err)
     }
@@ -185,19 +199,24 @@ impl CompiledAgent {
         self.resources().find(|grant| grant.is_template(template))
     }
 
+    /// Whether values for a template's variables may be told: not where they could be those of records, or of resources that
+    /// by a rule before it aren't the agent's to know of.
+    pub(in crate::policy) fn completes(&self, grant: &ResourceGrant) -> bool {
+        let before = |rule: &&Covering| !std::ptr::eq(&raw const *rule.grant, grant);
+        let mut first = self.resources.iter().take_while(before);
+        let exact = self.resources.iter().filter(|rule| rule.grant.is_exact());
+        let is_hidden = |rule: &Covering| {
+            let is_told = rule.is_granted && rule.grant.blocked.is_none() && !rule.grant.names_records();
+            !is_told && grant.may_meet(&rule.grant)
+        };
+        !grant.names_records() && !first.by_ref().chain(exact).any(is_hidden)
+    }
+
     /// The grants of the agent's resources and templates.
     pub(in crate::policy) fn resources(&self) -> impl Iterator<Item = &ResourceGrant> {
-        self.covering().filter(|grant| grant.blocked.is_none())
-    }
-
-    /// The same, and those that cover resources which the agent may not read.
-    fn covering(&self) -> impl Iterator<Item = &ResourceGrant> {
-        self.resources.iter().filter_map(|grant| grant.as_deref().ok())
-    }
-
-    /// Whether results of some tool, or contents of some resource, are filtered by owner.
-    pub(in crate::policy) fn has_owned(&self) -> bool {
-        self.tools.any_owned() || self.covering().any(|grant| grant.rule.is_owned())
+        let granted = self.resources.iter().filter(|rule| rule.is_granted);
+        let granted = granted.map(|rule| &*rule.grant);
+        granted.filter(|grant| grant.blocked.is_none())
     }
 
     pub(in crate::policy) fn has_prompts(&self) -> bool {

@@ -97,11 +97,6 @@ impl Grants {
         granted.map(|(name, _)| name.as_ref())
     }
 
-    /// Whether results of something are filtered by owner.
-    pub fn any_owned(&self) -> bool {
-        self.0.values().flatten().any(|grant| grant.rule.is_owned())
-    }
-
     /// Whether there is anything to use.
     pub fn any(&self) -> bool {
         self.names().next().is_some()

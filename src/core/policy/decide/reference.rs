@@ -68,7 +68,7 @@ pub(super) fn authorize<'p>(
             // An agent knows the template with its own values in place, the server without.
             let grant = agent
                 .resources()
-                .filter(|grant| !grant.names_records())
+                .filter(|grant| agent.completes(grant))
                 .find(|grant| {
                     if again {
                         grant.rule.uri == *uri

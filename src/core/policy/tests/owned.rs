@@ -7,6 +7,10 @@ use crate::policy::Records;
 
 /// `search` is filtered, `dump` bounded in bytes, `free` neither.
 fn owned() -> CompiledPolicy {
+    compile(&owned_document())
+}
+
+fn owned_document() -> Value {
     let mut document = document();
     document["tools"] = json!([
         {"name": "search", "roles": ["reader"], "results": {"maxRecords": 2, "maxBytes": 500,
@@ -15,7 +19,7 @@ fn owned() -> CompiledPolicy {
         {"name": "free", "roles": ["reader"]},
     ]);
     document["clientFeatures"] = json!({"logging": true, "elicitation": ["form"], "sampling": true});
-    compile(&document)
+    document
 }
 
 const TASKS: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}"#;
@@ -217,13 +221,27 @@ fn what_a_server_says_meanwhile_is_left_out_too() {
             "{message}"
         );
         assert!(told(&on_call(false, "free", message)).is_ok(), "{message}");
-        // On a session's own stream it can't be told what a message is about.
-        let policy = owned();
-        let body = Bytes::copy_from_slice(message.as_bytes());
+        // On a session's own stream it can't be told what a message is about: nobody hears it there, whatever their roles.
         let channel = Channel::Session(mcp::ProtocolVersion::parse("2025-11-25").unwrap());
-        let caller = policy.agent("spiffe://acme/billing");
-        let answer = policy.answer(caller, channel, &body, context(&Inventory::default()));
-        assert_eq!(told(&answer), Err(Reason::AnswerUnfiltered), "{message}");
+        let heard = |policy: &CompiledPolicy| {
+            let body = Bytes::copy_from_slice(message.as_bytes());
+            let caller = policy.agent("spiffe://acme/billing");
+            told(&policy.answer(caller, channel, &body, context(&Inventory::default()))).map(drop)
+        };
+        let mut document = owned_document();
+        assert_eq!(
+            heard(&compile(&document)),
+            Err(Reason::AnswerUnfiltered),
+            "{message}"
+        );
+        document["tools"][0]["roles"] = json!(["keeper"]);
+        assert_eq!(
+            heard(&compile(&document)),
+            Err(Reason::AnswerUnfiltered),
+            "{message}"
+        );
+        document["tools"][0]["results"] = Value::Null;
+        assert_eq!(heard(&compile(&document)), Ok(()), "the control: {message}");
     }
     let asks = json!({"resultType": "input_required", "inputRequests": {"a": {"method": "elicitation/create",
         "params": {"message": "globex?", "requestedSchema": {"type": "object", "properties": {}}}}}});

@@ -42,7 +42,7 @@ struct Rules {
     prompts: Vec<Option<Roles>>,
     resources: Vec<Option<Roles>>,
     features: Vec<bool>,
-    /// Of the tools, and of the last resource: no other rule covers its URIs.
+    /// Of the tools, then of the resources.
     results: Vec<&'static str>,
 }
 
@@ -58,7 +58,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         things(PROMPTS.len()),
         things(RESOURCES.len()),
         prop::collection::vec(any::<bool>(), FEATURES.len()),
-        prop::collection::vec(prop::sample::select(&RESULTS[..]), TOOLS.len() + 1),
+        prop::collection::vec(prop::sample::select(&RESULTS[..]), TOOLS.len() + RESOURCES.len()),
     )
         .prop_map(|(agent, tools, prompts, resources, features, results)| Rules {
             agent,
@@ -95,12 +95,12 @@ impl Rules {
         let prompts = PROMPTS.iter().zip(&self.prompts);
         let prompts = prompts.filter_map(|(name, roles)| Some(callable(name, roles.as_ref()?)));
         let mut resources = Vec::new();
-        for (uri, roles) in RESOURCES.iter().zip(&self.resources) {
+        let results = self.results.iter().skip(TOOLS.len());
+        for ((uri, roles), results) in RESOURCES.iter().zip(&self.resources).zip(results) {
             let Some(roles) = roles else { continue };
-            let mut resource = json!({"uri": uri, "roles": roles});
+            let mut resource = json!({"uri": uri, "roles": roles, "results": parsed(results)});
             if uri.contains("{tenant}") {
                 resource["forced"] = json!({"tenant": {"string": "acme"}});
-                resource["results"] = parsed(self.results[TOOLS.len()]);
             }
             resources.push(resource);
         }
@@ -123,9 +123,11 @@ impl Rules {
             let index = names.iter().position(|known| *known == name);
             granted(index.and_then(|index| of.get(index)))
         };
-        // The last is filtered where its rule says so: then its URIs may be read, and nobody is told of them.
-        let told =
-            !self.results[TOOLS.len()].contains("owned") || self.results[TOOLS.len()].contains("report");
+        // What a template stands for may be read where its rule filters it, and nobody is told of it.
+        let told = |index: usize| {
+            let results = self.results[TOOLS.len() + index];
+            !RESOURCES[index].contains('{') || !results.contains("owned") || results.contains("report")
+        };
         match about {
             About::Anyone => true,
             About::Nothing => false,
@@ -133,7 +135,14 @@ impl Rules {
             About::Prompt(name) => named(&PROMPTS, &self.prompts, name),
             About::Covered { by, read } => by
                 .iter()
-                .any(|index| granted(self.resources.get(*index)) && (read || told || *index < 2)),
+                .find(|index| self.resources[**index].is_some())
+                .is_some_and(|index| granted(self.resources.get(*index)) && (read || told(*index))),
+            // The exact one before it, where others have it, could be a value.
+            About::Completed(index) => {
+                let is_kept =
+                    |before: usize| self.resources[before].is_some() && !granted(self.resources.get(before));
+                granted(self.resources.get(index)) && told(index) && !(index == 1 && is_kept(0))
+            }
             About::Feature(name) => FEATURES
                 .iter()
                 .zip(&self.features)

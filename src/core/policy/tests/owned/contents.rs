@@ -160,3 +160,51 @@ fn a_filter_without_its_owner_refuses_and_gives_no_laxer_rule_its_place() {
         assert_eq!(read("notes://7"), Ok(()), "the control: the laxer rule's own");
     }
 }
+
+/// A filter is of the resource, and nobody sheds it by losing a role.
+#[test]
+fn who_has_no_role_for_the_rule_of_a_resource_may_not_read_it_by_another() {
+    let mut document = resources();
+    document["resources"][1]["roles"] = json!(["keeper"]);
+    let rules = document["resources"].as_array_mut().unwrap();
+    rules.push(json!({"uri": "logs://{day}", "roles": ["keeper"]}));
+    rules.push(json!({"uri": "logs://{+rest}", "roles": ["reader"]}));
+    rules.push(json!({"uri": "own://{desk}", "roles": ["keeper"], "forced": {"desk": {"string": "d-7"}}}));
+    rules.push(json!({"uri": "own://{id}", "roles": ["reader"]}));
+    let of = |document: &Value| {
+        let policy = compile(document);
+        [
+            "notes://all",
+            "notes://7",
+            "logs://monday",
+            "logs://monday/7",
+            "own://d-7",
+            "own://d-8",
+        ]
+        .map(|uri| {
+            let asked = request("resources/read", &format!(r#"{{"uri":"{uri}"}}"#));
+            let decision = decide(&policy, "billing", LEGACY, &asked, &Inventory::default());
+            outcome(&decision).map(drop)
+        })
+    };
+    let denied = Err(Reason::ResourceNotGranted);
+    assert_eq!(of(&document), [denied, Ok(()), denied, Ok(()), denied, Ok(())]);
+    // Nor is it told of as a value of a laxer template.
+    let completed = |document: &Value| {
+        let policy = compile(document);
+        ["notes://{id}", "logs://{+rest}", "own://{id}", "docs://{page}"].map(|uri| {
+            let params = format!(
+                r#"{{"ref":{{"type":"ref/resource","uri":"{uri}"}},"argument":{{"name":"id","value":""}}}}"#
+            );
+            let asked = request("completion/complete", &params);
+            let decision = decide(&policy, "billing", LEGACY, &asked, &Inventory::default());
+            outcome(&decision).map(drop)
+        })
+    };
+    let rules = document["resources"].as_array_mut().unwrap();
+    rules.push(json!({"uri": "docs://{page}", "roles": ["reader"]}));
+    assert_eq!(completed(&document), [denied, denied, denied, Ok(())]);
+    document["agents"][0]["roles"] = json!(["reader", "keeper"]);
+    assert_eq!(of(&document), [Ok(()); 6], "the control");
+    assert_eq!(completed(&document), [Ok(()); 4], "the control");
+}

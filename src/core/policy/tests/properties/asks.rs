@@ -19,11 +19,11 @@ const URIS: [(&str, &[usize]); 7] = [
 ];
 
 /// The same of what is completed: a template is known by what is forced in it.
-const REFERENCES: [(&str, &[usize]); 4] = [
-    ("docs://a", &[0]),
-    ("docs://{id}", &[1]),
-    ("crm://acme/{id}", &[2]),
-    ("crm://{tenant}/{id}", &[]),
+const REFERENCES: [(&str, About); 4] = [
+    ("docs://a", About::Completed(0)),
+    ("docs://{id}", About::Completed(1)),
+    ("crm://acme/{id}", About::Completed(2)),
+    ("crm://{tenant}/{id}", About::Nothing),
 ];
 
 const BILLING: &str = "spiffe://acme/billing";
@@ -44,6 +44,8 @@ pub enum About {
         by: &'static [usize],
         read: bool,
     },
+    /// Values for the variables of this resource.
+    Completed(usize),
     Feature(&'static str),
 }
 
@@ -148,15 +150,11 @@ pub fn asks(modern: bool) -> Vec<Ask> {
             ask(method, &params, only(false, About::Covered { by, read: false }));
         }
     }
-    for (uri, by) in REFERENCES {
+    for (uri, about) in REFERENCES {
         let completed = format!(
             r#""ref":{{"type":"ref/resource","uri":"{uri}"}},"argument":{{"name":"id","value":"a"}}"#
         );
-        ask(
-            "completion/complete",
-            &completed,
-            About::Covered { by, read: false },
-        );
+        ask("completion/complete", &completed, about);
     }
     for (tool, agent, about) in TOOLS
         .map(|tool| (tool, BILLING, About::Tool(tool)))
