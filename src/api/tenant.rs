@@ -107,8 +107,9 @@ pub struct McpTenantSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub issuers: Vec<Issuer>,
-    /// How much all agents together may ask of a server of the tenant, of all its replicas together, besides what each may. An
-    /// agent whose own `limits` aren't smaller can use up all of it.
+    /// How much all agents together may ask of a server of the tenant, of all its replicas together, which divide it as they do
+    /// an agent's. What counts is all that the agent's own limits let through, also what is refused afterwards for its token or
+    /// for what it asks. An agent whose own `limits` aren't smaller can use up all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<RequestLimits>,
     /// The tenant's agents.

@@ -50,7 +50,7 @@ pub struct RequestLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_minute: Option<NonZeroU32>,
-    /// Requests under way at once, streams included. A replica has 64 of one agent at most, and 256 in all.
+    /// Requests under way at once, streams included. At most, and when left out, a replica has 64 of one agent and 256 in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrent: Option<NonZeroU32>,

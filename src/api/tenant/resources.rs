@@ -18,7 +18,7 @@ pub struct Resource {
     /// URI of the resource, exact. Or a URI template (RFC 6570): `{name}` stands for text without `/`, `?`
     /// and `#`, and `{+name}` for any; a client may read what it stands for, and see it as a template.
     /// When several cover a URI, an exact one is its rule, and else the first: whoever has no role for that one can't read it
-    /// by another.
+    /// by another. An entry that is taken out leaves what it covered to the next one: to withdraw that, empty its roles.
     #[schemars(
         length(min = 1, max = 512),
         regex(pattern = r"^[^\s{}]*(\{\+?[A-Za-z0-9_]+\}[^\s{}]*)*$")
@@ -29,7 +29,8 @@ pub struct Resource {
     #[schemars(schema_with = "schema::roles")]
     pub roles: Vec<String>,
     /// Variables of the template that have one value for a client: it sees the template with that value in place,
-    /// and nothing else exists for it.
+    /// and nothing else of it exists for that client; nor does anything for one without the value. What it doesn't cover for a
+    /// client, a later entry may.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 8))]
     pub forced: BTreeMap<String, ForcedValue>,

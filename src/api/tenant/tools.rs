@@ -98,7 +98,8 @@ pub struct Arguments {
 pub struct Results {
     /// Only records that carry this value reach the client, and nothing beside them: other members, other text, images,
     /// links, `_meta`, questions to the user, log messages and the words of errors are left out. A result that has no
-    /// records there is refused.
+    /// records there is refused. On streams where it can't be told what a message is about (a session's own, a subscription's)
+    /// no client of the server hears its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owned: Option<Owned>,
     /// Records that may be left at most.

@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use regex::Regex;
 
 use crate::{
@@ -24,6 +25,13 @@ use crate::{
     },
     reason::Reason,
 };
+
+/// All but the unreserved characters (RFC 3986 §2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The rule of a resource or template, for whomever it exists.
 #[derive(Debug)]
@@ -267,6 +275,12 @@ impl ResourceGrant {
         self.pattern.is_none()
     }
 
+    /// Whether it is exact, and the URI is another spelling of its own: equal once both are decoded (RFC 3986 §6.2.2), as a
+    /// server may take it.
+    pub(super) fn is_respelt(&self, uri: &str) -> bool {
+        self.is_exact() && self.uri != uri && percent_decode_str(&self.uri).eq(percent_decode_str(uri))
+    }
+
     /// Whether it is the rule of this URI.
     pub(super) fn covers(&self, uri: &str) -> bool {
         let Some(pattern) = &self.pattern else {
@@ -291,15 +305,7 @@ impl ResourceGrant {
 
 /// Simple expansion of RFC 6570: all but unreserved characters are percent-encoded.
 fn expand(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+    utf8_percent_encode(value, RESERVED).to_string()
 }
 
 fn has_dot_segment(uri: &str) -> bool {

@@ -1,5 +1,5 @@
-//! How the replicas of one server divide what its agents may ask of it, each and all together: each replica gets a part by what it is asked for, and at no
-//! time do the parts make more than the whole. Pure.
+//! How the replicas of one server divide what its agents may ask of it, each and all together: each replica gets a part by what
+//! it is asked for, and at no time do the parts make more than the whole. Pure.
 //!
 //! A replica that nobody has told anything gives an equal part, which is what its policy says. What is taken from one goes
 //! to another only after the first has confirmed that it gives less: between the two, a little less than the whole is given.

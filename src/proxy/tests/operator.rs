@@ -266,8 +266,7 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     // Only who is limited divides anything with other replicas: the agent, and all together.
     let of = |said: &SidecarReport| match &said.usage[..] {
         [all, billing] if (&*all.agent, &*billing.agent) == (ALL_AGENTS, "billing") => {
-            assert_eq!(all.asked.unwrap().concurrent, 0);
-            (billing.held.unwrap(), billing.asked.unwrap())
+            [all, billing].map(|usage| (usage.held.unwrap(), usage.asked.unwrap()))
         }
         other => panic!("{other:?}"),
     };
@@ -276,7 +275,11 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
         concurrent,
     };
     let said = operator.heard.until("the first report", |_| true).await;
-    assert_eq!((said.parts, of(&said)), (0, (amounts(6, 6), amounts(0, 0))));
+    assert_eq!(said.parts, 0);
+    assert_eq!(
+        of(&said),
+        [(amounts(100, 0), amounts(0, 0)), (amounts(6, 6), amounts(0, 0))]
+    );
 
     let mut billing = sidecar.client("billing").await;
     for _ in 0..4 {
@@ -284,7 +287,9 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     }
     operator
         .heard
-        .until("what was asked for", |said| of(said).1 == amounts(4, 1))
+        .until("what was asked for", |said| {
+            of(said).map(|(_, asked)| asked) == [amounts(4, 0), amounts(4, 1)]
+        })
         .await;
     operator.heard.1.send_replace(Parts {
         number: 1,
@@ -302,7 +307,7 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
     operator
         .heard
         .until("the part is in force", |said| {
-            said.parts == 1 && of(said).0 == amounts(1, 9)
+            said.parts == 1 && of(said).map(|(held, _)| held) == [amounts(2, 0), amounts(1, 9)]
         })
         .await;
     // Two were left of the policy's six.
@@ -326,13 +331,15 @@ async fn a_replica_gives_the_part_of_an_agents_limits_that_the_operator_says() {
             .agents()
             .find(|agent| &**agent.name() == "billing")
             .unwrap();
-        let room = sidecar.shared.admission.of_agent(billing.spiffe_id());
+        let admission = &sidecar.shared.admission;
+        let room = admission.of_agent(billing.spiffe_id());
         let held = room.quota().held(billing.limits());
-        (held.requests_per_minute, held.concurrent)
+        let all = admission.of_tenant().held(policy.compiled().limits());
+        (all.requests_per_minute, held.requests_per_minute, held.concurrent)
     };
     operator.stop.cancel();
-    until("nothing of what others gave up", || held() == (1, 6)).await;
-    until("what the policy says", || held() == (6, 6)).await;
+    until("nothing of what others gave up", || held() == (2, 1, 6)).await;
+    until("what the policy says", || held() == (100, 6, 6)).await;
 }
 
 /// Of two replicas each gives half of what the policy says.

@@ -6,7 +6,7 @@ mod door;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use bulkhead_core::policy::document::ElicitationMode;
+use bulkhead_core::policy::document::{ElicitationMode, RequestLimits};
 use bulkhead_proxy::testing::{
     Answer, Client, Leaf, Protocol, RecordingUpstream, Reply, Seen, Setup, Stream, Streams, TestSidecar,
     sidecar::{HOST, PATH, SPIFFE_ID, TENANT_ID, spiffe},
@@ -381,21 +381,31 @@ async fn a_request_that_is_handed_on_counts_once() {
     let [first, second] = replicas(plain).await;
     let session = session(&first, "billing").await;
     let with = [("mcp-session-id", session.as_str())];
-    for replica in [&first, &second] {
-        let mut policy = setup(&replica.upstream).policy;
-        for agent in &mut policy.agents {
-            agent.limits.requests_per_minute = std::num::NonZeroU32::new(2);
+    let two = RequestLimits {
+        requests_per_minute: std::num::NonZeroU32::new(2),
+        concurrent: None,
+    };
+    for (of_all, reason) in [(true, "tenant_rate_limited"), (false, "rate_limited")] {
+        for replica in [&first, &second] {
+            let mut policy = setup(&replica.upstream).policy;
+            if of_all {
+                policy.limits = two;
+            } else {
+                policy.agents.iter_mut().for_each(|agent| agent.limits = two);
+            }
+            replica.sidecar.mount_policy(&policy).await;
         }
-        replica.sidecar.mount_policy(&policy).await;
-    }
-    for replica in [&second, &first] {
-        let mut client = replica.sidecar.client("billing").await;
-        for expected in [StatusCode::OK, StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
-            let reply = client
-                .exchange("POST", &with, call("list_invoices"))
-                .await
-                .unwrap();
-            assert_eq!(reply.status, expected);
+        for replica in [&second, &first] {
+            let mut client = replica.sidecar.client("billing").await;
+            let mut ask = async || {
+                let reply = client.exchange("POST", &with, call("list_invoices")).await;
+                let reply = reply.unwrap();
+                (reply.status, reply.reason())
+            };
+            for _ in 0..2 {
+                assert_eq!(ask().await.0, StatusCode::OK);
+            }
+            assert_eq!(ask().await, (StatusCode::TOO_MANY_REQUESTS, reason.to_owned()));
         }
     }
 }

@@ -177,8 +177,14 @@ impl CompiledAgent {
     pub(in crate::policy) fn resource(&self, uri: &str) -> Result<&ResourceGrant, Reason> {
         let mut rules = self.resources.iter();
         let exact = rules.find(|rule| rule.grant.is_exact() && rule.grant.uri == uri);
+        let covering = || {
+            let mut rules = self.resources.iter();
+            let is_respelt = rules.any(|rule| rule.grant.is_respelt(uri));
+            let mut rules = self.resources.iter().filter(|_| !is_respelt);
+            rules.find(|rule| rule.grant.covers(uri))
+        };
         let Covering { grant, .. } = exact
-            .or_else(|| self.resources.iter().find(|rule| rule.grant.covers(uri)))
+            .or_else(covering)
             .filter(|rule| rule.is_granted)
             .ok_or(Reason::ResourceNotGranted)?;
         grant.blocked.map_or(Ok(grant), Err)

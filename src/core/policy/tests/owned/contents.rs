@@ -161,6 +161,31 @@ fn a_filter_without_its_owner_refuses_and_gives_no_laxer_rule_its_place() {
     }
 }
 
+#[test]
+fn another_spelling_of_a_resource_is_not_covered_by_a_laxer_rule() {
+    let mut document = resources();
+    let rules = document["resources"].as_array_mut().unwrap();
+    for (uri, role) in [
+        ("users://me@corp", "keeper"),
+        ("users://caf%C3%A9", "keeper"),
+        ("users://{name}", "reader"),
+    ] {
+        rules.push(json!({"uri": uri, "roles": [role]}));
+    }
+    let policy = compile(&document);
+    for (uri, expected) in [
+        ("users://me%40corp", Err(Reason::ResourceNotGranted)),
+        ("users://caf%c3%a9", Err(Reason::ResourceNotGranted)),
+        ("users://caf\u{e9}", Err(Reason::ResourceNotGranted)),
+        ("users://you%40corp", Ok(())),
+        ("users://caf%C3%A8", Ok(())),
+    ] {
+        let asked = request("resources/read", &format!(r#"{{"uri":"{uri}"}}"#));
+        let decision = decide(&policy, "billing", LEGACY, &asked, &Inventory::default());
+        assert_eq!(outcome(&decision).map(drop), expected, "{uri}");
+    }
+}
+
 /// A filter is of the resource, and nobody sheds it by losing a role.
 #[test]
 fn who_has_no_role_for_the_rule_of_a_resource_may_not_read_it_by_another() {

@@ -116,10 +116,9 @@ impl Denial {
             Self::Gone(part, index) => {
                 let things = document[part].as_array_mut().unwrap();
                 // Of a resource that two rules cover the other one would be in force.
-                if things
-                    .get(index)
-                    .is_some_and(|thing| thing["uri"] != RESOURCES[0])
-                {
+                let is_covered = things.iter().any(|thing| thing["uri"] == RESOURCES[1]);
+                let gone = things.get(index);
+                if gone.is_some_and(|gone| gone["uri"] != RESOURCES[0] || !is_covered) {
                     things.remove(index);
                 }
             }
