@@ -73,8 +73,11 @@ fn fault(error: &hyper::Error) -> Option<Fault> {
         return Some(Fault::HeadersTooLarge);
     }
     let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-    let is_broken = error.is_parse() || cause.is_some_and(h2::Error::is_library);
-    is_broken.then_some(Fault::NotHttp)
+    match cause.filter(|cause| cause.is_library()) {
+        Some(cause) if cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) => Some(Fault::Http2Excess),
+        Some(_) => Some(Fault::NotHttp),
+        None => error.is_parse().then_some(Fault::NotHttp),
+    }
 }
 
 /// One TCP connection.

@@ -249,6 +249,9 @@ pub enum Fault {
     /// What came is no HTTP, or breaks HTTP/2's rules of a connection (RFC 9113 §5.4.1).
     #[error("what came is not HTTP, or breaks its rules")]
     NotHttp,
+    /// Resets, frames or headers of HTTP/2 out of all measure (RFC 9113 §10.5).
+    #[error("more resets, frames or headers of HTTP/2 came than any use needs")]
+    Http2Excess,
 }
 
 impl Fault {
@@ -259,6 +262,7 @@ impl Fault {
             Self::AnswerUntaken => "answer_untaken",
             Self::HeadersTooLarge => "headers_too_large",
             Self::NotHttp => "not_http",
+            Self::Http2Excess => "http2_excess",
         }
     }
 }

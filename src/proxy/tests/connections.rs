@@ -3,9 +3,11 @@
 
 #[path = "connections/h2.rs"]
 mod h2;
+#[cfg(target_os = "linux")]
+#[path = "connections/vanishing.rs"]
+mod vanishing;
 
 use std::{
-    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,16 +16,12 @@ use std::{
 };
 
 use bulkhead_proxy::testing::{
-    Answer, Client, Leaf, PATIENCE, Protocol, RecordingUpstream, Setup, Stream, Streams, TestSidecar,
-    client::connect_tls,
-    sidecar::{HOST, PATH, spiffe},
-    until,
+    Answer, Leaf, PATIENCE, Protocol, RecordingUpstream, Setup, Streams, TestSidecar, sidecar::spiffe, until,
     upstream::plain,
 };
 use h2::{GOAWAY, H2};
 use http::StatusCode;
 use serde_json::{Value, json};
-use socket2::{SockFilter, SockRef};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -212,49 +210,6 @@ async fn a_client_that_answers_no_ping_is_gone_and_its_call_with_it() {
     }
 }
 
-/// The same over HTTP/1.1, which has no pings: the kernel waits for acknowledgements of what it sends, and asks for one when
-/// it sends nothing.
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_client_that_acknowledges_nothing_is_gone_and_its_stream_with_it() {
-    let streams = Streams::default();
-    let answering = streams.clone();
-    let upstream = RecordingUpstream::answering(move |request| answering.answer(request)).await;
-    let mut setup = Setup::new(upstream.port());
-    setup.limits.unacknowledged = SECOND;
-    let sidecar = TestSidecar::start(setup).await;
-    let (leaf, servers_ca) = (leaf(&sidecar), sidecar.servers_ca.pem());
-    for sends in [true, false] {
-        let connected = connect_tls(sidecar.address, HOST, &servers_ca, Some(&leaf), Some(b"http/1.1"));
-        let connected = connected.await.unwrap();
-        let socket = connected.get_ref().0.as_fd().try_clone_to_owned().unwrap();
-        let client = Client::over(connected, HOST, PATH, Protocol::Http1)
-            .await
-            .unwrap();
-        let client = client.with_token(&sidecar.issuer.token(&leaf.uri));
-        let headers = [("mcp-protocol-version", "2025-11-25")];
-        let call = CALL.replace("\"name\"", "\"_meta\":{\"progressToken\":1},\"name\"");
-        let mut stream = Stream::open(client, "POST", &headers, &call).await;
-        let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#;
-        streams.event("", progress);
-        assert_eq!(stream.message().await["params"]["progress"], 1, "the control");
-
-        // From now on what comes for it is dropped before its TCP sees any (classic BPF: return 0).
-        SockRef::from(&socket)
-            .attach_filter(&[SockFilter::new(6, 0, 0, 0)])
-            .unwrap();
-        if sends {
-            streams.event("", progress);
-        }
-        until("its connection ends", || {
-            sidecar.shared.metrics.connections.get() == 0
-        })
-        .await;
-        until("the server's side ends", || streams.newest_is_closed()).await;
-        assert_eq!(sidecar.audit().pop().unwrap()["outcome"], "cancelled");
-    }
-}
-
 /// The control: who answers may wait for as long as it takes.
 #[tokio::test]
 async fn a_client_that_answers_pings_waits_for_its_answer() {
@@ -288,16 +243,21 @@ async fn over_http_2_who_breaks_its_rules_is_on_record_and_cut_off() {
     drop(H2::open(&sidecar, &leaf).await);
     until("it is gone", || sidecar.shared.metrics.connections.get() == 0).await;
     assert!(sidecar.audit().is_empty());
-    let mut client = H2::open(&sidecar, &leaf).await;
-    client.break_the_rules().await;
-    while client.next().await.is_some() {}
-    until("the record", || !sidecar.audit().is_empty()).await;
-    let record = sidecar.audit().pop().unwrap();
-    assert_eq!(
-        (&record["agent"], &record["reason"]),
-        (&json!("billing"), &json!("not_http"))
-    );
-    assert!(sidecar.metrics().contains("reason=\"not_http\""));
+    for (number, reason) in ["not_http", "http2_excess"].into_iter().enumerate() {
+        let mut client = H2::open(&sidecar, &leaf).await;
+        match reason {
+            "not_http" => client.break_the_rules().await,
+            _ => client.exceed().await,
+        }
+        while client.next().await.is_some() {}
+        until("the record", || sidecar.audit().len() > number).await;
+        let record = sidecar.audit().pop().unwrap();
+        assert_eq!(
+            (&record["agent"], &record["reason"]),
+            (&json!("billing"), &json!(reason))
+        );
+        assert!(sidecar.metrics().contains(&format!("reason=\"{reason}\"")));
+    }
     assert!(upstream.seen().is_empty());
 }
 

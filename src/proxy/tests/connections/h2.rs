@@ -17,6 +17,7 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
 
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
@@ -77,6 +78,15 @@ impl H2 {
     /// Sends what belongs to no connection's own stream (RFC 9113 §6.1).
     pub async fn break_the_rules(&mut self) {
         self.write(DATA, 0, 0, b"x").await;
+    }
+
+    /// Sends headers in more pieces than any need.
+    pub async fn exceed(&mut self) {
+        // The method, as in `post`, and then nothing.
+        self.write(HEADERS, 0, 1, &[0x83]).await;
+        for _ in 0..100 {
+            self.write(CONTINUATION, 0, 1, &[]).await;
+        }
     }
 
     /// Posts a message on a stream of its own.
