@@ -19,14 +19,30 @@ fn permitted() -> [Value; 4] {
     [echo.clone(), echo, prompt, read]
 }
 
-/// Runs all of them at the URL, behind which is the fixture; what each is called, and what was wrong.
+/// What was wrong with what a client did.
+pub struct Verdict {
+    /// What it says itself.
+    pub said: Option<String>,
+    /// What else than what is permitted came to the server.
+    pub came: Option<String>,
+}
+
+impl Verdict {
+    /// All of it.
+    pub fn wrong(self) -> Option<String> {
+        let all: Vec<_> = [self.said, self.came].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("\n"))
+    }
+}
+
+/// Runs all of them at the URL, behind which is the fixture; what each is called, and what became of it.
 pub fn all(
     folder: &Path,
     modules: &Modules,
     python: &Path,
     url: &str,
     fixture: &Server,
-) -> Result<Vec<(String, Option<String>)>> {
+) -> Result<Vec<(String, Verdict)>> {
     let mut outcomes = Vec::new();
     // The first line of TypeScript SDKs knows the legacy era alone.
     for (sdk, eras) in [("typescript-v1", &ERAS[..1]), ("typescript-v2", &ERAS[..])] {
@@ -36,25 +52,26 @@ pub fn all(
                 .arg(folder.join("typescript.mjs"))
                 .arg(&modules.0)
                 .args([sdk, era, url]);
-            let wrong = wrong(command, fixture, &permitted())?;
-            outcomes.push((format!("{sdk} client, {era} era"), wrong));
+            let verdict = run(command, fixture, &permitted())?;
+            outcomes.push((format!("{sdk} client, {era} era"), verdict));
         }
     }
     for era in ERAS {
         let mut command = Command::new(python);
         command.arg(folder.join("python.py")).args([era, url]);
-        let wrong = wrong(command, fixture, &permitted())?;
-        outcomes.push((format!("python client, {era} era"), wrong));
+        let verdict = run(command, fixture, &permitted())?;
+        outcomes.push((format!("python client, {era} era"), verdict));
     }
     Ok(outcomes)
 }
 
-/// What a client said that went wrong, or what else than this came to the fixture; none: nothing did.
-pub fn wrong(mut command: Command, fixture: &Server, permitted: &[Value]) -> Result<Option<String>> {
+/// Runs a client, of whose calls these may come to the fixture.
+pub fn run(mut command: Command, fixture: &Server, permitted: &[Value]) -> Result<Verdict> {
     let run = || command.output().with_context(|| format!("starting {command:?}"));
     let (output, came) = fixture.seeing(run)?;
-    if !output.status.success() {
-        return Ok(Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    Ok((came != permitted).then(|| format!("what came to the server: {}", json!(came))))
+    let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Ok(Verdict {
+        said: (!output.status.success()).then(said),
+        came: (came != permitted).then(|| format!("what came to the server: {}", json!(came))),
+    })
 }

@@ -112,13 +112,13 @@ fn main() -> Result<ExitCode> {
         &control(&modules, &folder("refusing")?)?,
     );
     let clients = |url, fixture| clients::all(&cli.clients, &modules, &cli.python, url, fixture);
-    for (client, wrong) in clients(&sidecar.url, &behind)? {
-        tally.count(&client, wrong.as_slice());
+    for (client, verdict) in clients(&sidecar.url, &behind)? {
+        tally.count(&client, verdict.wrong().as_slice());
     }
     // What they look for is the sidecar's doing, so they must miss it where there is none.
     let content = clients(&alone.url, &alone)?
         .into_iter()
-        .filter(|(_, wrong)| wrong.is_none());
+        .filter(|(_, verdict)| verdict.said.is_none());
     let content: Vec<_> = content
         .map(|(client, _)| format!("nothing was wrong for {client}"))
         .collect();

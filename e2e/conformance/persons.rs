@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use serde_json::{Value, json};
 
 use crate::{
-    clients::wrong,
+    clients::{self, Verdict},
     servers::{LOOK, PATIENCE, Server},
     suite::Modules,
 };
@@ -38,10 +38,13 @@ impl Stage<'_> {
         let sidecar = self.sidecar("persons", &provider.url)?;
         // Twice with what the token says of the person, and nothing of what was refused.
         let echo = json!(["tools/call", "echo_arguments", {"message": "hello", "tenant_id": "eu"}]);
-        let knowing = self.person(&provider.url, &sidecar.url, &[echo.clone(), echo])?;
+        let knowing = self
+            .person(&provider.url, &sidecar.url, &[echo.clone(), echo])?
+            .wrong();
         let strange = self.sidecar("strangers", "https://localhost:1")?;
-        let unknowing = match self.person(&provider.url, &strange.url, &[])? {
-            Some(said) if said.contains("token_issuer") || said.contains("401") => None,
+        let refused = self.person(&provider.url, &strange.url, &[])?;
+        let unknowing = match refused.said {
+            Some(said) if said.contains("token_issuer") || said.contains("401") => refused.came,
             other => Some(format!("it is not the token that is refused: {other:?}")),
         };
         Ok([
@@ -103,7 +106,7 @@ impl Stage<'_> {
         }
     }
 
-    fn person(&self, provider: &str, sidecar: &str, permitted: &[Value]) -> Result<Option<String>> {
+    fn person(&self, provider: &str, sidecar: &str, permitted: &[Value]) -> Result<Verdict> {
         let mut command = self.modules.node()?;
         command
             .env("NODE_EXTRA_CA_CERTS", self.authority())
@@ -111,7 +114,7 @@ impl Stage<'_> {
             .arg(&self.modules.0)
             .args([provider, sidecar])
             .stdin(File::open("/dev/null")?);
-        wrong(command, self.fixture, permitted)
+        clients::run(command, self.fixture, permitted)
     }
 }
 
