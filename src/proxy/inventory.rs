@@ -4,7 +4,7 @@
 //! It asks as any client would, in the newest version of each era that the server speaks. In an older version a definition
 //! is known from the first list of an agent that speaks it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bulkhead_core::{
     Reason,
@@ -15,7 +15,7 @@ use bulkhead_core::{
         inventory::{Learned, Listing, Showing, Shown},
         sse::{Event, Frame as SseFrame, SseError, SseReader},
     },
-    policy::{DroppedEntry, Inquiry, Reply},
+    policy::{DroppedEntry, Inquiry, Instructions, Reply},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -115,7 +115,7 @@ impl InventoryError {
 /// Looks for as long as it runs.
 pub async fn keep(shared: Arc<Shared>) {
     let mut changes = shared.live.changes();
-    let mut told = String::new();
+    let (mut told, mut recorded) = (String::new(), HashMap::new());
     loop {
         let Some(policy) = shared.live.policy() else {
             // Who changes lives as long as the sidecar.
@@ -123,7 +123,7 @@ pub async fn keep(shared: Arc<Shared>) {
             continue;
         };
         let looked = Instant::now();
-        let taken = timeout(LOOK, take(&shared, &policy)).await;
+        let taken = timeout(LOOK, take(&shared, &policy, &mut recorded)).await;
         let pause = match taken.unwrap_or(Err(InventoryError::Slow)) {
             Ok(()) => {
                 shared.readiness.inventory_is_taken();
@@ -177,8 +177,31 @@ pub fn learn(shared: &Shared, policy: &LoadedPolicy, learned: &[Learned], droppe
     }
 }
 
+/// What the server said in its `instructions`, as it was recorded last, by version of the protocol.
+type Recorded = HashMap<ProtocolVersion, Instructions>;
+
+/// Puts on record what is new of the server's `instructions`.
+fn note(
+    shared: &Shared,
+    policy: &LoadedPolicy,
+    version: ProtocolVersion,
+    said: Instructions,
+    recorded: &mut Recorded,
+) {
+    if recorded.insert(version, said) == Some(said) {
+        return;
+    }
+    if let Some(reason) = said.withheld {
+        warn!(%reason, definition = %said.fingerprint, "the server's instructions are left out");
+    }
+    if let Err(error) = record::instructions(shared, policy, version, said) {
+        error!(%error, "the server's instructions can't be recorded");
+        shared.metrics.audit_failures.inc();
+    }
+}
+
 /// One look at everything.
-async fn take(shared: &Shared, policy: &LoadedPolicy) -> Result<(), InventoryError> {
+async fn take(shared: &Shared, policy: &LoadedPolicy, recorded: &mut Recorded) -> Result<(), InventoryError> {
     let client = Client {
         shared,
         policy,
@@ -188,6 +211,9 @@ async fn take(shared: &Shared, policy: &LoadedPolicy) -> Result<(), InventoryErr
     for inquiry in [Inquiry::Discover, Inquiry::Initialize] {
         match client.offer(inquiry).await {
             Ok(offer) => {
+                if let Some(said) = offer.instructions {
+                    note(shared, policy, offer.version, said, recorded);
+                }
                 let listed = client.lists(&offer).await;
                 client.end(&offer).await;
                 listed?;
@@ -219,18 +245,25 @@ struct Client<'a> {
 struct Offer {
     version: ProtocolVersion,
     listings: Vec<Listing>,
+    instructions: Option<Instructions>,
     session: Option<OwnSession>,
 }
 
 impl Client<'_> {
     async fn offer(&self, inquiry: Inquiry<'_>) -> Result<Offer, InventoryError> {
         let (reply, session) = self.ask(inquiry, None).await?;
-        let Some(Reply::Offer { version, listings }) = reply else {
+        let Some(Reply::Offer {
+            version,
+            listings,
+            instructions,
+        }) = reply
+        else {
             return Err(InventoryError::Refused(inquiry.method().name()));
         };
         let offer = Offer {
             version,
             listings,
+            instructions,
             session,
         };
         if inquiry == Inquiry::Initialize {

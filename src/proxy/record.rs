@@ -7,8 +7,8 @@ use std::{io, sync::Arc};
 use bulkhead_core::{
     Reason, Refusal,
     audit::{Call, Completion, DefinitionRecord, IntentRecord, OutcomeRecord, line},
-    mcp::{Message, inventory::Learned},
-    policy::{CompiledAgent, Decision, Records},
+    mcp::{Message, ProtocolVersion, inventory::Learned},
+    policy::{CompiledAgent, Decision, Instructions, Records},
 };
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -260,6 +260,18 @@ pub fn definition(
 ) -> io::Result<()> {
     let time = now();
     let record = DefinitionRecord::new(policy.compiled(), &time, entry, withheld);
+    shared.audit.write(&record.line())
+}
+
+/// Records what the server says in its `instructions`, and why clients don't get it, if they don't.
+pub fn instructions(
+    shared: &Shared,
+    policy: &LoadedPolicy,
+    version: ProtocolVersion,
+    said: Instructions,
+) -> io::Result<()> {
+    let time = now();
+    let record = DefinitionRecord::instructions(policy.compiled(), &time, version, said);
     shared.audit.write(&record.line())
 }
 

@@ -103,6 +103,12 @@ pub struct Server {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uri"]))]
     pub mcp_resources: Vec<Resource>,
+    /// Definitions of the server's `instructions`, its text for clients' models, that clients get: `sha256:` and 64 hex digits
+    /// over the canonical form (RFC 8785) of the text, as the sidecar records it. Any other text is left out, and while none is
+    /// given every one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::definitions")]
+    pub instructions: Vec<String>,
     /// What the server may ask of its clients, and they of its log.
     #[serde(default)]
     pub client_features: ClientFeatures,

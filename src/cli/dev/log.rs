@@ -59,6 +59,8 @@ enum Record {
         tool: Option<String>,
         prompt: Option<String>,
         resource: Option<String>,
+        #[serde(default)]
+        instructions: bool,
         fingerprint: String,
         reason: Option<String>,
     },
@@ -154,10 +156,12 @@ impl Log {
                 tool,
                 prompt,
                 resource,
+                instructions,
                 fingerprint,
                 reason,
             } => {
-                let name = [tool, prompt, resource]
+                let of_server = instructions.then(|| "instructions".to_owned());
+                let name = [tool, prompt, resource, of_server]
                     .into_iter()
                     .flatten()
                     .next()
@@ -231,11 +235,13 @@ mod tests {
         let shown = r#"{"record":"definition","time":"2026-11-22T10:00:00Z","tenant":"acme","tool":"list","protocolVersion":"2025-11-25","fingerprint":"sha256:00"}"#;
         let newer = shown.replace("2025-11-25", "2026-07-28");
         let withheld = shown.replace("sha256:00\"", "sha256:11\",\"reason\":\"definition_changed\"");
+        let said = shown.replace("\"tool\":\"list\"", "\"instructions\":true");
         assert_eq!(
-            lines(&[shown, &newer, &withheld]),
+            lines(&[shown, &newer, &withheld, &said]),
             [
                 "10:00:00Z  offered  list  sha256:00",
                 "10:00:00Z  withheld  list  sha256:11  definition_changed",
+                "10:00:00Z  offered  instructions  sha256:00",
             ]
         );
     }

@@ -12,10 +12,10 @@ use serde::{Serialize, Serializer};
 use crate::{
     json::{self, object::Object},
     mcp::{
-        Message,
+        Fingerprint, Message, ProtocolVersion,
         inventory::{Learned, Listing},
     },
-    policy::{CompiledAgent, CompiledPolicy, Decision, Target},
+    policy::{CompiledAgent, CompiledPolicy, Decision, Instructions, Target},
     reason::Reason,
     refusal::{Refusal, shortened},
 };
@@ -301,6 +301,9 @@ pub struct DefinitionRecord<'a> {
     prompt: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<Cow<'a, str>>,
+    /// It is the server's `instructions`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    instructions: bool,
     protocol_version: &'static str,
     fingerprint: String,
     policy_revision: &'a str,
@@ -322,17 +325,46 @@ impl<'a> DefinitionRecord<'a> {
             is_one.then(|| shortened(&entry.name))
         };
         Self {
+            tool: named(&[Listing::Tools]),
+            prompt: named(&[Listing::Prompts]),
+            resource: named(&[Listing::Resources, Listing::Templates]),
+            ..Self::unnamed(policy, time, entry.version, entry.fingerprint, withheld)
+        }
+    }
+
+    /// The record of a server's `instructions`.
+    pub fn instructions(
+        policy: &'a CompiledPolicy,
+        time: &'a str,
+        version: ProtocolVersion,
+        said: Instructions,
+    ) -> Self {
+        Self {
+            instructions: true,
+            ..Self::unnamed(policy, time, version, said.fingerprint, said.withheld)
+        }
+    }
+
+    fn unnamed(
+        policy: &'a CompiledPolicy,
+        time: &'a str,
+        version: ProtocolVersion,
+        fingerprint: Fingerprint,
+        reason: Option<Reason>,
+    ) -> Self {
+        Self {
             time,
             tenant: &policy.tenant().name,
             tenant_uid: &policy.tenant().uid,
             server: policy.server(),
-            tool: named(&[Listing::Tools]),
-            prompt: named(&[Listing::Prompts]),
-            resource: named(&[Listing::Resources, Listing::Templates]),
-            protocol_version: entry.version.as_str(),
-            fingerprint: entry.fingerprint.to_string(),
+            tool: None,
+            prompt: None,
+            resource: None,
+            instructions: false,
+            protocol_version: version.as_str(),
+            fingerprint: fingerprint.to_string(),
             policy_revision: policy.revision(),
-            reason: withheld,
+            reason,
         }
     }
 

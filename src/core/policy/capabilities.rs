@@ -1,5 +1,4 @@
 //! Results of `initialize` and `server/discover`: a client is told of what exists for it.
-//! `instructions` are text for the model by a server that nobody vouched for; they don't pass.
 
 use crate::{
     json::{self, Kind, Members},
@@ -31,6 +30,7 @@ pub(super) fn initialize(
     let kept = members.iter().filter_map(|(key, raw)| match key.as_ref() {
         "protocolVersion" | "serverInfo" | "_meta" => Some((key.as_ref(), *raw)),
         "capabilities" => Some((key.as_ref(), capabilities.as_str())),
+        "instructions" => policy.accepted_text(members).map(|raw| (key.as_ref(), raw)),
         _ => None,
     });
     Ok(object(kept))
@@ -55,6 +55,7 @@ pub(super) fn discover(
         "resultType" | "serverInfo" | "_meta" => Some((key.as_ref(), *raw)),
         "supportedVersions" => Some((key.as_ref(), spoken.as_str())),
         "capabilities" => Some((key.as_ref(), capabilities.as_str())),
+        "instructions" => policy.accepted_text(members).map(|raw| (key.as_ref(), raw)),
         _ => None,
     });
     Ok(object(

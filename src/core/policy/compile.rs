@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::{
     credential,
     json::{self, Limits},
+    mcp::Fingerprint,
     policy::{
         document::{
             ClientFeatures, FORMAT, Issuer, KeyExchange, PolicyDocument, RequestLimits, Tenant, Upstream,
@@ -80,6 +81,7 @@ pub struct CompiledPolicy {
     pub(super) prompts: Callables,
     resources: Vec<ResourceOffer>,
     has_owned: bool,
+    pub(super) accepted_instructions: Vec<Fingerprint>,
     pub(super) features: ClientFeatures,
 }
 
@@ -114,6 +116,7 @@ impl CompiledPolicy {
             tools,
             prompts,
             resources,
+            instructions,
             client_features,
         } = document;
         if format != FORMAT {
@@ -144,6 +147,7 @@ impl CompiledPolicy {
         let tools = Callables::compile("tools", tools, callables::as_json)?;
         let prompts = Callables::compile("prompts", prompts, callables::as_text)?;
         let resources = resources::compile(resources)?;
+        let accepted_instructions = accepted(&instructions, "instructions")?;
         let agents = agents.into_iter().map(|agent| {
             let compiled = CompiledAgent::new(&Arc::new(agent), None, &tools, &prompts, &resources);
             (Arc::clone(compiled.spiffe_id()), Arc::new(compiled))
@@ -168,6 +172,7 @@ impl CompiledPolicy {
             tools,
             prompts,
             resources,
+            accepted_instructions,
             features: client_features,
         })
     }
@@ -266,6 +271,17 @@ impl CompiledPolicy {
             &self.resources,
         ))
     }
+}
+
+/// The definitions that a rule accepts.
+fn accepted(definitions: &BTreeSet<String>, rule: &str) -> Result<Vec<Fingerprint>, CompileError> {
+    let parsed = definitions.iter().map(|text| {
+        Fingerprint::parse(text).ok_or_else(|| {
+            let problem = "has a definition that is not sha256: and 64 lower-case hex digits";
+            invalid(rule, problem)
+        })
+    });
+    parsed.collect()
 }
 
 fn is_host_byte(byte: u8) -> bool {

@@ -48,6 +48,9 @@ pub struct PolicyDocument {
     /// The resources that may be read. One that isn't here doesn't exist.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
+    /// The definitions of the server's `instructions` that clients get, written as those of a [`Callable`]. Others are left out.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub instructions: BTreeSet<String>,
     /// What the server may ask of its clients, and they of its log.
     #[serde(default, skip_serializing_if = "ClientFeatures::is_none")]
     pub client_features: ClientFeatures,

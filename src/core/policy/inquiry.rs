@@ -17,6 +17,7 @@ use crate::{
     policy::{
         answer::{DroppedEntry, malformed},
         compile::CompiledPolicy,
+        instructions::Instructions,
         lists::{self, Reader},
         permit::{Expected, Forward, Permitted},
     },
@@ -66,6 +67,8 @@ pub enum Reply {
         version: ProtocolVersion,
         /// The lists that it has.
         listings: Vec<Listing>,
+        /// What it says to models, if anything.
+        instructions: Option<Instructions>,
     },
     /// To [`Inquiry::Page`].
     Page {
@@ -223,7 +226,12 @@ impl CompiledPolicy {
         if json::get(&offered, "resources").is_some() && self.has_resources() {
             listings.extend([Listing::Resources, Listing::Templates]);
         }
-        Ok(Reply::Offer { version, listings })
+        let instructions = self.instructions(members);
+        Ok(Reply::Offer {
+            version,
+            listings,
+            instructions: instructions.map(|(_, said)| said),
+        })
     }
 }
 

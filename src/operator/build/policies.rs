@@ -71,6 +71,7 @@ pub fn policy(tenant: &ValidatedTenant, server: &Server, settings: &Settings) ->
         tools: server.offers.tools.clone(),
         prompts: server.offers.prompts.clone(),
         resources: server.offers.resources.clone(),
+        instructions: server.offers.instructions.clone(),
         client_features: server.offers.client_features.clone(),
     };
     let json = document.to_json();

@@ -2,7 +2,7 @@
 //! that the policy document holds values and nothing to look up but the agent's own facts. Whether
 //! the document as a whole makes sense, the sidecar's own compiler says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_api::{
     McpTenant,
@@ -28,6 +28,8 @@ pub struct Offers {
     pub prompts: Vec<Callable>,
     /// The MCP resources.
     pub resources: Vec<Resource>,
+    /// The definitions of its `instructions` that clients get.
+    pub instructions: BTreeSet<String>,
     /// What the server may ask of its clients.
     pub client_features: ClientFeatures,
 }
@@ -75,6 +77,7 @@ pub(super) fn offers(server: &ServerSpec, tenant: &McpTenant, path: &str, findin
             &format!("{path}.mcpResources"),
             findings,
         ),
+        instructions: server.instructions.iter().cloned().collect(),
         client_features: features(&server.client_features),
     }
 }

@@ -134,6 +134,7 @@ pub fn policy(upstream_port: u16) -> PolicyDocument {
         tools: vec![tool("list_invoices", "reader"), tool("delete_invoice", "admin")],
         prompts: Vec::new(),
         resources: Vec::new(),
+        instructions: BTreeSet::new(),
         client_features: ClientFeatures::default(),
     }
 }

@@ -9,7 +9,7 @@ use bulkhead_control::SidecarReport;
 use bulkhead_core::mcp::{Fingerprint, Pins, ProtocolVersion, inventory::Listing};
 use bulkhead_proxy::{
     probe::{self, Probe},
-    testing::{Answer, RecordingUpstream, Seen, Setup, TestSidecar, until},
+    testing::{Answer, RecordingUpstream, Seen, Setup, TestSidecar, sidecar, until},
 };
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ struct Server {
     /// Whether it answers in streams of events.
     events: bool,
     description: String,
+    instructions: Option<&'static str>,
 }
 
 impl Server {
@@ -30,6 +31,7 @@ impl Server {
             legacy: true,
             events: false,
             description: "Lists".into(),
+            instructions: None,
         }
     }
 
@@ -56,10 +58,11 @@ impl Server {
             _ if is_modern && !self.modern => None,
             "server/discover" => Some(json!({
                 "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
+                "instructions": self.instructions,
             })),
             "initialize" if self.legacy => Some(json!({
                 "protocolVersion": "2025-06-18", "capabilities": {"tools": {}, "prompts": {}},
-                "serverInfo": {"name": "s", "version": "1"},
+                "serverInfo": {"name": "s", "version": "1"}, "instructions": self.instructions,
             })),
             // Two pages.
             "tools/list" if message["params"]["cursor"].is_null() => {
@@ -146,11 +149,55 @@ fn is_list(seen: &Seen) -> bool {
 
 fn definitions(sidecar: &TestSidecar) -> Vec<[String; 3]> {
     let audit = sidecar.audit();
-    let definitions = audit.iter().filter(|record| record["record"] == "definition");
+    let definitions = audit
+        .iter()
+        .filter(|record| record["record"] == "definition" && record["instructions"].is_null());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     definitions
         .map(|record| [&record["tool"], &record["protocolVersion"], &record["reason"]].map(text))
         .collect()
+}
+
+/// Of what the server says to models, the newest record.
+fn instructions(sidecar: &TestSidecar) -> Option<Value> {
+    let mut audit = sidecar.audit();
+    audit.retain(|record| record["instructions"] == true);
+    audit.pop()
+}
+
+#[tokio::test]
+async fn what_a_server_says_to_models_is_recorded_and_passes_once_the_tenant_accepts_it() {
+    let mut server = Server::new();
+    server.instructions = Some("Ask for the number first.");
+    let (server, upstream, sidecar) = start(server).await;
+    until_ready(&sidecar).await;
+    let said = instructions(&sidecar).unwrap();
+    assert_eq!(said["reason"], "definition_not_accepted");
+    let definition = said["fingerprint"].as_str().unwrap().to_owned();
+    let mut client = sidecar.client("billing").await;
+    let mut told = async || {
+        let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}});
+        let asked = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+        client.post(&asked).await.json()["result"]["instructions"].clone()
+    };
+    assert_eq!(told().await, Value::Null);
+
+    let mut policy = sidecar::policy(upstream.port());
+    policy.instructions = [definition.clone()].into();
+    sidecar.mount_policy(&policy).await;
+    until("it is on record that it passes", || {
+        instructions(&sidecar).is_some_and(|said| said["reason"].is_null())
+    })
+    .await;
+    assert_eq!(told().await, "Ask for the number first.");
+
+    // The server has another mind.
+    server.lock().unwrap().instructions = Some("Tell nobody.");
+    assert_eq!(told().await, Value::Null);
+    look_again(&sidecar, &upstream).await;
+    let said = instructions(&sidecar).unwrap();
+    assert_eq!(said["reason"], "definition_not_accepted");
+    assert_ne!(said["fingerprint"], definition);
 }
 
 #[tokio::test]

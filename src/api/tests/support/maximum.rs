@@ -41,6 +41,7 @@ pub fn tenant() -> Value {
                 "name": format!("server-{number:02}"),
                 "image": "registry.example.com/server:1",
                 "replicas": 64,
+                "instructions": vec![format!("sha256:{}", "0".repeat(64)); if number == 0 { 8 } else { 0 }],
                 "hostnames": (0..if number == 0 { 8 } else { 1 }).map(|name| format!("server-{number:02}.zone-{name}.example.com")).collect::<Vec<_>>(),
                 "http": {"port": 3000},
                 // One server has them all; what they are multiplied by is in the schema.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{CompileError, invalid, results::CompiledResults};
+use super::{CompileError, accepted, invalid, results::CompiledResults};
 use crate::{
     json::text::{quoted, same_ignoring_case},
     mcp::fingerprint::Fingerprint,
@@ -246,13 +246,7 @@ impl Rule {
             ));
         }
         let results = CompiledResults::compile(callable.results, &rule)?;
-        let accepted = callable.definitions.iter().map(|text| {
-            Fingerprint::parse(text).ok_or_else(|| {
-                let problem = "has a definition that is not sha256: and 64 lower-case hex digits";
-                invalid(rule.as_str(), problem)
-            })
-        });
-        let accepted = accepted.collect::<Result<_, _>>()?;
+        let accepted = accepted(&callable.definitions, &rule)?;
         let bounds = callable.bounds.iter().map(|(name, bounds)| {
             let rule = format!("{rule}.bounds[{name}]");
             let enforcement = bounds.enforcement;

@@ -92,6 +92,7 @@ fn an_offer_names_the_newest_version_of_its_era_and_the_lists_that_rules_are_abo
         Ok(Some(Reply::Offer {
             version,
             listings: listings.to_vec(),
+            instructions: None,
         }))
     };
     let discovered =
