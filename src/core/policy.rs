@@ -21,6 +21,7 @@ mod records;
 mod resources;
 mod results;
 mod schema;
+mod spelling;
 mod splice;
 mod unoffered;
 mod views;

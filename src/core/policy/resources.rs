@@ -3,8 +3,7 @@
 //! A rule is an exact URI, or a template of RFC 6570 with `{name}` and `{+name}`. A variable that
 //! is forced has one value only: the agent's grant has it in place, so that another tenant's URI
 //! matches nothing. URIs are compared byte for byte; what a server may take for another path than
-//! it looks like (dot segments, and in a variable what is encoded without need, or would be a path's
-//! slash if it weren't) matches no template.
+//! it looks like (dot segments, and what could be written plainer: see [`spelling`]) matches no template.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -12,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::Regex;
 
 use crate::{
@@ -22,6 +21,7 @@ use crate::{
         document::{Forced, Resource},
         persons::{Facts, NOBODY},
         records::{OwnedRule, ResultRule},
+        spelling,
     },
     reason::Reason,
 };
@@ -255,8 +255,7 @@ impl ResourceGrant {
 
     /// Whether some URI may be of both, by what comes before the first variable of each.
     pub(super) fn may_meet(&self, other: &Self) -> bool {
-        let fixed = |grant: &Self| grant.uri.split('{').next().unwrap_or_default().len();
-        let (ours, theirs) = (&self.uri[..fixed(self)], &other.uri[..fixed(other)]);
+        let (ours, theirs) = (self.beginning(), other.beginning());
         if other.is_exact() {
             self.covers(&other.uri)
         } else {
@@ -275,10 +274,19 @@ impl ResourceGrant {
         self.pattern.is_none()
     }
 
-    /// Whether it is exact, and the URI is another spelling of its own: equal once both are decoded (RFC 3986 §6.2.2), as a
-    /// server may take it.
+    /// Whether a server may take a URI that it doesn't cover for one that it does: another spelling of its own, or of how those
+    /// of the template begin.
     pub(super) fn is_respelt(&self, uri: &str) -> bool {
-        self.is_exact() && self.uri != uri && percent_decode_str(&self.uri).eq(percent_decode_str(uri))
+        if self.is_exact() {
+            spelling::is_of(&self.uri, uri)
+        } else {
+            spelling::begins_with(self.beginning(), uri)
+        }
+    }
+
+    /// What comes before the first variable.
+    fn beginning(&self) -> &str {
+        self.uri.split('{').next().unwrap_or_default()
     }
 
     /// Whether it is the rule of this URI.
@@ -289,11 +297,8 @@ impl ResourceGrant {
         uri.len() <= MAX_URI
             && !has_dot_segment(uri)
             && pattern.captures(uri).is_some_and(|found| {
-                found
-                    .iter()
-                    .skip(1)
-                    .flatten()
-                    .all(|value| !is_disguised(value.as_str()))
+                let mut values = found.iter().skip(1).flatten();
+                values.all(|value| !spelling::is_disguised(&uri[..value.start()], value.as_str()))
             })
     }
 
@@ -311,20 +316,6 @@ fn expand(value: &str) -> String {
 fn has_dot_segment(uri: &str) -> bool {
     uri.split(['/', '?', '#'])
         .any(|segment| matches!(segment, "." | ".."))
-}
-
-/// Whether a variable's value, decoded, is what it could say without (unreserved characters, RFC 3986 §2.3: `notes://%61ll` is
-/// `notes://all` to a server, and has another rule), or has what separates paths; or can't be decoded at all.
-fn is_disguised(value: &str) -> bool {
-    let mut parts = value.split('%');
-    parts.next();
-    parts.any(|part| {
-        let decoded = part
-            .get(..2)
-            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        let decoded = decoded.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        decoded.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"-._~/\\%\0".contains(&byte))
-    })
 }
 
 #[cfg(test)]

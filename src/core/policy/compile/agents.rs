@@ -177,17 +177,23 @@ impl CompiledAgent {
     pub(in crate::policy) fn resource(&self, uri: &str) -> Result<&ResourceGrant, Reason> {
         let mut rules = self.resources.iter();
         let exact = rules.find(|rule| rule.grant.is_exact() && rule.grant.uri == uri);
-        let covering = || {
-            let mut rules = self.resources.iter();
-            let is_respelt = rules.any(|rule| rule.grant.is_respelt(uri));
-            let mut rules = self.resources.iter().filter(|_| !is_respelt);
-            rules.find(|rule| rule.grant.covers(uri))
-        };
         let Covering { grant, .. } = exact
-            .or_else(covering)
+            .or_else(|| self.covering(uri))
             .filter(|rule| rule.is_granted)
             .ok_or(Reason::ResourceNotGranted)?;
         grant.blocked.map_or(Ok(grant), Err)
+    }
+
+    /// The first template that covers a URI, if no rule before it may be of the same one, written in another way.
+    fn covering(&self, uri: &str) -> Option<&Covering> {
+        let index = self.resources.iter().position(|rule| rule.grant.covers(uri))?;
+        let (before, from) = self.resources.split_at(index);
+        let mut exact = from.iter().filter(|rule| rule.grant.is_exact());
+        let is_respelt = |rule: &Covering| rule.grant.is_respelt(uri);
+        if before.iter().any(is_respelt) || exact.any(is_respelt) {
+            return None;
+        }
+        from.first()
     }
 
     /// By which rule the agent is told of a resource, or why not: of a filtered template's none, since a URI can be the name

@@ -168,7 +168,9 @@ fn another_spelling_of_a_resource_is_not_covered_by_a_laxer_rule() {
     for (uri, role) in [
         ("users://me@corp", "keeper"),
         ("users://caf%C3%A9", "keeper"),
+        ("docs://team%40/{id}", "keeper"),
         ("users://{name}", "reader"),
+        ("docs://{+any}", "reader"),
     ] {
         rules.push(json!({"uri": uri, "roles": [role]}));
     }
@@ -177,6 +179,9 @@ fn another_spelling_of_a_resource_is_not_covered_by_a_laxer_rule() {
         ("users://me%40corp", Err(Reason::ResourceNotGranted)),
         ("users://caf%c3%a9", Err(Reason::ResourceNotGranted)),
         ("users://caf\u{e9}", Err(Reason::ResourceNotGranted)),
+        ("users://me@corp:", Err(Reason::ResourceNotGranted)),
+        ("docs://team@/7", Err(Reason::ResourceNotGranted)),
+        ("docs://others/7", Ok(())),
         ("users://you%40corp", Ok(())),
         ("users://caf%C3%A8", Ok(())),
     ] {
