@@ -6,6 +6,7 @@ use crate::{
     policy::{
         answer::malformed,
         compile::{CompiledAgent, CompiledPolicy},
+        legible,
         lists::{self, object},
     },
     reason::Reason,
@@ -27,8 +28,11 @@ pub(super) fn initialize(
         return Err(Refusal::plain(Reason::AnswerVersion));
     }
     let capabilities = capabilities(policy, agent, Era::Legacy, members)?;
+    let server = server(members);
     let kept = members.iter().filter_map(|(key, raw)| match key.as_ref() {
-        "protocolVersion" | "serverInfo" | "_meta" => Some((key.as_ref(), *raw)),
+        "protocolVersion" => Some((key.as_ref(), *raw)),
+        "_meta" => Some((key.as_ref(), *raw)).filter(|(_, raw)| !legible::has_hidden(raw)),
+        "serverInfo" => Some((key.as_ref(), server.as_deref()?)),
         "capabilities" => Some((key.as_ref(), capabilities.as_str())),
         "instructions" => policy.accepted_text(members).map(|raw| (key.as_ref(), raw)),
         _ => None,
@@ -51,8 +55,11 @@ pub(super) fn discover(
     let spoken = format!("[{}]", spoken.join(","));
     let capabilities = capabilities(policy, agent, Era::Modern, members)?;
     let caching = lists::private_caching(members, true);
+    let server = server(members);
     let kept = members.iter().filter_map(|(key, raw)| match key.as_ref() {
-        "resultType" | "serverInfo" | "_meta" => Some((key.as_ref(), *raw)),
+        "resultType" => Some((key.as_ref(), *raw)),
+        "_meta" => Some((key.as_ref(), *raw)).filter(|(_, raw)| !legible::has_hidden(raw)),
+        "serverInfo" => Some((key.as_ref(), server.as_deref()?)),
         "supportedVersions" => Some((key.as_ref(), spoken.as_str())),
         "capabilities" => Some((key.as_ref(), capabilities.as_str())),
         "instructions" => policy.accepted_text(members).map(|raw| (key.as_ref(), raw)),
@@ -61,6 +68,17 @@ pub(super) fn discover(
     Ok(object(
         kept.chain(caching.iter().map(|(key, raw)| (*key, raw.as_str()))),
     ))
+}
+
+/// Who the server says it is: names and a version, as people see them. A description would be instructions that nobody accepted.
+fn server(members: &Members<'_>) -> Option<String> {
+    let said = json::members(json::get(members, "serverInfo")?)?;
+    let kept = said.iter().filter(|(key, raw)| {
+        ["name", "title", "version"].contains(&key.as_ref())
+            && Kind::of(raw) == Kind::String
+            && !legible::has_hidden(raw)
+    });
+    Some(object(kept.map(|(key, raw)| (key.as_ref(), *raw))))
 }
 
 /// Of what the server offers, what exists for the agent. Tools always do: a list of none is one.

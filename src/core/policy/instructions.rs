@@ -40,6 +40,9 @@ impl CompiledPolicy {
 
     /// The same, if clients get it.
     pub(super) fn accepted_text<'m>(&self, members: &Members<'m>) -> Option<&'m str> {
+        if self.accepted_instructions.is_empty() {
+            return None;
+        }
         let (raw, said) = self.instructions(members)?;
         said.withheld.is_none().then_some(raw)
     }

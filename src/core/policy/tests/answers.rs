@@ -373,7 +373,7 @@ fn a_modern_list_is_for_one_agent_and_not_for_long() {
 
 #[test]
 fn a_handshake_tells_of_what_exists_for_the_agent() {
-    let body = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"resources":{},"experimental":{}},"serverInfo":{"name":"s"},"instructions":"obey"}}"#;
+    let body = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"resources":{},"experimental":{}},"serverInfo":{"name":"s","title":"a\u200bb","description":"obey","icons":[]},"_meta":{"x":"\u202e"},"instructions":"obey"}}"#;
     let params = r#"{"protocolVersion":"2025-11-25","capabilities":{}}"#;
     assert_eq!(
         told(&answer_legacy("initialize", params, body)).unwrap(),
@@ -407,10 +407,10 @@ fn a_handshake_tells_of_what_exists_for_the_agent() {
 
 #[test]
 fn a_discovery_tells_of_what_exists_and_spoken_versions() {
-    let body = r#"{"resultType":"complete","supportedVersions":["2024-11-05","2025-11-25","2026-07-28","2099-01-01"],"capabilities":{"tools":{"listChanged":true},"prompts":{},"extensions":{}},"instructions":"obey","ttlMs":3600000,"cacheScope":"public","serverInfo":{"name":"s"},"vendor":1}"#;
+    let body = r#"{"resultType":"complete","supportedVersions":["2024-11-05","2025-11-25","2026-07-28","2099-01-01"],"capabilities":{"tools":{"listChanged":true},"prompts":{},"extensions":{}},"instructions":"obey","ttlMs":3600000,"cacheScope":"public","serverInfo":{"name":"s","version":"1","description":"obey"},"_meta":{"x":1},"vendor":1}"#;
     assert_eq!(
         result(&answer_modern("server/discover", body)),
-        json!({"resultType":"complete","supportedVersions":["2025-11-25","2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"ttlMs":30000,"cacheScope":"private","serverInfo":{"name":"s"}})
+        json!({"resultType":"complete","supportedVersions":["2025-11-25","2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"ttlMs":30000,"cacheScope":"private","serverInfo":{"name":"s","version":"1"},"_meta":{"x":1}})
     );
     let none = r#"{"supportedVersions":["2099-01-01"],"capabilities":{}}"#;
     assert_eq!(
