@@ -11,9 +11,13 @@ use std::{
 
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tracing::info;
+
+/// How long a connection without a call may wait for its next one once connections are told to go: with that one's answer it
+/// is.
+pub const LATE_CALL: Duration = Duration::from_secs(1);
 
 /// How far a drain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,9 +108,11 @@ impl Drain {
         }
         if !self.is_closing() {
             sleep(grace.min(deadline)).await;
-        }
-        if self.raise(Phase::Closing) {
-            info!(calls = self.calls(), "draining: closing connections");
+            if self.raise(Phase::Closing) {
+                info!(calls = self.calls(), "draining: closing connections");
+            }
+            // Until then nothing under way doesn't mean that nothing comes.
+            sleep_until(end.min(Instant::now() + LATE_CALL)).await;
         }
         loop {
             let idle = self.idle.notified();
@@ -168,6 +174,24 @@ mod tests {
         drain.closing().await;
         assert_eq!(start.elapsed(), GRACE);
         assert_eq!(running.await.unwrap(), Drained::Idle);
+    }
+
+    /// Several hooks of one pod drain it: none is told that nothing is under way before connections had the time for a call.
+    #[tokio::test(start_paused = true)]
+    async fn no_drain_ends_before_who_was_between_two_calls_could_make_the_next() {
+        let drain = Arc::new(Drain::default());
+        let start = Instant::now();
+        let runs = [(); 2].map(|()| {
+            let drain = Arc::clone(&drain);
+            tokio::spawn(async move { (drain.run(GRACE, DEADLINE).await, start.elapsed()) })
+        });
+        drain.closing().await;
+        let call = drain.call();
+        sleep(2 * LATE_CALL).await;
+        drop(call);
+        for run in runs {
+            assert_eq!(run.await.unwrap(), (Drained::Idle, GRACE + 2 * LATE_CALL));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response, header, request::Parts};
+use http::{HeaderValue, Request, Response, Version, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -42,6 +42,11 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
         }
     };
     response.body_mut().keep_open(call);
+    if parts.version < Version::HTTP_2 && connection.shared.drain.is_closing() {
+        // Said here, since an answer may be written before the connection hears of the drain.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     response
 }
 

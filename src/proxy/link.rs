@@ -34,15 +34,12 @@ use tracing::{debug, info};
 
 use crate::{
     body::{Body, PIECE},
-    drain::CallGuard,
+    drain::{CallGuard, LATE_CALL},
     refusal::Fault,
     shared::Shared,
     stalled::{Answers, Place, State},
     throttle::{Refusals, Throttled},
 };
-
-/// How long a connection that came while closing may wait with its first call.
-const LATE_CALL: Duration = Duration::from_secs(1);
 
 /// Largest HTTP/2 frame and stream window: one call's body needs few round trips, and a stream
 /// that nobody reads holds little.
@@ -85,7 +82,7 @@ pub struct Link {
     shared: Arc<Shared>,
     calls_begun: AtomicUsize,
     calls_open: AtomicUsize,
-    first_call: Notify,
+    next_call: Notify,
     answers: Answers,
     /// What its agent was refused, where that has a pace.
     refusals: Option<Arc<Refusals>>,
@@ -133,7 +130,7 @@ impl Link {
             refusals,
             calls_begun: AtomicUsize::new(0),
             calls_open: AtomicUsize::new(0),
-            first_call: Notify::new(),
+            next_call: Notify::new(),
             ending: watch::Sender::new(false),
         })
     }
@@ -151,9 +148,10 @@ impl Link {
 
     /// Counts a call from now to the guard's drop.
     pub fn begin_call(self: &Arc<Self>) -> OpenCall {
-        self.calls_open.fetch_add(1, Ordering::Relaxed);
-        if self.calls_begun.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.first_call.notify_one();
+        self.calls_open.fetch_add(1, Ordering::SeqCst);
+        self.calls_begun.fetch_add(1, Ordering::Relaxed);
+        if self.shared.drain.is_closing() {
+            self.next_call.notify_waiters();
         }
         OpenCall {
             place: self.is_watched().then(|| self.answers.begin()).flatten(),
@@ -276,9 +274,12 @@ impl Link {
 
     async fn until_closing(&self) {
         self.shared.drain.closing().await;
-        if self.calls_begun.load(Ordering::Relaxed) == 0 {
-            // It came while endpoints were still propagating: its first call is served.
-            let _ = timeout(LATE_CALL, self.first_call.notified()).await;
+        // Between two calls nobody over HTTP/1.1 can be told, and the next one may be on its way (RFC 9112 §9.6): its answer
+        // says so. Likewise the first, of who came while endpoints were still propagating.
+        let mut next = pin!(self.next_call.notified());
+        next.as_mut().enable();
+        if self.calls_open.load(Ordering::SeqCst) == 0 {
+            let _ = timeout(LATE_CALL, next).await;
         }
     }
 

@@ -398,11 +398,18 @@ async fn a_drain_fails_no_call_and_ends_when_none_is_under_way() {
         .await
         .unwrap();
 
+    // What is refused needs no server.
+    let mut between = sidecar.client("support").await;
+    let reply = between.call("no_such_tool", None).await;
+    assert!(!reply.headers.contains_key("connection"));
     let address = sidecar.kubelet_address;
     let ready = get(address, "GET /readyz").await;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     let hook = tokio::spawn(async move { get(address, "GET /drain").await });
     timeout(PATIENCE, sidecar.shared.drain.closing()).await.unwrap();
+    // Who is between two calls hears of it with the answer to the next: there was no other way to tell it in time.
+    let reply = between.call("no_such_tool", None).await;
+    assert_eq!(reply.headers["connection"], "close");
     let error = probe::ask(&sidecar.admin_socket, Probe::Ready)
         .await
         .unwrap_err()
