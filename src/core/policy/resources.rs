@@ -276,9 +276,10 @@ impl ResourceGrant {
 
     /// Whether a server may take a URI that it doesn't cover for one that it does: another spelling of its own, or of how those
     /// of the template begin.
-    pub(super) fn is_respelt(&self, uri: &str) -> bool {
+    /// `by` covers it.
+    pub(super) fn is_respelt(&self, uri: &str, by: &Self) -> bool {
         if self.is_exact() {
-            spelling::is_of(&self.uri, uri)
+            spelling::is_of(&self.uri, uri, by.beginning())
         } else {
             spelling::begins_with(self.beginning(), uri)
         }

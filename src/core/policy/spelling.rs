@@ -49,10 +49,12 @@ fn has_odd_authority(before: &str, value: &str) -> bool {
         || is_of_the_web && authority.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-/// Whether a URI is another spelling of one that is exactly `exact`.
-pub(super) fn is_of(exact: &str, uri: &str) -> bool {
-    // Some servers look at the path alone.
-    let cut = |uri| if exact.contains('?') { uri } else { until(uri, '?') };
+/// Whether a URI that a template covers, whose first variable comes after `beginning`, is another spelling of one that is
+/// exactly `exact`.
+pub(super) fn is_of(exact: &str, uri: &str, beginning: &str) -> bool {
+    // Some servers look at the path alone. A template that begins with a query is written for one that doesn't.
+    let has_query = exact.contains('?') || beginning.contains('?');
+    let cut = |uri| if has_query { uri } else { until(uri, '?') };
     let plain = |uri| {
         let uri = cut(until(uri, '#'));
         percent_decode_str(uri.strip_suffix('/').unwrap_or(uri))
@@ -129,8 +131,9 @@ mod tests {
             ("docs://a?x", "docs://a?y", false),
             ("docs://a", "docs://a/b", false),
         ] {
-            assert_eq!(is_of(exact, uri), expected, "{exact} {uri}");
+            assert_eq!(is_of(exact, uri, "docs://"), expected, "{exact} {uri}");
         }
+        assert!(!is_of("docs://a", "docs://a?page=1", "docs://a?page="));
         for (beginning, uri, expected) in [
             ("docs://caf%C3%A9/", "docs://caf\u{e9}/7", true),
             ("users://team@", "users://team%40x", true),

@@ -188,12 +188,13 @@ impl CompiledAgent {
     fn covering(&self, uri: &str) -> Option<&Covering> {
         let index = self.resources.iter().position(|rule| rule.grant.covers(uri))?;
         let (before, from) = self.resources.split_at(index);
+        let found = from.first()?;
         let mut exact = from.iter().filter(|rule| rule.grant.is_exact());
-        let is_respelt = |rule: &Covering| rule.grant.is_respelt(uri);
+        let is_respelt = |rule: &Covering| rule.grant.is_respelt(uri, &found.grant);
         if before.iter().any(is_respelt) || exact.any(is_respelt) {
             return None;
         }
-        from.first()
+        Some(found)
     }
 
     /// By which rule the agent is told of a resource, or why not: of a filtered template's none, since a URI can be the name

@@ -171,6 +171,8 @@ fn another_spelling_of_a_resource_is_not_covered_by_a_laxer_rule() {
         ("docs://team%40/{id}", "keeper"),
         ("users://{name}", "reader"),
         ("docs://{+any}", "reader"),
+        ("lists://all", "keeper"),
+        ("lists://all?page={page}", "reader"),
     ] {
         rules.push(json!({"uri": uri, "roles": [role]}));
     }
@@ -182,6 +184,7 @@ fn another_spelling_of_a_resource_is_not_covered_by_a_laxer_rule() {
         ("users://me@corp:", Err(Reason::ResourceNotGranted)),
         ("docs://team@/7", Err(Reason::ResourceNotGranted)),
         ("docs://others/7", Ok(())),
+        ("lists://all?page=2", Ok(())),
         ("users://you%40corp", Ok(())),
         ("users://caf%C3%A8", Ok(())),
     ] {
