@@ -193,6 +193,7 @@ fn note(
     }
     if let Some(reason) = said.withheld {
         warn!(%reason, definition = %said.fingerprint, "the server's instructions are left out");
+        shared.metrics.dropped(reason.as_str());
     }
     if let Err(error) = record::instructions(shared, policy, version, said) {
         error!(%error, "the server's instructions can't be recorded");

@@ -134,6 +134,11 @@ async fn look_again(sidecar: &TestSidecar, upstream: &RecordingUpstream) {
     let before = lists();
     sidecar.shared.readiness.inventory_is_due();
     until("both eras were looked at", || lists() == before + 4).await;
+    until_looked(upstream).await;
+}
+
+/// Waits for the end of a look that has begun.
+async fn until_looked(upstream: &RecordingUpstream) {
     until("the session of the look is ended", || {
         upstream
             .seen_in_all()
@@ -173,6 +178,7 @@ async fn what_a_server_says_to_models_is_recorded_and_passes_once_the_tenant_acc
     until_ready(&sidecar).await;
     let said = instructions(&sidecar).unwrap();
     assert_eq!(said["reason"], "definition_not_accepted");
+    assert!(sidecar.metrics().contains("kind=\"definition_not_accepted\""));
     let definition = said["fingerprint"].as_str().unwrap().to_owned();
     let mut client = sidecar.client("billing").await;
     let mut told = async || {
@@ -189,6 +195,7 @@ async fn what_a_server_says_to_models_is_recorded_and_passes_once_the_tenant_acc
         instructions(&sidecar).is_some_and(|said| said["reason"].is_null())
     })
     .await;
+    until_looked(&upstream).await;
     assert_eq!(told().await, "Ask for the number first.");
 
     // The server has another mind.
