@@ -274,9 +274,8 @@ impl ResourceGrant {
         self.pattern.is_none()
     }
 
-    /// Whether a server may take a URI that it doesn't cover for one that it does: another spelling of its own, or of how those
-    /// of the template begin.
-    /// `by` covers it.
+    /// Whether a server may take a URI, which another rule covers, for one of this rule's: another spelling of its own, or of how
+    /// those of the template begin.
     pub(super) fn is_respelt(&self, uri: &str, by: &Self) -> bool {
         if self.is_exact() {
             spelling::is_of(&self.uri, uri, by.beginning())
